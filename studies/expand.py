@@ -1,0 +1,132 @@
+"""From a study to its trials: arms x sampled values x seeds, teachers first. Pure: no stored results, no devices."""
+
+import itertools
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from studies.spec import Arm, MethodUse, Network, Schedule, Search, StudySpec, Teacher
+from studies.trial import TeacherRef, TrialSpec
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One training of a study before it has an identity.
+
+    id: unique in the study and readable ("fitnet/seed-0", "teacher/gfl-resnet34/seed-0").
+    row: id of the table row (arm id, with sampled values for a searched arm; the teacher's own id for a teacher).
+    title: row as printed. teacher: id of the planned trial whose checkpoint this one needs, or None.
+    """
+
+    id: str
+    row: str
+    title: str
+    role: str  # "teacher", "baseline" or "distilled"
+    network: Network
+    schedule: Schedule
+    seed: int
+    teacher: str | None
+    distillers: tuple[MethodUse, ...]
+    values: tuple[tuple[str, Any], ...] = ()  # sampled values of a searched arm
+
+    def resolve(self, study: StudySpec, teacher: TeacherRef | None) -> TrialSpec:
+        """The trainable spec; `teacher` is given exactly when this trial needs one."""
+        if (teacher is None) != (self.teacher is None):
+            raise ValueError(f"{self.id}: teacher {'missing' if teacher is None else 'not wanted'}")
+        return TrialSpec(
+            dataset=study.dataset,
+            scale=study.scale,
+            network=Network(detector=self.network.detector, backbone=self.network.backbone),
+            schedule=self.schedule,
+            seed=self.seed,
+            threads=study.resources.cpus,
+            gpus=study.resources.gpus,
+            teacher=teacher,
+            distillers=list(self.distillers),
+        )
+
+
+def expand(study: StudySpec) -> list[PlannedTrial]:
+    """All trials of a study, every teacher before its students, rows in the order of the spec."""
+    teachers: dict[str, PlannedTrial] = {}
+    students: list[PlannedTrial] = []
+    for row, title, arm, values in _rows(study):
+        uses = tuple(use.resolved() for use in arm.uses())
+        teacher = None
+        if uses:
+            network = arm.teacher or study.teacher
+            assert network is not None
+            teacher = _teacher(study, network)
+            teachers.setdefault(teacher.id, teacher)
+        for seed in study.seeds:
+            students.append(
+                PlannedTrial(
+                    id=f"{row}/seed-{seed}",
+                    row=row,
+                    title=title,
+                    role="distilled" if uses else "baseline",
+                    network=arm.student or study.student,
+                    schedule=arm.schedule.over(study.schedule),
+                    seed=seed,
+                    teacher=teacher.id if teacher else None,
+                    distillers=uses,
+                    values=values,
+                )
+            )
+    return [*teachers.values(), *students]
+
+
+def _teacher(study: StudySpec, teacher: Teacher) -> PlannedTrial:
+    schedule = teacher.schedule.over(study.schedule)
+    told = "".join(f"-{name}{value}" for name, value in schedule.model_dump(exclude_none=True).items() if name == "epochs")
+    row = f"teacher-{teacher.detector}-{teacher.backbone}{told}"
+    return PlannedTrial(
+        id=f"{row}/seed-{teacher.seed}",
+        row=row,
+        title=f"teacher {teacher.detector} {teacher.backbone}",
+        role="teacher",
+        network=Network(detector=teacher.detector, backbone=teacher.backbone),
+        schedule=schedule,
+        seed=teacher.seed,
+        teacher=None,
+        distillers=(),
+    )
+
+
+def _rows(study: StudySpec) -> list[tuple[str, str, Arm, tuple[tuple[str, Any], ...]]]:
+    """(row id, printed title, arm with its sampled values set, those values) in the order of the table."""
+    rows: list[tuple[str, str, Arm, tuple[tuple[str, Any], ...]]] = []
+    for arm in study.arms:
+        title = arm.title or arm.id
+        search = study.search
+        if search is None or not (arm.id in search.arms if search.arms else arm.distiller):
+            rows.append((arm.id, title, arm, ()))
+            continue
+        for values in combinations(search):
+            told = ", ".join(f"{path.rsplit('.', 1)[-1]}={value}" for path, value in values.items())
+            rows.append((f"{arm.id}[{told}]", f"{title} [{told}]", with_values(arm, values), tuple(values.items())))
+    return rows
+
+
+def combinations(search: Search) -> list[dict[str, Any]]:
+    """The sampled values: all of the grid, times `trials` distinct draws of the choices."""
+    grids = {path: way["grid"] for path, way in search.space.items() if "grid" in way}
+    choices = {path: way["choice"] for path, way in search.space.items() if "choice" in way}
+    gridded = [dict(zip(grids, values, strict=True)) for values in itertools.product(*grids.values())]
+    if not choices:
+        return gridded
+    every = list(itertools.islice(itertools.product(*choices.values()), 100_000))
+    drawn = random.Random(search.seed).sample(every, min(search.trials or 1, len(every)))
+    return [{**point, **dict(zip(choices, values, strict=True))} for point in gridded for values in drawn]
+
+
+def with_values(arm: Arm, values: dict[str, Any]) -> Arm:
+    """The arm with sampled values in place. Raises pydantic's ValidationError where one does not fit its field."""
+    data = arm.model_dump(exclude_unset=True)
+    for path, value in values.items():
+        *folders, leaf = path.split(".")
+        target = data
+        for folder in folders:
+            target = target.setdefault(folder, {})
+        target[leaf] = value
+    return Arm.model_validate(data)

@@ -1,0 +1,329 @@
+"""The study spec: what a researcher submits. Every field is a catalogue name or a typed option; anything else is refused.
+
+`parse_study(data)` gives a valid `StudySpec` or raises `SpecError` with every problem: the path of the field
+(`arms.1.options.temperature`) and what is allowed there.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+
+from studies.catalog import BACKBONES, DATASETS, DETECTORS, METRICS, Scale
+from studies.methods import methods
+
+Slug = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+
+
+class SpecModel(BaseModel):
+    """Base of the spec's parts: unknown fields refused, strict about infinities, immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def refuse(kind: str, message: str) -> PydanticCustomError:
+    """An error whose text is shown as it is (braces in user text must not be taken for fields)."""
+    return PydanticCustomError(kind, "{text}", {"text": message})  # type: ignore[arg-type]
+
+
+def known(name: str, allowed: dict[str, Any], what: str) -> str:
+    """`name` if it is in the catalogue, else an error that lists what is allowed and the nearest name."""
+    if name in allowed:
+        return name
+    near = get_close_matches(name, allowed, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise refuse("unknown_name", f"unknown {what} {name[:80]!r}; allowed: {', '.join(sorted(allowed))}{hint}")
+
+
+class Schedule(SpecModel):
+    """How long and how fast a network trains. None means the recipe of the scale and detector."""
+
+    epochs: int | None = Field(None, ge=1, le=1000)
+    batch_size: int | None = Field(None, ge=1, le=4096, description="images per step over all devices")
+    lr: float | None = Field(None, gt=0, le=10, description="learning rate at the stated batch size")
+    max_iterations: int | None = Field(None, ge=1, description="cut every epoch after this many steps (smoke runs)")
+
+    def over(self, base: "Schedule") -> "Schedule":
+        """This schedule where it says something, `base` elsewhere."""
+        return Schedule(**{**base.model_dump(exclude_none=True), **self.model_dump(exclude_none=True)})
+
+
+class Network(SpecModel):
+    """A detector on a backbone."""
+
+    detector: str
+    backbone: str
+
+    @field_validator("detector")
+    @classmethod
+    def _detector(cls, value: str) -> str:
+        return known(value, DETECTORS, "detector")
+
+    @field_validator("backbone")
+    @classmethod
+    def _backbone(cls, value: str) -> str:
+        return known(value, BACKBONES, "backbone")
+
+
+class Teacher(Network):
+    """The network that teaches, with its own schedule and seed; one teacher serves every seed of its students."""
+
+    schedule: Schedule = Schedule()
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+class MethodUse(SpecModel):
+    """One distiller of an arm with its weight (multiplies all its losses) and options."""
+
+    id: str
+    weight: float = Field(1.0, ge=0, le=1e6)
+    options: dict[str, Any] = {}
+
+    @field_validator("id")
+    @classmethod
+    def _id(cls, value: str) -> str:
+        return known(value, methods(), "distiller")
+
+    def resolved(self) -> "MethodUse":
+        """The same with every option spelled out. Raises pydantic's ValidationError, located inside `options`."""
+        options = methods()[self.id].options.model_validate(self.options)
+        return self.model_copy(update={"options": options.model_dump(mode="json")})
+
+
+class Arm(SpecModel):
+    """One row of the table. No distiller: the baseline. `options` and `weight` belong to a single distiller."""
+
+    id: Slug
+    title: str | None = Field(None, max_length=120)
+    distiller: str | list[str | MethodUse] | None = None
+    options: dict[str, Any] = {}
+    weight: float = Field(1.0, ge=0, le=1e6)
+    teacher: Teacher | None = Field(None, description="instead of the study's teacher")
+    student: Network | None = Field(None, description="instead of the study's student")
+    schedule: Schedule = Schedule()
+
+    @field_validator("distiller")
+    @classmethod
+    def _distiller(cls, value: str | list[str | MethodUse] | None) -> str | list[str | MethodUse] | None:
+        for item in [value] if isinstance(value, str) else value or []:
+            if isinstance(item, str):
+                known(item, methods(), "distiller")
+        if value == []:
+            raise refuse("empty", "an empty list: name a distiller, or leave `distiller` out for the baseline")
+        return value
+
+    def uses(self) -> list[MethodUse]:
+        """The distillers of this arm, options as given."""
+        if self.distiller is None:
+            return []
+        if isinstance(self.distiller, str):
+            return [MethodUse(id=self.distiller, weight=self.weight, options=self.options)]
+        return [item if isinstance(item, MethodUse) else MethodUse(id=item) for item in self.distiller]
+
+
+class Search(SpecModel):
+    """Values to try: `space` maps a path inside an arm to `{grid: [...]}` or `{choice: [...]}`.
+
+    grid: every combination. choice: `trials` combinations drawn with `seed`. Each combination is a row of its own.
+    """
+
+    space: dict[str, dict[Literal["grid", "choice"], list[Any]]] = Field(min_length=1, max_length=10)
+    arms: list[str] | None = Field(None, description="ids of the arms that are searched; None: all with a distiller")
+    trials: int | None = Field(None, ge=1, le=1000, description="how many combinations of the `choice` spaces")
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+class Resources(SpecModel):
+    """Devices of one trial. `cpus` is also its number of compute threads, which is part of the trial's identity."""
+
+    cpus: int = Field(1, ge=1, le=256)
+    gpus: int = Field(0, ge=0, le=8)
+
+
+class StudySpec(SpecModel):
+    """A study: arms x seeds on one dataset, and what its table reports."""
+
+    name: str = Field(min_length=1, max_length=200)
+    dataset: str
+    scale: Scale = "nano"
+    schedule: Schedule = Schedule()
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field([0], min_length=1, max_length=50)
+    teacher: Teacher | None = None
+    student: Network
+    arms: list[Arm] = Field(min_length=1, max_length=200)
+    search: Search | None = None
+    resources: Resources = Resources()
+    metrics: list[str] = Field(["AP", "AP50", "AP75"], min_length=1)
+    force: bool = Field(False, description="train again even where an equal trial is finished")
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not value.strip() or not value.isprintable():
+            raise refuse("bad_name", "a printable, non-blank name on one line")
+        return value.strip()
+
+    @field_validator("dataset")
+    @classmethod
+    def _dataset(cls, value: str) -> str:
+        return known(value, DATASETS, "dataset")
+
+    @field_validator("metrics")
+    @classmethod
+    def _metrics(cls, value: list[str]) -> list[str]:
+        for name in value:
+            known(name, METRICS, "metric")
+        if len(set(value)) < len(value):
+            raise refuse("duplicate", "the same metric twice")
+        return value
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, value: list[int]) -> list[int]:
+        if len(set(value)) < len(value):
+            raise refuse("duplicate", "the same seed twice")
+        return value
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a spec: the dotted path of the field, and what would be right."""
+
+    field: str
+    message: str
+
+
+class SpecError(ValueError):
+    """A spec that is refused. `problems` lists everything that was found."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(f"{p.field}: {p.message}" if p.field else p.message for p in problems))
+        self.problems = problems
+
+
+def parse_study(data: Any) -> StudySpec:
+    """The study that `data` (parsed JSON or YAML) describes. Raises SpecError."""
+    if not isinstance(data, dict):
+        raise SpecError([Problem("", f"a study is a mapping with name, dataset, student and arms; this is {type(data).__name__}")])
+    try:
+        spec = StudySpec.model_validate(data)
+    except ValidationError as error:
+        raise SpecError(_problems_of(error, (), StudySpec)) from None
+    problems = list(_misfits(spec))
+    if problems:
+        raise SpecError(problems)
+    return spec
+
+
+def _misfits(spec: StudySpec) -> Iterator[Problem]:
+    """What single fields cannot know: unique arms, options of the named method, detectors that fit it, the search space."""
+    from studies.expand import combinations, with_values  # expansion builds on the classes above
+
+    ids = [arm.id for arm in spec.arms]
+    for index, arm in enumerate(spec.arms):
+        if arm.id in ids[:index]:
+            yield Problem(f"arms.{index}.id", f"arm id {arm.id!r} is used twice")
+        yield from _arm_misfits(spec, arm, ("arms", index))
+    if spec.search is None:
+        return
+    for position, arm_id in enumerate(spec.search.arms or []):
+        if arm_id not in ids:
+            yield Problem(f"search.arms.{position}", f"no arm {arm_id!r}; arms: {', '.join(ids)}")
+    for path, way in spec.search.space.items():
+        where = f"search.space.{path}"
+        if not re.fullmatch(r"options\.[a-z][a-z0-9_]*|weight|schedule\.(epochs|batch_size|lr)", path):
+            yield Problem(where, "a path inside an arm: options.NAME, weight, schedule.epochs, schedule.batch_size or schedule.lr")
+            return
+        if len(way) != 1:
+            yield Problem(where, "exactly one of grid, choice")
+            return
+        values = next(iter(way.values()))
+        if not 1 <= len(values) <= 100:
+            yield Problem(where, f"1 to 100 values, not {len(values)}")
+            return
+    if spec.search.trials is None and any("choice" in way for way in spec.search.space.values()):
+        yield Problem("search.trials", "choice spaces need `trials`: how many combinations to draw")
+        return
+    count = 1
+    for way in spec.search.space.values():
+        count *= len(way.get("grid", [None]))
+    if count > 1000:
+        yield Problem("search.space", f"{count} combinations; at most 1000")
+        return
+    searched = [arm for arm in spec.arms if (arm.id in spec.search.arms if spec.search.arms else arm.distiller)]
+    for values in combinations(spec.search):
+        for arm in searched:
+            try:
+                sampled = with_values(arm, values)
+            except ValidationError as error:
+                yield from _problems_of(error, ("search", "space"), Arm)
+                return
+            found = [Problem(p.field, f"with {values}: {p.message}") for p in _arm_misfits(spec, sampled, ("search", "space"))]
+            if found:
+                yield from found
+                return
+
+
+def _arm_misfits(spec: StudySpec, arm: Arm, where: tuple[int | str, ...]) -> Iterator[Problem]:
+    def at(*parts: int | str) -> str:
+        return ".".join(str(part) for part in where + parts)
+
+    uses = arm.uses()
+    if arm.distiller is None and arm.options:
+        yield Problem(at("options"), "options need a distiller: set `distiller`, or leave `options` out")
+    if isinstance(arm.distiller, list) and (arm.options or arm.weight != 1.0):
+        yield Problem(at("options" if arm.options else "weight"), "with a list of distillers give each its own: distiller: [{id: fitnet, weight: 1, options: {}}]")
+    if len({use.id for use in uses}) < len(uses):
+        yield Problem(at("distiller"), "the same distiller twice in one arm")
+    teacher, student = arm.teacher or spec.teacher, arm.student or spec.student
+    if uses and teacher is None:
+        yield Problem(at("distiller"), "a distiller needs a teacher: add `teacher: {detector: ..., backbone: ...}` to the study or the arm")
+        return
+    for index, use in enumerate(uses):
+        method = methods()[use.id]
+        try:
+            options = method.options.model_validate(use.options)
+        except ValidationError as error:
+            place: tuple[int | str, ...] = ("options",) if isinstance(arm.distiller, str) else ("distiller", index, "options")
+            yield from _problems_of(error, where + place, method.options)
+            continue
+        assert teacher is not None
+        sentence = method.misfit(DETECTORS[student.detector], DETECTORS[teacher.detector], options)
+        if sentence:
+            yield Problem(at("distiller"), sentence)
+
+
+def _problems_of(error: ValidationError, where: tuple[int | str, ...], model: type[BaseModel]) -> list[Problem]:
+    """Pydantic's errors as problems; an unknown field's message lists the fields there are."""
+    problems = []
+    for e in error.errors(include_url=False, include_context=False, include_input=False):
+        loc = [part for part in e["loc"] if not (isinstance(part, str) and ("[" in part or part in {"str", "MethodUse"}))]
+        message = e["msg"]
+        if e["type"] == "extra_forbidden":
+            allowed = _fields_at(model, loc[:-1])
+            near = get_close_matches(str(loc[-1]), allowed, n=1) if allowed else []
+            message = "unknown field" + (f"; allowed: {', '.join(allowed)}" if allowed else "") + (f"; did you mean {near[0]!r}?" if near else "")
+        problems.append(Problem(".".join(str(part)[:80] for part in (*where, *loc)), message))
+    return problems
+
+
+def _fields_at(model: type[BaseModel], loc: list[int | str]) -> list[str]:
+    """Names of the fields of the model that `loc` leads to (empty where it is no model)."""
+    current: type[BaseModel] | None = model
+    for part in loc:
+        if isinstance(part, int) or current is None:
+            continue
+        field = current.model_fields.get(part)
+        current = _model_in(field.annotation) if field else None
+    return sorted(current.model_fields) if current else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model class inside an annotation such as `list[Arm]` or `Teacher | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((m for a in getattr(annotation, "__args__", ()) if (m := _model_in(a))), None)

@@ -1,0 +1,71 @@
+"""A resolved trial: everything that decides its numbers, and nothing else; and the classes of failure.
+
+`TrialSpec` is what `workers` trains. It is made from a study by `studies.expand` and carries every default spelled
+out, so that its identity is a pure function of its content.
+"""
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import Field
+
+from studies.spec import MethodUse, Network, Scale, Schedule, SpecModel
+
+FailureKind = Literal["nan", "oom", "data", "user", "infra"]
+FAILURES: dict[str, str] = {
+    "nan": "the loss or a metric became NaN or infinite",
+    "oom": "the device ran out of memory",
+    "data": "the dataset is missing, incomplete or broken",
+    "user": "the study asks for something impossible (a teacher that does not fit, say)",
+    "infra": "the machine or process failed; such a trial is tried again",
+}
+
+
+class TrialFailure(Exception):
+    """A trial that cannot go on. `kind` is one of FAILURES, `sentence` what a person should read. Only infra is retried."""
+
+    def __init__(self, kind: FailureKind, sentence: str) -> None:
+        super().__init__(f"{kind}: {sentence}")
+        self.kind: FailureKind = kind
+        self.sentence = sentence
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TrialFailure, (self.kind, self.sentence)
+
+
+class TeacherRef(SpecModel):
+    """The teacher of a trial: its network and the checkpoint file with its digest.
+
+    `checkpoint` is set by the driver (or the local command), never by a request.
+    """
+
+    network: Network
+    checkpoint: str
+    sha256: str
+
+
+class TrialSpec(SpecModel):
+    """One training: network, data, schedule, seed; for a distilled student also teacher and methods."""
+
+    dataset: str
+    scale: Scale
+    network: Network
+    schedule: Schedule
+    seed: int = Field(ge=0)
+    threads: int = Field(1, ge=1, description="compute threads; another count gives other last digits")
+    gpus: int = Field(0, ge=0)
+    teacher: TeacherRef | None = None
+    distillers: list[MethodUse] = []
+
+    def identity(self, dataset_digest: str, code_version: str) -> dict[str, Any]:
+        """What the trial key hashes: everything that decides the numbers; the teacher by content, not by path."""
+        content = self.model_dump(mode="json")
+        if self.teacher:
+            content["teacher"] = {"network": self.teacher.network.model_dump(mode="json"), "sha256": self.teacher.sha256}
+        return {"trial": content, "dataset": dataset_digest, "code": code_version}
+
+    def key(self, dataset_digest: str, code_version: str) -> str:
+        """The trial key: sha256 (hex) of the canonical JSON of `identity`."""
+        text = json.dumps(self.identity(dataset_digest, code_version), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,125 @@
+"""What every distiller is given and must return.
+
+A distiller knows no detector, only the outputs of one forward pass of each network: it is a function of a `Step` with
+its own trainable parts (adapters, relation blocks). Those parts train with the student and stay out of the exported model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from studies.methods import Options
+
+
+@dataclass
+class Outputs:
+    """What one network gave in the one forward pass of a step. Level l has stride `NetworkInfo.strides[l]`.
+
+    backbone: C2..C5, each (N, C_i, H_i, W_i); filled only for distillers that name it in `captures`.
+    neck: pyramid levels, each (N, C, H_l, W_l).
+    logits: dense class logits per level, (N, A*K, H_l, W_l), anchors outermost (a two-stage detector: RPN objectness, (N, A, H_l, W_l)).
+    boxes: dense box outputs per level, (N, A*4, H_l, W_l), or (N, A*4*bins, H_l, W_l) for distributions.
+    centerness: per level (N, A, H_l, W_l), or None where the head has none.
+    pre_relu: outputs of the last block of every backbone stage before its final ReLU (only where captured).
+    tower: the head's intermediate features by (branch, index of conv) per level (only where captured).
+    """
+
+    backbone: tuple[Tensor, ...] = ()
+    neck: tuple[Tensor, ...] = ()
+    logits: tuple[Tensor, ...] = ()
+    boxes: tuple[Tensor, ...] = ()
+    centerness: tuple[Tensor, ...] | None = None
+    pre_relu: tuple[Tensor, ...] = ()
+    tower: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
+
+
+@dataclass
+class Targets:
+    """The student's own label assignment of this step, per level, anchors of a cell next to each other (cell-major).
+
+    labels: each (N, H_l*W_l*A) long, K means background. label_weights: same shape (0: ignored).
+    """
+
+    labels: tuple[Tensor, ...]
+    label_weights: tuple[Tensor, ...]
+
+
+@dataclass
+class Step:
+    """One training step as a distiller sees it. The teacher's tensors carry no gradient.
+
+    gt_boxes: per image (G, 4) xyxy in pixels of the network's input. gt_labels: per image (G,) long.
+    image_shape: (H, W) of the padded input batch. iteration: global, 0-based.
+    anchors: gives per level the (H_l*W_l*A, 4) anchor boxes xyxy in input pixels (computed once per feature size).
+    targets: gives the student's own assignment (recorded from its loss, not computed again).
+    teacher_rois / student_rois: RoI outputs of two-stage detectors, see `workers.distill`.
+    """
+
+    student: Outputs
+    teacher: Outputs
+    gt_boxes: list[Tensor]
+    gt_labels: list[Tensor]
+    image_shape: tuple[int, int]
+    iteration: int
+    anchors: Callable[[], list[Tensor]]
+    targets: Callable[[], Targets]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NetworkInfo:
+    """Facts of a built network that a distiller needs to make its trainable parts.
+
+    neck_channels / backbone_channels: per level. strides: of the neck levels. classes: K. anchors_per_cell: A (1 for points).
+    bins: bins of a box side's distribution, or None. stages: "one" or "two". model: the mmdet detector itself, for the few
+    methods that read weights (batch-norm margins) or run a part of a head (cross-head).
+    """
+
+    detector: str
+    backbone: str
+    stages: str
+    neck_channels: tuple[int, ...]
+    backbone_channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    classes: int
+    anchors_per_cell: int
+    bins: int | None
+    model: nn.Module
+
+
+class Distiller(nn.Module):
+    """Base of all methods.
+
+    Subclasses name in `captures` what they read beyond neck, logits and boxes ("backbone", "pre_relu", "targets", "tower",
+    "roi"), build their trainable parts in `__init__`, and return named scalar losses from `forward`. A name starts with
+    "loss_"; a term that is switched off is left out of the dict. Losses are computed in float32 whatever autocast says:
+    inputs are cast, and `forward` runs with autocast off.
+    """
+
+    captures: ClassVar[frozenset[str]] = frozenset()
+    ramp_iterations: ClassVar[int] = 0  # losses grow linearly from 0 over this many iterations
+
+    def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
+        super().__init__()
+        self.options: Any = options
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def inherit(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Hook for methods that start the student from teacher weights; called once before training. Default: nothing."""
+
+
+def no_loss(features: tuple[Tensor, ...]) -> Tensor:
+    """A zero that keeps the graph connected, for steps in which a method has nothing to imitate."""
+    return sum((f.sum() * 0.0 for f in features), start=torch.zeros((), device=features[0].device))
+
+
+def flatten_levels(maps: tuple[Tensor, ...], channels: int) -> Tensor:
+    """Per-level maps (N, A*channels, H_l, W_l) as one (N, sum_l H_l*W_l*A, channels), cell-major like the anchors."""
+    return torch.cat([m.permute(0, 2, 3, 1).reshape(m.shape[0], -1, channels) for m in maps], dim=1)
