@@ -1,0 +1,60 @@
+"""The distillation methods by name: typed options, what each needs of the two detectors, and where its code is.
+
+Declarations only, without torch: the service validates a spec and lists the catalogue from here, and `workers`
+imports the implementation when a trial trains. A third party adds one through the entry point group
+`retort.distillers`, whose value is a `Method`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from studies.catalog import TRAITS, Detector
+
+
+class Options(BaseModel):
+    """Base of every method's options: immutable, unknown names refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One distillation method as the catalogue knows it.
+
+    id: name in a spec. title: as printed in tables. paper: citation. options: pydantic model of its options.
+    implementation: "module:Class" of the `workers.distillers.base.Distiller`.
+    student_traits / teacher_traits: what it reads of each head (`catalog.TRAITS`).
+    same_detector: why teacher and student must be the same detector family, or None.
+    form: the normalisation, "mean" (independent of batch size) or "sum" (grows with it) or "norm" (grows like its root).
+    also: a further check (student, teacher, options) -> sentence if they do not fit.
+    """
+
+    id: str
+    title: str
+    paper: str
+    options: type[Options]
+    implementation: str
+    student_traits: frozenset[str] = frozenset({"neck"})
+    teacher_traits: frozenset[str] = frozenset({"neck"})
+    same_detector: str | None = None
+    form: Literal["mean", "sum", "norm"] = "mean"
+    reference_images_per_gpu: int | None = None
+    also: Callable[[Detector, Detector, Options], str | None] | None = None
+
+    def misfit(self, student: Detector, teacher: Detector, options: Options) -> str | None:
+        """One sentence saying why this pair of detectors cannot use the method, or None when it fits."""
+        for role, detector, wanted in (
+            ("student", student, self.student_traits),
+            ("teacher", teacher, self.teacher_traits),
+        ):
+            for trait in sorted(wanted - detector.traits):
+                return f"{self.title} needs {TRAITS[trait]}, which the {role}'s {detector.title} does not have"
+        if self.same_detector and student.id != teacher.id:
+            return (
+                f"{self.title} needs teacher and student of one detector family ({self.same_detector}); "
+                f"these are {teacher.title} and {student.title}"
+            )
+        return self.also(student, teacher, options) if self.also else None

@@ -1,0 +1,16 @@
+"""FitNets hint on pyramid features."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from studies.methods.base import Method, Options
+
+
+class FitNetOptions(Options):
+    """Where the student imitates: every cell, or cells inside ground-truth boxes."""
+
+    region: Literal["whole", "gt_boxes"] = Field("whole", description="cells that are imitated")
+
+
+METHOD = Method("fitnet", "FitNet", "Romero et al., FitNets, ICLR 2015", FitNetOptions, "workers.distillers.fitnet:FitNet")
