@@ -6,16 +6,24 @@ from pydantic import Field
 
 from studies.methods.base import Method, Options
 
+Strategy = Literal[
+    "all", "most_similar_25", "most_similar_50", "most_different_50", "most_different_25", "kl", "l1", "l2", "l2_root"
+]
+
 
 class PDFDistilOptions(Options):
-    """PDF-Distil: prediction-difference weighted feature imitation (Zhang et al., BMVC 2021)."""
+    """PDF-Distil: feature imitation where the predictions of the two networks differ."""
 
-    variant: Literal["code", "paper"] = Field("code", description="normalisation: code = batch and all levels at once, paper = per level and image")
-    difference: Literal["kl", "l1", "l2", "l2_root"] = Field("l2_root", description="dissimilarity F of class predictions")
-    strategy: Literal["adaptive", "all", "most_different_50", "most_different_25", "most_similar_50", "most_similar_25"] = Field(
-        "adaptive", description="which locations are distilled (Table 1 of the paper)"
+    variant: Literal["code", "paper"] = Field(
+        "code", description="code: weights sum to 1 over the batch and all levels; paper: over each map, levels weigh alike"
     )
-    factor: float = Field(5.0, ge=0, description="weight of the loss")
+    strategy: Strategy | None = Field(
+        None,
+        description="row of the paper's Table 1: all samples equally, a hard share of them, or weighted by a dissimilarity; "
+        "l2_root: root of the summed squares, which the released code calls L2; None: the variant's own (code: l2_root, paper: l2)",
+    )
+    adapter: Literal["1x1", "3x3"] = Field("1x1", description="convolution that maps student to teacher channels: paper 1x1, code of 2021-10 3x3")
+    factor: float = Field(5.0, ge=0, description="multiplies the loss; 0 leaves it out")
 
 
 METHOD = Method(

@@ -1,0 +1,48 @@
+"""FitNets hint: the student's pyramid features, through a 1x1 convolution, imitate the teacher's.
+
+    L = w * sum_l (1 / (|M_l| C)) sum_{cells in M_l} sum_c (F^t - phi_l(F^s))^2
+
+M_l: every cell of the level in the batch, or (`region: gt_boxes`) the cells whose centre lies in a ground-truth box;
+phi_l: 1x1 convolution, one per level, kept even where the channels agree. Source: Romero et al. 2015, Eq. 3 (there one
+layer and half the squared norm), as the hint on detector features of later papers. Mean form.
+"""
+
+from torch import Tensor, nn
+
+import torch
+
+from studies.methods import Options
+from workers.distillers.base import Distiller, NetworkInfo, Step
+from workers.distillers.regions import cells_inside
+
+
+def hint_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean squared difference of two (N, C, H, W) maps, over the cells where `mask` (N, H, W) is 1 (zero if none is)."""
+    if mask is None:
+        return nn.functional.mse_loss(student, teacher)
+    square = (teacher - student).square().mean(1)  # (N, H, W)
+    return (square * mask).sum() / mask.sum().clamp(min=1)
+
+
+def gt_mask(gt_boxes: list[Tensor], feature: Tensor, stride: int) -> Tensor:
+    """Cells of `feature` (N, C, H, W) inside a ground-truth box of their image: (N, H, W) of 0 and 1."""
+    size = (feature.shape[2], feature.shape[3])
+    return torch.stack([cells_inside(boxes, size, stride) for boxes in gt_boxes]).to(feature.dtype)
+
+
+class FitNet(Distiller):
+    """See the module."""
+
+    def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
+        super().__init__(options, student, teacher)
+        self.strides = student.strides
+        self.adapters = nn.ModuleList(nn.Conv2d(s, t, 1) for s, t in zip(student.neck_channels, teacher.neck_channels, strict=True))
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        if self.options.loss_weight == 0:
+            return {}
+        loss = torch.zeros((), device=step.student.neck[0].device)
+        for adapter, stride, ours, theirs in zip(self.adapters, self.strides, step.student.neck, step.teacher.neck, strict=True):
+            mask = gt_mask(step.gt_boxes, ours, stride) if self.options.region == "gt_boxes" else None
+            loss = loss + hint_loss(theirs, adapter(ours), mask)
+        return {"loss_fitnet": self.options.loss_weight * loss}
