@@ -1,0 +1,138 @@
+"""A study as text: YAML or JSON read into plain data (mappings, lists, strings, numbers, booleans, null) and nothing else.
+
+What no database, hash or JSON answer could carry later (NaN, 70-digit integers, NUL bytes, ten thousand levels) is refused here,
+with the place. Aliases, tags and dates of YAML are refused too: a study needs none, and aliases can blow up a small file.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import yaml
+
+from studies.spec import Problem, SpecError
+
+MAX_DEPTH = 20
+MAX_NODES = 50_000
+_LARGEST = 2**63 - 1  # what a database integer holds
+
+
+class _Refused(yaml.MarkedYAMLError):
+    """Legal YAML that no study needs, with its place."""
+
+    def __init__(self, problem: str, mark: yaml.Mark) -> None:
+        super().__init__(problem=problem, problem_mark=mark)
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases, tags, dates and repeated keys; bounded in size and depth."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = 0
+        self._nodes = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        self._nodes += 1
+        self._depth += 1
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise _Refused("anchors and aliases (& and *) are not read; write the value out", event.start_mark)
+        if getattr(event, "tag", None):
+            raise _Refused(f"the tag {event.tag!r} is not read; write plain values", event.start_mark)
+        if self._nodes > MAX_NODES:
+            raise _Refused(f"more than {MAX_NODES} values", event.start_mark)
+        if self._depth > MAX_DEPTH:
+            raise _Refused(f"nested more than {MAX_DEPTH} levels deep", event.start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                raise _Refused("a key that is not text; quote it", key.start_mark)
+            if key.value in seen:
+                raise _Refused(f"the key {key.value!r} is there twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map")}
+# A bare 2026-11-21 stays the text it looks like.
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag in _PLAIN_TAGS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read_document(text: str, form: Literal["json", "yaml"]) -> Any:
+    """The plain data that `text` holds. Raises SpecError, with line and column where the text itself is broken."""
+    try:
+        data = _read_json(text) if form == "json" else yaml.load(text, _PlainLoader)  # noqa: S506 (a SafeLoader)
+    except json.JSONDecodeError as error:
+        raise SpecError([Problem("", f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}")]) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise SpecError([Problem("", f"not readable YAML: {error.problem or error.context}{where}")]) from None
+    except yaml.YAMLError as error:
+        raise SpecError([Problem("", f"not readable YAML: {' '.join(str(error).split())}")]) from None
+    except SpecError:
+        raise
+    except RecursionError:
+        raise SpecError([Problem("", f"nested more than {MAX_DEPTH} levels deep")]) from None
+    except ValueError:  # such as an integer of more digits than Python converts
+        raise SpecError([Problem("", "a number that cannot be read, or has too many digits")]) from None
+    problems = list(_unstorable(data, (), 1))
+    if problems:
+        raise SpecError(problems)
+    return data
+
+
+def _read_json(text: str) -> Any:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        data = dict(pairs)
+        if len(data) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise SpecError([Problem(_shown(twice), "the same key twice in one mapping")])
+        return data
+
+    return json.loads(text, object_pairs_hook=once)
+
+
+def _unstorable(value: Any, path: tuple[str, ...], depth: int) -> Iterator[Problem]:
+    """Values that are legal in the text but could not be stored, hashed or answered."""
+    field = ".".join(path)
+    if depth > MAX_DEPTH:
+        yield Problem(field, f"nested more than {MAX_DEPTH} levels deep")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if reason := _unprintable(key):
+                yield Problem(".".join((*path, _shown(key))), f"a key with {reason}")
+            yield from _unstorable(item, (*path, _shown(key)), depth + 1)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unstorable(item, (*path, str(index)), depth + 1)
+    elif isinstance(value, str) and (reason := _unprintable(value)):
+        yield Problem(field, f"text with {reason}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield Problem(field, "a finite number; not NaN or infinity")
+    elif isinstance(value, int) and not -_LARGEST <= value <= _LARGEST:
+        yield Problem(field, "an integer of at most 64 bits")
+
+
+def _unprintable(text: str) -> str | None:
+    if "\0" in text:
+        return "a NUL byte"
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return "half a surrogate pair (not valid Unicode)"
+    return None
+
+
+def _shown(key: str) -> str:
+    """A key as it may be printed and sent: short, valid Unicode, no control characters."""
+    return "".join(c if c.isprintable() and not "\ud800" <= c <= "\udfff" else "?" for c in key[:80])
