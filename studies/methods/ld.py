@@ -4,15 +4,54 @@ from typing import Literal
 
 from pydantic import Field
 
+from studies.catalog import TRAITS, Detector
 from studies.methods.base import Method, Options
 
 
 class LDOptions(Options):
-    """Localization Distillation (Zheng et al., CVPR 2022), main region."""
+    """Localization Distillation (Zheng et al., CVPR 2022); by default its main region alone, as in its ablation tables."""
 
+    variant: Literal["code", "paper"] = Field(
+        "code",
+        description="divergence of a side: code: mean over its bins, paper: their sum; and what `average`, `vlr`, `sides` are when null",
+    )
+    main_ld: bool = Field(True, description="box distributions at the positives of the student's assigner")
+    vlr_ld: bool = Field(False, description="box distributions in the valuable localization region")
+    main_kd: bool = Field(False, description="class scores at the positives")
+    vlr_kd: bool = Field(False, description="class scores in the valuable localization region (the released code multiplies it by 0)")
+    imitation: Literal["none", "whole", "gt_boxes", "main", "finegrained", "decouple", "gibox"] = Field(
+        "none", description="cells whose pyramid features are imitated (gt_boxes: the released code's 'fitnet'; gibox: general instances)"
+    )
+    individual_ld: bool = Field(False, description="the student's own box losses (GIoU and DFL) weigh 0")
     temperature: float = Field(10.0, gt=0, le=100)
-    loss_weight: float = Field(0.25, ge=0)
-    average: Literal["none", "weight_sum"] = Field("none", description="none: sum over the batch (released code); weight_sum: divided like GIoU and DFL")
+    loss_weight: float | None = Field(None, ge=0, description="of main LD; null: by detector (0.25; RetinaNet with joint sides 5)")
+    vlr_weight: float | None = Field(
+        None, ge=0, description="of VLR LD; null: by detector (GFL, FCOS 1/4, ATSS 0.15, RetinaNet 0.03 of main's)"
+    )
+    average: Literal["none", "weight_sum"] | None = Field(
+        None, description="LD terms are summed over the batch (none: code) or divided like GIoU and DFL (weight_sum: paper)"
+    )
+    vlr: Literal["code", "paper"] | None = Field(
+        None, description="overlap that bounds the VLR: of the anchor's area (code) or true DIoU (paper)"
+    )
+    exclude_positives: bool | None = Field(None, description="leave positives out of the VLR; null: by detector (RetinaNet and FCOS: yes)")
+    sides: Literal["each", "joint"] | None = Field(
+        None, description="softmax over each side's bins, or over those of all four sides at once (what the code does for RetinaNet)"
+    )
+    kd_weight: float = Field(10.0, ge=0, description="of main_kd and vlr_kd")
+    kd_temperature: float | None = Field(None, gt=0, le=100, description="null: by detector (2; RetinaNet 8)")
+    imitation_weight: float = Field(2.0, ge=0)
+
+
+def _needs_distributions(student: Detector, teacher: Detector, options: Options) -> str | None:
+    """LD terms and general instances read box distributions; class distillation and the other regions do not."""
+    assert isinstance(options, LDOptions)
+    if not (options.main_ld or options.vlr_ld or options.imitation == "gibox"):
+        return None
+    for role, detector in (("student", student), ("teacher", teacher)):
+        if "distribution" not in detector.traits:
+            return f"LD needs {TRAITS['distribution']}, which the {role}'s {detector.title} does not have"
+    return None
 
 
 METHOD = Method(
@@ -21,9 +60,10 @@ METHOD = Method(
     "Zheng et al., Localization Distillation for Dense Object Detection, CVPR 2022",
     LDOptions,
     "workers.distillers.ld:LD",
-    student_traits=frozenset({"distribution"}),
-    teacher_traits=frozenset({"distribution"}),
+    student_traits=frozenset({"neck", "dense_logits"}),
+    teacher_traits=frozenset({"neck", "dense_logits"}),
     same_detector="it compares box distributions cell by cell",
     form="sum",
     reference_images_per_gpu=3,
+    also=_needs_distributions,
 )

@@ -6,9 +6,7 @@ from pydantic import Field
 
 from studies.methods.base import Method, Options
 
-Strategy = Literal[
-    "all", "most_similar_25", "most_similar_50", "most_different_50", "most_different_25", "kl", "l1", "l2", "l2_root"
-]
+Strategy = Literal["all", "most_similar_25", "most_similar_50", "most_different_50", "most_different_25", "kl", "l1", "l2", "l2_root"]
 
 
 class PDFDistilOptions(Options):
@@ -22,7 +20,9 @@ class PDFDistilOptions(Options):
         description="row of the paper's Table 1: all samples equally, a hard share of them, or weighted by a dissimilarity; "
         "l2_root: root of the summed squares, which the released code calls L2; None: the variant's own (code: l2_root, paper: l2)",
     )
-    adapter: Literal["1x1", "3x3"] = Field("1x1", description="convolution that maps student to teacher channels: paper 1x1, code of 2021-10 3x3")
+    adapter: Literal["1x1", "3x3"] = Field(
+        "1x1", description="convolution that maps student to teacher channels: paper 1x1, code of 2021-10 3x3"
+    )
     factor: float = Field(5.0, ge=0, description="multiplies the loss; 0 leaves it out")
 
 

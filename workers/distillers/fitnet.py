@@ -7,9 +7,8 @@ phi_l: 1x1 convolution, one per level, kept even where the channels agree. Sourc
 layer and half the squared norm), as the hint on detector features of later papers. Mean form.
 """
 
-from torch import Tensor, nn
-
 import torch
+from torch import Tensor, nn
 
 from studies.methods import Options
 from workers.distillers.base import Distiller, NetworkInfo, Step
@@ -32,6 +31,8 @@ def gt_mask(gt_boxes: list[Tensor], feature: Tensor, stride: int) -> Tensor:
 
 class FitNet(Distiller):
     """See the module."""
+
+    reads_head = False
 
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__(options, student, teacher)

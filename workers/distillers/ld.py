@@ -1,30 +1,114 @@
-"""Localization Distillation: the student learns the teacher's distributions of box sides.
+"""Localization Distillation: the student learns the teacher's distributions of box sides, where boxes can be learnt.
 
     row(e) = T^2 (1/17) sum_i p^t_i (log p^t_i - log p^s_i),  p = softmax(logits / T)            side e of one box
-    L_main = w sum_{b in positives} w_b sum_e row(e) / 4,     w_b = max_c sigmoid(z^s_{b,c}), no gradient
+    L_main = w   sum_{b in positives} w_b sum_e row(e) / 4,   w_b = max_c sigmoid(z^s_{b,c}), no gradient
+    L_vlr  = w_v sum_{a in VLR} v_a sum_e row(e) / 4,         v_a = IoU(a, its box)
+    L_kd   = w_k sum_l (1/n_l) sum_{b in positives_l} T_k^2 (1/K) sum_k p^t_k (log p^t_k - log p^s_k),  p = softmax(z / T_k)
+    L_im   = w_i sum_l mean_{cells, channels} (F^t - F^s)^2
 
-Source: Zheng et al., CVPR 2022, Eq. 3; released code HikariTJU/LD mmdet/models/losses/kd_loss.py (mean over the bins
-where the paper sums) and dense_heads/ld_head.py (sum over the batch where GIoU and DFL are divided by sum w_b).
+The valuable localization region (VLR) holds the anchors whose DIoU with a box lies between gamma alpha_pos and alpha_pos,
+alpha_pos being ATSS's threshold; for points it is every point inside a box, weighted like a positive.
+Source: Zheng et al., CVPR 2022, Eqs. 3-5 and Sec. 3.2; released code HikariTJU/LD@4287990 mmdet/models/losses/kd_loss.py
+(mean over the bins where the paper sums), dense_heads/{ld_head,ld_retina,ld_fcos_head,ld_atss}.py (sum over the batch
+where GIoU and DFL are divided by sum w_b; RetinaNet's four sides share one softmax) and core/bbox/assigners/
+atss_assigner.py (VLR by overlap over the anchor's area). Two slips of that code are not repeated: `decouple` compares
+background with background, and general instances are suppressed within their own image.
 Sum form unless `average: weight_sum`.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor
+from torch import Tensor, distributed, nn
 
 from studies.methods import Options
+from studies.methods.ld import LDOptions
 from workers.distillers.base import Distiller, NetworkInfo, Step, no_loss
+from workers.distillers.fitnet import hint_loss
+from workers.distillers.regions import best_boxes, centres, decode_distribution, near_objects, points_inside, vlr_weights
+
+Where = tuple[Tensor, ...]  # (image, y, x, anchor) indices of P boxes of a level
+Region = list[tuple[Where, Tensor]]  # per level: which boxes, and their weights (P,)
+
+# By detector, as released: main weight with the sides apart, VLR weight as a part of it, classification temperature.
+DEFAULTS = {"gfl": (0.25, 0.25, 2.0), "retinanet": (0.25, 0.03, 8.0), "fcos": (0.25, 0.25, 2.0), "atss": (0.25, 0.15, 2.0)}
+JOINT = 20.0  # one softmax over 68 bins: released weight 5 instead of 0.25
+GI_OVERLAP, GI_BOXES = 0.3, 10  # general instances: NMS threshold, boxes kept per image and level
 
 
-def side_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """row(e) of each pair of distribution logits: (..., bins) -> (...)."""
+def divergence(student: Tensor, teacher: Tensor, temperature: float, total: bool = False) -> Tensor:
+    """T^2 KL(teacher || student) of softened logits over the last dimension: its mean, or (`total`) its sum."""
     log_p = (teacher / temperature).log_softmax(-1)
     log_q = (student / temperature).log_softmax(-1)
-    return temperature**2 * (log_p.exp() * (log_p - log_q)).mean(-1)
+    terms = log_p.exp() * (log_p - log_q)
+    return temperature**2 * (terms.sum(-1) if total else terms.mean(-1))
 
 
-def rows(maps: Tensor, where: tuple[Tensor, ...], anchors: int) -> Tensor:
+def box_divergence(student: Tensor, teacher: Tensor, temperature: float, joint: bool = False, total: bool = False) -> Tensor:
+    """sum_e row(e) / 4 of box logits (P, 4*bins): (P,). joint: all four sides as one distribution."""
+    if joint:
+        return divergence(student, teacher, temperature, total) / 4
+    sides = divergence(student.unflatten(1, (4, -1)), teacher.unflatten(1, (4, -1)), temperature, total)
+    return sides.sum(1) / 4
+
+
+def confidence(logits: Tensor) -> Tensor:
+    """w_b = max_c sigmoid(z_{b,c}) without gradient: (P, K) -> (P,)."""
+    return logits.detach().amax(1).sigmoid()
+
+
+def score_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Mean over boxes of the softened class divergence, from logits (P, K); zero where there is no box."""
+    return divergence(student, teacher, temperature).sum() / max(1, len(student))
+
+
+def at(maps: Tensor, where: Where, anchors: int) -> Tensor:
     """What an (N, A*c, H, W) map says at the (image, y, x, anchor) indices `where`: (P, c)."""
     return maps.unflatten(1, (anchors, -1)).permute(0, 3, 4, 1, 2)[where]
+
+
+def over_workers(value: Tensor) -> Tensor:
+    """Mean of a scalar over the processes of a distributed training, at least 1."""
+    if distributed.is_available() and distributed.is_initialized():
+        value = value.clone()
+        distributed.all_reduce(value.div_(distributed.get_world_size()))
+    return value.clamp(min=1)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options with everything that depends on variant and detector decided."""
+
+    weight: float
+    vlr_weight: float
+    kd_temperature: float
+    joint: bool  # one softmax over the bins of all sides
+    total: bool  # divergence summed over bins
+    divided: bool  # LD terms divided by the positives' weights
+    released_vlr: bool
+    points: bool  # VLR of an anchor-free head
+    exclude: bool  # positives are no part of the VLR
+
+    @classmethod
+    def of(cls, o: LDOptions, detector: str) -> "Settings":
+        """Where an option is null: the variant's, then the detector's."""
+        family = next((name for name in DEFAULTS if detector.startswith(name)), "gfl")
+        paper = o.variant == "paper"
+        weight, vlr_share, kd_temperature = DEFAULTS[family]
+        joint = (o.sides or ("joint" if family == "retinanet" and not paper else "each")) == "joint"
+        weight = o.loss_weight if o.loss_weight is not None else weight * (JOINT if joint else 1)
+        return cls(
+            weight=weight,
+            vlr_weight=o.vlr_weight if o.vlr_weight is not None else vlr_share * weight,
+            kd_temperature=o.kd_temperature or kd_temperature,
+            joint=joint,
+            total=paper,
+            divided=(o.average or ("weight_sum" if paper else "none")) == "weight_sum",
+            released_vlr=(o.vlr or o.variant) == "code",
+            points=family == "fcos",
+            exclude=o.exclude_positives if o.exclude_positives is not None else family in {"retinanet", "fcos"},
+        )
 
 
 class LD(Distiller):
@@ -34,20 +118,123 @@ class LD(Distiller):
 
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__(options, student, teacher)
-        self.classes, self.anchors = student.classes, student.anchors_per_cell
+        self.settings = Settings.of(self.options, student.detector)
+        self.classes, self.cell_anchors, self.strides = student.classes, student.anchors_per_cell, student.strides
+        # As released, features are compared without an adapter, which needs equal channels.
+        pairs = zip(student.neck_channels, teacher.neck_channels, strict=True) if self.options.imitation != "none" else []
+        self.adapters = nn.ModuleList(nn.Identity() if s == t else nn.Conv2d(s, t, 1) for s, t in pairs)
+
+    def own_loss_factors(self) -> dict[str, float]:
+        """Individual LD: the student learns boxes from the teacher alone."""
+        return {"loss_bbox": 0.0, "loss_dfl": 0.0} if self.options.individual_ld else {}
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        if self.options.loss_weight == 0:
-            return {}
-        loss, total = no_loss(step.student.boxes), torch.zeros((), device=step.student.boxes[0].device)
-        levels = zip(step.targets().labels, step.student.logits, step.student.boxes, step.teacher.boxes, strict=True)
-        for labels, logits, ours, theirs in levels:
-            size = (ours.shape[0], *ours.shape[2:], self.anchors)
-            where = ((labels >= 0) & (labels < self.classes)).view(size).nonzero(as_tuple=True)
-            weight = rows(logits, where, self.anchors).detach().sigmoid().max(1).values
-            sides = side_kl(*(rows(m, where, self.anchors).unflatten(1, (4, -1)) for m in (ours, theirs)), self.options.temperature)
-            loss = loss + (weight * sides.sum(1)).sum() / 4
-            total = total + weight.sum()
-        if self.options.average == "weight_sum":
-            loss = loss / total.clamp(min=1)
-        return {"loss_ld": self.options.loss_weight * loss}
+        o, s = self.options, self.settings
+        positives = [self.on_cells(p, logits) for p, logits in zip(step.targets().labels, step.student.logits, strict=True)]
+        positives = [(p >= 0) & (p < self.classes) for p in positives]  # (N, H, W, A)
+        losses: dict[str, Tensor] = {}
+        main = self.by_confidence(step, positives)
+        divisor = over_workers(torch.stack([w.sum() for _, w in main]).sum()) if s.divided else 1.0
+        if o.main_ld and s.weight:
+            losses["loss_ld"] = s.weight * self.box_loss(step, main) / divisor
+        if o.main_kd and o.kd_weight:
+            losses["loss_ld_kd"] = o.kd_weight * self.class_loss(step, main)
+        if (o.vlr_ld and s.vlr_weight) or (o.vlr_kd and o.kd_weight):
+            valuable = self.valuable(step, positives)
+            if o.vlr_ld and s.vlr_weight:
+                losses["loss_ld_vlr"] = s.vlr_weight * self.box_loss(step, valuable) / divisor
+            if o.vlr_kd and o.kd_weight:
+                losses["loss_ld_kd_vlr"] = o.kd_weight * self.class_loss(step, valuable)
+        if o.imitation != "none" and o.imitation_weight:
+            losses["loss_ld_im"] = o.imitation_weight * self.imitation_loss(step, positives)
+        return losses
+
+    def on_cells(self, values: Tensor, level: Tensor) -> Tensor:
+        """Cell-major (N, H*W*A) values as (N, H, W, A) of a level map (N, C, H, W)."""
+        return values.view(len(values), level.shape[2], level.shape[3], self.cell_anchors)
+
+    def by_confidence(self, step: Step, masks: Iterable[Tensor]) -> Region:
+        """The boxes of per-level masks (N, H, W, A), each weighted by the student's confidence."""
+        wheres = [mask.nonzero(as_tuple=True) for mask in masks]
+        return [(w, confidence(at(z, w, self.cell_anchors))) for w, z in zip(wheres, step.student.logits, strict=True)]
+
+    def valuable(self, step: Step, positives: list[Tensor]) -> Region:
+        """The valuable localization region, weighted by IoU (points: by confidence)."""
+        levels = step.anchors()
+        if self.settings.points:
+            points = centres(torch.cat(levels))
+            weights = torch.stack([points_inside(points, gt) for gt in step.gt_boxes]).float()
+        else:
+            weights = torch.stack([vlr_weights(levels, gt, self.settings.released_vlr) for gt in step.gt_boxes])
+        parts = weights.split([len(anchors) for anchors in levels], 1)
+        maps = [self.on_cells(part, logits) for part, logits in zip(parts, step.student.logits, strict=True)]
+        if self.settings.exclude:
+            maps = [m * ~p for m, p in zip(maps, positives, strict=True)]
+        if self.settings.points:
+            return self.by_confidence(step, (m > 0 for m in maps))
+        wheres = [(m > 0).nonzero(as_tuple=True) for m in maps]
+        return [(w, m[w]) for w, m in zip(wheres, maps, strict=True)]
+
+    def box_loss(self, step: Step, region: Region) -> Tensor:
+        """Weighted sum of the box divergence over a region, before the term's weight."""
+        s, loss = self.settings, no_loss(step.student.boxes)
+        for (where, weight), *boxes in zip(region, step.student.boxes, step.teacher.boxes, strict=True):
+            ours, theirs = (at(b, where, self.cell_anchors) for b in boxes)
+            loss = loss + (weight * box_divergence(ours, theirs, self.options.temperature, s.joint, s.total)).sum()
+        return loss
+
+    def class_loss(self, step: Step, region: Region) -> Tensor:
+        """Class divergence averaged over a region's boxes of each level, summed over levels."""
+        loss = no_loss(step.student.logits)
+        for (where, _), *logits in zip(region, step.student.logits, step.teacher.logits, strict=True):
+            ours, theirs = (at(z, where, self.cell_anchors) for z in logits)
+            loss = loss + score_loss(ours, theirs, self.settings.kd_temperature)
+        return loss
+
+    def imitation_loss(self, step: Step, positives: list[Tensor]) -> Tensor:
+        """Mean squared feature difference over the chosen cells of each level, summed over levels."""
+        loss = no_loss(step.student.neck)
+        masks = self.imitated(step, positives)
+        for adapter, ours, theirs, mask in zip(self.adapters, step.student.neck, step.teacher.neck, masks, strict=True):
+            loss = loss + hint_loss(theirs, adapter(ours), mask)
+            if self.options.imitation == "decouple":
+                assert mask is not None
+                loss = loss + 2 * hint_loss(theirs, adapter(ours), 1 - mask)
+        return loss
+
+    def imitated(self, step: Step, positives: list[Tensor]) -> list[Tensor | None]:
+        """Which cells are imitated, per level (N, H, W) of 0 and 1; None: all."""
+        how = self.options.imitation
+        if how == "whole":
+            return [None] * len(positives)
+        if how == "main":
+            chosen = positives
+        elif how == "gibox":
+            chosen = self.general_instances(step)
+        else:
+            anchors = torch.cat(step.anchors())
+            chosen_anchors = [
+                near_objects(anchors, gt) if how == "finegrained" else points_inside(centres(anchors), gt) for gt in step.gt_boxes
+            ]
+            parts = torch.stack(chosen_anchors).split([len(a) for a in step.anchors()], 1)
+            chosen = [self.on_cells(part, logits) for part, logits in zip(parts, step.student.logits, strict=True)]
+        return [mask.any(3).float() for mask in chosen]
+
+    @torch.no_grad()
+    def general_instances(self, step: Step) -> list[Tensor]:
+        """Where the two networks disagree most: after suppression the best boxes of each image and level, bool (N, H, W, A)."""
+        chosen = []
+        nets = (step.student, step.teacher)
+        for level, anchors in enumerate(step.anchors()):
+            ours, theirs = (self.rows(net.logits[level]).sigmoid() for net in nets)  # (N, P, K)
+            score, cls = (theirs - ours).abs().max(2)
+            teacher_wins = (theirs - ours).gather(2, cls[..., None]) >= 0
+            ours, theirs = (decode_distribution(self.rows(net.boxes[level]), centres(anchors), self.strides[level]) for net in nets)
+            index, valid = best_boxes(torch.where(teacher_wins, theirs, ours), score, GI_OVERLAP, GI_BOXES)
+            picked = torch.zeros_like(score).scatter_add_(1, index, valid.to(score.dtype)) > 0
+            chosen.append(self.on_cells(picked, nets[0].logits[level]))
+        return chosen
+
+    def rows(self, level: Tensor) -> Tensor:
+        """A level map (N, A*c, H, W) as rows of its boxes, cell-major: (N, H*W*A, c)."""
+        return level.unflatten(1, (self.cell_anchors, -1)).permute(0, 3, 4, 1, 2).flatten(1, 3)

@@ -62,7 +62,7 @@ def map_weights(different: Tensor, strategy: str) -> Tensor:
         return torch.full_like(different, 1 / count)
     if not strategy.startswith("most"):
         return different / different.sum(1, keepdim=True).clamp(min=TINY)
-    kept = max(1, round(count * int(strategy[-2:]) / 100))
+    kept = max(1, count * int(strategy[-2:]) // 100)
     chosen = different.topk(kept, dim=1, largest=strategy.startswith("most_different")).indices
     return torch.zeros_like(different).scatter_(1, chosen, 1 / kept)
 

@@ -6,7 +6,7 @@ Boxes are (.., 4) xyxy in pixels; a is compared with b pairwise, giving (A, B). 
 import torch
 from torch import Tensor
 
-TINY = 1e-6  # least area that is divided by
+TINY = 1e-12  # least area that is divided by
 
 
 def intersection(a: Tensor, b: Tensor) -> Tensor:
@@ -40,3 +40,86 @@ def cells_inside(boxes: Tensor, size: tuple[int, int], stride: int) -> Tensor:
     across = (x > boxes[:, None, 0]) & (x < boxes[:, None, 2])  # (G, W)
     down = (y > boxes[:, None, 1]) & (y < boxes[:, None, 3])  # (G, H)
     return (down[:, :, None] & across[:, None, :]).any(0)
+
+
+def diou(anchors: Tensor, gt: Tensor, released: bool = False) -> Tensor:
+    """DIoU = IoU - rho^2 / c^2 of every pair, (A, G); rho: distance of the centres, c: diagonal of the enclosing box.
+
+    released: overlap over the anchor's area alone instead of the IoU, as HikariTJU/LD's `mode='diou'` computes it.
+    """
+    low = torch.minimum(anchors[:, None, :2], gt[None, :, :2])
+    high = torch.maximum(anchors[:, None, 2:], gt[None, :, 2:])
+    diagonal = (high - low).square().sum(2).clamp(min=TINY)
+    distance = (centres(anchors)[:, None] - centres(gt)[None]).square().sum(2)
+    if released:
+        return intersection(anchors, gt) / area(anchors)[:, None].clamp(min=TINY) - distance / diagonal
+    return box_iou(anchors, gt) - distance / diagonal
+
+
+def atss_thresholds(levels: list[Tensor], gt: Tensor, topk: int = 9) -> Tensor:
+    """ATSS's IoU threshold of each box: mean + standard deviation over the `topk` nearest anchors of every level, (G,)."""
+    overlaps = []
+    for anchors in levels:
+        distance = (centres(anchors)[:, None] - centres(gt)[None]).square().sum(2).sqrt()
+        nearest = distance.topk(min(topk, len(anchors)), dim=0, largest=False).indices  # (topk, G)
+        overlaps.append(box_iou(anchors, gt).gather(0, nearest))
+    candidates = torch.cat(overlaps)
+    return candidates.mean(0) + candidates.std(0)
+
+
+def vlr_mask(levels: list[Tensor], gt: Tensor, released: bool, gamma: float = 0.25) -> Tensor:
+    """Valuable localization region of every box, (A, G): gamma * threshold <= DIoU <= threshold (released: < threshold)."""
+    threshold = atss_thresholds(levels, gt)
+    near = diou(torch.cat(levels), gt, released)
+    below = near < threshold if released else near <= threshold
+    return below & (near >= gamma * threshold)
+
+
+def vlr_weights(levels: list[Tensor], gt: Tensor, released: bool) -> Tensor:
+    """Weight of every anchor in the VLR: IoU with the best box whose region holds it, 0 outside, (A,)."""
+    anchors = torch.cat(levels)
+    if len(gt) == 0:
+        return anchors.new_zeros(len(anchors))
+    return (box_iou(anchors, gt) * vlr_mask(levels, gt, released)).max(1).values
+
+
+def points_inside(points: Tensor, gt: Tensor) -> Tensor:
+    """Whether each point (P, 2) lies strictly inside one of the boxes, bool (P,)."""
+    inside = (points[:, None] > gt[None, :, :2]) & (points[:, None] < gt[None, :, 2:])
+    return inside.all(2).any(1)
+
+
+def near_objects(anchors: Tensor, gt: Tensor, psi: float = 0.5) -> Tensor:
+    """Fine-grained region (Wang et al. 2019): anchors whose IoU with a box is above psi times the box's best, bool (A,)."""
+    if len(gt) == 0:
+        return torch.zeros(len(anchors), dtype=torch.bool, device=anchors.device)
+    overlap = box_iou(anchors, gt)
+    return (overlap > psi * overlap.max(0).values).any(1)
+
+
+def decode_distribution(logits: Tensor, points: Tensor, stride: int) -> Tensor:
+    """Boxes from distributions of their sides: logits (.., P, 4*bins), points (P, 2) -> (.., P, 4) xyxy."""
+    probability = logits.unflatten(-1, (4, -1)).softmax(-1)
+    bins = torch.arange(probability.shape[-1], device=logits.device, dtype=logits.dtype)
+    sides = stride * (probability * bins).sum(-1)
+    return torch.cat([points - sides[..., :2], points + sides[..., 2:]], dim=-1)
+
+
+def best_boxes(boxes: Tensor, scores: Tensor, overlap: float, keep: int) -> tuple[Tensor, Tensor]:
+    """Greedy non-maximum suppression stopped after `keep` boxes, each image for itself, without leaving the device.
+
+    boxes (N, P, 4), scores (N, P) -> indices (N, keep) and whether there was still a box to take, bool (N, keep).
+    """
+    left, images = scores.clone(), torch.arange(len(boxes), device=boxes.device)
+    taken, valid = [], []
+    for _ in range(min(keep, boxes.shape[1])):
+        score, index = left.max(1)
+        taken.append(index)
+        valid.append(score > -torch.inf)
+        best = boxes[images, index]
+        common = (torch.minimum(boxes[..., 2:], best[:, None, 2:]) - torch.maximum(boxes[..., :2], best[:, None, :2])).clamp(min=0).prod(2)
+        size = (boxes[..., 2:] - boxes[..., :2]).prod(2)
+        iou = common / (size + size[images, index, None] - common).clamp(min=TINY)
+        left = left.masked_fill(iou > overlap, -torch.inf)
+        left[images, index] = -torch.inf
+    return torch.stack(taken, 1), torch.stack(valid, 1)
