@@ -5,6 +5,8 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from studies.catalog import BACKBONES, DETECTORS
+from studies.recipes import NANO_WIDTH, with_defaults
 from studies.spec import Arm, MethodUse, Network, Schedule, Search, StudySpec, Teacher
 from studies.trial import TeacherRef, TrialSpec
 
@@ -36,7 +38,7 @@ class PlannedTrial:
         return TrialSpec(
             dataset=study.dataset,
             scale=study.scale,
-            network=Network(detector=self.network.detector, backbone=self.network.backbone),
+            network=self.network,
             schedule=self.schedule,
             seed=self.seed,
             threads=study.resources.cpus,
@@ -65,8 +67,8 @@ def expand(study: StudySpec) -> list[PlannedTrial]:
                     row=row,
                     title=title,
                     role="distilled" if uses else "baseline",
-                    network=arm.student or study.student,
-                    schedule=arm.schedule.over(study.schedule),
+                    network=_sized(study, arm.student or study.student, "student"),
+                    schedule=with_defaults(arm.schedule.over(study.schedule), study.scale),
                     seed=seed,
                     teacher=teacher.id if teacher else None,
                     distillers=uses,
@@ -77,20 +79,25 @@ def expand(study: StudySpec) -> list[PlannedTrial]:
 
 
 def _teacher(study: StudySpec, teacher: Teacher) -> PlannedTrial:
-    schedule = teacher.schedule.over(study.schedule)
-    told = "".join(f"-{name}{value}" for name, value in schedule.model_dump(exclude_none=True).items() if name == "epochs")
-    row = f"teacher-{teacher.detector}-{teacher.backbone}{told}"
+    network = _sized(study, teacher, "teacher")
+    schedule = with_defaults(teacher.schedule.over(study.schedule), study.scale)
+    row = f"teacher-{network.detector}-{network.backbone}" + (f"-{schedule.epochs}e" if teacher.schedule.epochs else "")
     return PlannedTrial(
         id=f"{row}/seed-{teacher.seed}",
         row=row,
-        title=f"teacher {teacher.detector} {teacher.backbone}",
+        title=f"teacher: {DETECTORS[network.detector].title} {BACKBONES[network.backbone].title}",
         role="teacher",
-        network=Network(detector=teacher.detector, backbone=teacher.backbone),
+        network=network,
         schedule=schedule,
         seed=teacher.seed,
         teacher=None,
         distillers=(),
     )
+
+
+def _sized(study: StudySpec, network: Network, role: str) -> Network:
+    width = None if study.scale == "paper" else network.width or NANO_WIDTH[role]
+    return Network(detector=network.detector, backbone=network.backbone, width=width)
 
 
 def _rows(study: StudySpec) -> list[tuple[str, str, Arm, tuple[tuple[str, Any], ...]]]:

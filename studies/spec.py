@@ -53,10 +53,11 @@ class Schedule(SpecModel):
 
 
 class Network(SpecModel):
-    """A detector on a backbone."""
+    """A detector on a backbone. `width`: base channels of a narrow (nano) backbone; None: 8 for a student, 16 for a teacher."""
 
     detector: str
     backbone: str
+    width: int | None = Field(None, ge=4, le=64, multiple_of=4, description="base channels at nano scale")
 
     @field_validator("detector")
     @classmethod

@@ -43,10 +43,32 @@ class Targets:
     """The student's own label assignment of this step, per level, anchors of a cell next to each other (cell-major).
 
     labels: each (N, H_l*W_l*A) long, K means background. label_weights: same shape (0: ignored).
+    boxes: each (N, H_l*W_l*A, 4), box targets in the head's own coding, where its assignment gives them.
     """
 
     labels: tuple[Tensor, ...]
     label_weights: tuple[Tensor, ...]
+    boxes: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class RoIOutputs:
+    """What a RoI head (of a cascade: its first stage) made of R sampled proposals, images one after another.
+
+    rois: (R, 5), image index and xyxy in input pixels. labels: (R,) long, K means background.
+    bbox_targets / bbox_weights: (R, 4), encoded deltas to the ground-truth box, and 1 on positives, else 0.
+    logits: (R, K+1), background last. deltas: (R, 4*K), or (R, 4) of a class-agnostic head; None where the head
+    regresses no deltas (Grid R-CNN). features: (R, C, 7, 7), pooled from the pyramid.
+    The teacher's are its outputs on the student's rois, with the student's labels and targets.
+    """
+
+    rois: Tensor
+    labels: Tensor
+    bbox_targets: Tensor
+    bbox_weights: Tensor
+    logits: Tensor
+    deltas: Tensor | None
+    features: Tensor
 
 
 @dataclass
@@ -57,7 +79,7 @@ class Step:
     image_shape: (H, W) of the padded input batch. iteration: global, 0-based.
     anchors: gives per level the (H_l*W_l*A, 4) anchor boxes xyxy in input pixels (computed once per feature size).
     targets: gives the student's own assignment (recorded from its loss, not computed again).
-    teacher_rois / student_rois: RoI outputs of two-stage detectors, see `workers.distill`.
+    student_rois / teacher_rois: both networks on the student's sampled proposals (only where "roi" is captured).
     """
 
     student: Outputs
@@ -68,7 +90,8 @@ class Step:
     iteration: int
     anchors: Callable[[], list[Tensor]]
     targets: Callable[[], Targets]
-    extra: dict[str, Any] = field(default_factory=dict)
+    student_rois: RoIOutputs | None = None
+    teacher_rois: RoIOutputs | None = None
 
 
 @dataclass(frozen=True)
@@ -101,12 +124,17 @@ class Distiller(nn.Module):
     inputs are cast, and `forward` runs with autocast off.
     """
 
-    captures: ClassVar[frozenset[str]] = frozenset()
+    captures: frozenset[str] = frozenset()  # of the class, or narrowed by an instance to what its options need
+    reads_head: bool = True  # False where the teacher's head need not run
     ramp_iterations: ClassVar[int] = 0  # losses grow linearly from 0 over this many iterations
 
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__()
         self.options: Any = options
+
+    def own_loss_factors(self) -> dict[str, float]:
+        """Factors on the student's own losses, by their names (mmdet's, as in `loss_cls`); a name not given keeps 1."""
+        return {}
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         raise NotImplementedError

@@ -1,0 +1,189 @@
+"""The distillation step: student and teacher run forward once each, and distillers turn what was recorded into losses.
+
+Recording works by forward hooks, so mmdet's models and losses stay as they are; nothing of the teacher is part of the
+student's state or optimizer.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from studies.methods import methods
+from studies.spec import MethodUse
+from workers.detectors import head_outputs
+from workers.distillers.base import Distiller, NetworkInfo, Outputs, Step, Targets
+
+
+class Recorder:
+    """Keeps the outputs of the latest forward pass of one detector. Call `take` once per step."""
+
+    def __init__(self, model: Any, captures: frozenset[str]) -> None:
+        self.head = model.rpn_head if hasattr(model, "rpn_head") else model.bbox_head
+        self.kept: dict[str, Any] = {}
+        self.targets: Targets | None = None
+        model.neck.register_forward_hook(self._keeper("neck"))
+        self.head.register_forward_hook(self._keeper("head"))
+        if "backbone" in captures:
+            model.backbone.register_forward_hook(self._keeper("backbone"))
+        if "pre_relu" in captures:
+            self.kept["pre_relu"] = {}
+            for name in model.backbone.res_layers:
+                self._record_pre_relu(getattr(model.backbone, name)[-1], name)
+        if "tower" in captures:
+            self.kept["tower"] = {}
+            for branch in ("cls", "reg"):
+                self._record_tower(branch, getattr(self.head, f"{branch}_convs"))
+        if "targets" in captures:
+            self._record_targets()
+
+    def _keeper(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+            self.kept[name] = output
+
+        return keep
+
+    def _record_pre_relu(self, block: Any, name: str) -> None:
+        """Keeps the input of the block's last ReLU; the ReLU gets a copy, since it works in place."""
+        calls = 2 if hasattr(block, "norm2") and not hasattr(block, "norm3") else 3
+        seen = 0
+
+        def keep(module: nn.Module, inputs: tuple[Tensor]) -> Tensor | None:
+            nonlocal seen
+            seen += 1
+            if seen % calls:
+                return None
+            self.kept["pre_relu"][name] = inputs[0]
+            return inputs[0].clone()
+
+        block.relu.register_forward_pre_hook(keep)
+
+    def _record_tower(self, branch: str, convs: Any) -> None:
+        """Keeps the features of a head tower before the activation of the conv that cross-head distillation reads."""
+        from workers.distillers.crosskd import tower_index
+
+        levels: list[Tensor] = self.kept["tower"].setdefault(branch, [])
+
+        def keep(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+            levels.append(inputs[0])
+            return inputs[0].clone()
+
+        convs[tower_index(self.head)].activate.register_forward_pre_hook(keep)
+
+    def _record_targets(self) -> None:
+        """Keeps what the head's own assignment gives to its loss, by wrapping `get_targets` on this instance."""
+        assign = self.head.get_targets
+
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            result = assign(*args, **kwargs)
+            parts = [part for part in result if isinstance(part, (list, tuple))]
+            labels, weights = (parts[1], parts[2]) if isinstance(parts[0][0], (list, tuple)) or parts[0][0].dim() == 3 else parts[:2]
+            self.targets = Targets(tuple(labels), tuple(weights))
+            return result
+
+        self.head.get_targets = recorded
+
+    def take(self) -> Outputs:
+        """The outputs since the last call, in float32; forgets them."""
+        tower = {branch: _float(tuple(levels)) for branch, levels in self.kept.get("tower", {}).items()}
+        outputs = Outputs(
+            backbone=_float(self.kept.pop("backbone", ())),
+            neck=_float(self.kept.pop("neck")),
+            pre_relu=_float(tuple(self.kept.get("pre_relu", {}).values())),
+            tower=tower,
+        )
+        if "head" in self.kept:
+            for name, maps in head_outputs(self.head, self.kept.pop("head")).items():
+                setattr(outputs, name, maps if maps is None else _float(maps))
+        for levels in self.kept.get("tower", {}).values():
+            levels.clear()
+        return outputs
+
+    def take_targets(self) -> Targets:
+        """The student's assignment of this step."""
+        assert self.targets is not None, "targets were not recorded: name 'targets' in the distiller's captures"
+        return self.targets
+
+
+def _float(maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(m.float() for m in maps)
+
+
+def build_distiller(use: MethodUse, student: NetworkInfo, teacher: NetworkInfo) -> Distiller:
+    """The distiller a spec names, with its options."""
+    method = methods()[use.id]
+    module, name = method.implementation.split(":")
+    distiller: Distiller = getattr(importlib.import_module(module), name)(method.options.model_validate(use.options), student, teacher)
+    return distiller
+
+
+class DistilledDetector(BaseModel):  # type: ignore[misc]
+    """A student that trains on its own losses plus those of its distillers.
+
+    The state holds `student.*` and `distillers.*`; the teacher is kept outside (in a tuple, so that torch does not
+    register it), in eval mode, without gradients.
+    """
+
+    def __init__(self, student: Any, teacher: Any, uses: list[MethodUse], infos: tuple[NetworkInfo, NetworkInfo]) -> None:
+        super().__init__(data_preprocessor=student.data_preprocessor)
+        self.student = student
+        self._outside = (teacher.eval().requires_grad_(False),)
+        self.distillers = nn.ModuleList([build_distiller(use, *infos) for use in uses])
+        self.weights = [use.weight for use in uses]
+        self.iteration = 0  # set by the training loop before each step
+        captures = frozenset[str]().union(*(d.captures for d in self.distillers))  # type: ignore[attr-defined]
+        self.teacher_head = any(d.reads_head for d in self.distillers)
+        self.recorder = Recorder(student, captures)
+        self.teacher_recorder = Recorder(teacher, captures - {"targets", "roi", "tower"})
+        self._anchors: dict[tuple[tuple[int, int], ...], list[Tensor]] = {}
+
+    @property
+    def teacher(self) -> Any:
+        return self._outside[0]
+
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+        if mode != "loss":
+            return self.student(inputs, data_samples, mode=mode)
+        losses = self.student(inputs, data_samples, mode="loss")
+        with torch.no_grad():
+            levels = self.teacher.extract_feat(inputs)
+            if self.teacher_head:
+                self.teacher_recorder.head(levels)
+        with torch.autocast(inputs.device.type, enabled=False):
+            step = self._step(inputs, data_samples)
+            for distiller, weight in zip(self.distillers, self.weights, strict=True):
+                ramp = min(1.0, self.iteration / distiller.ramp_iterations) if distiller.ramp_iterations else 1.0
+                for name, value in distiller(step).items():
+                    assert name.startswith("loss") and name not in losses, f"{name} is no free loss name"
+                    losses[name] = weight * ramp * value
+        return losses
+
+    def _step(self, inputs: Tensor, data_samples: Any) -> Step:
+        student = self.recorder.take()
+        return Step(
+            student=student,
+            teacher=self.teacher_recorder.take(),
+            gt_boxes=[_boxes(sample) for sample in data_samples],
+            gt_labels=[sample.gt_instances.labels for sample in data_samples],
+            image_shape=(int(inputs.shape[-2]), int(inputs.shape[-1])),
+            iteration=self.iteration,
+            anchors=lambda: self._anchors_of(student),
+            targets=self.recorder.take_targets,
+        )
+
+    def _anchors_of(self, outputs: Outputs) -> list[Tensor]:
+        """Anchors per level, (H_l*W_l*A, 4) xyxy pixels; kept per feature size."""
+        sizes = tuple((int(m.shape[-2]), int(m.shape[-1])) for m in outputs.logits)
+        if sizes not in self._anchors:
+            self._anchors[sizes] = self.recorder.head.prior_generator.grid_priors(sizes, device=outputs.logits[0].device)
+        return self._anchors[sizes]
+
+
+def _boxes(sample: Any) -> Tensor:
+    boxes = sample.gt_instances.bboxes
+    return getattr(boxes, "tensor", boxes)  # mmdet's HorizontalBoxes or a plain tensor
