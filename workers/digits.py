@@ -49,7 +49,8 @@ def write_split(
         name = f"{index:05d}.png"
         cv2.imwrite(str(folder / split / name), scene)
         images.append({"id": index, "file_name": name, "width": IMAGE_SIZE, "height": IMAGE_SIZE})
-        annotations += [{"id": len(annotations) + n, "image_id": index, "iscrowd": 0, **each} for n, each in enumerate(objects)]
+        # COCO's evaluation takes id 0 for "no match"; ids count from 1.
+        annotations += [{"id": len(annotations) + n + 1, "image_id": index, "iscrowd": 0, **each} for n, each in enumerate(objects)]
     document = {
         "info": {"description": "Retort digits", "format": FORMAT},
         "images": images,

@@ -1,0 +1,27 @@
+# Two commands: `make demo` and `make test`. Both set up what they need first, and are quick when nothing is to do.
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test lint setup format clean
+
+demo: setup
+	@$(BIN)/python -m api.demo
+
+test: setup lint
+	@$(BIN)/python -m pytest
+
+lint: setup
+	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: setup
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet --fix .
+
+setup:
+	@PYTHON="$(PYTHON)" ./bootstrap.sh
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache
