@@ -4,12 +4,22 @@ import functools
 import logging
 from importlib.metadata import entry_points
 
-from studies.methods import fitnet, ld, pdf_distil
+from studies.methods import chen2017, defeat, fgfi, fitnet, ld, li2017, ofd, pad, pdf_distil
 from studies.methods.base import Method, Options
 
 __all__ = ["Method", "Options", "methods"]
 
-_BUILT_IN = (fitnet.METHOD, ld.METHOD, pdf_distil.METHOD)
+_BUILT_IN = (
+    fitnet.METHOD,
+    ld.METHOD,
+    pdf_distil.METHOD,
+    chen2017.METHOD,
+    li2017.METHOD,
+    fgfi.METHOD,
+    defeat.METHOD,
+    ofd.METHOD,
+    pad.METHOD,
+)
 
 
 @functools.cache

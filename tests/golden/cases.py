@@ -80,6 +80,7 @@ def check(expected: Any, value: torch.Tensor, dtype: torch.dtype, inputs: list[t
     if inputs is None or norms is None:
         return
     grads = torch.autograd.grad(value, inputs, retain_graph=True, allow_unused=True)
+    assert all(grad is None or torch.isfinite(grad).all() for grad in grads)
     assert len(norms) == len(inputs)
     for norm, grad in zip(norms, grads, strict=True):
         if norm is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -126,7 +126,7 @@ class Distiller(nn.Module):
 
     captures: frozenset[str] = frozenset()  # of the class, or narrowed by an instance to what its options need
     reads_head: bool = True  # False where the teacher's head need not run
-    ramp_iterations: ClassVar[int] = 0  # losses grow linearly from 0 over this many iterations
+    ramp_iterations: int = 0  # losses grow linearly from 0 over this many iterations
 
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__()

@@ -1,0 +1,59 @@
+"""DeFeat: decoupled features."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from studies.catalog import TRAITS, Detector
+from studies.methods.base import Method, Options
+
+Form = Literal["official", "pdf"]
+NECK_WEIGHTS: dict[Form, tuple[float, float]] = {"official": (3.0, 12.0), "pdf": (2.0, 8.0)}  # foreground, background
+
+
+class DeFeatOptions(Options):
+    """DeFeat: foreground and background features imitated with weights of their own; a pair of zero weights leaves a term out."""
+
+    form: Form = Field(
+        "official", description="pdf: anchors whose centre lies in a box of their scale, neck only, as PDF-Distil compares it"
+    )
+    neck_foreground: float | None = Field(
+        None, ge=0, description="null: the form's own (official 3 as for VOC, pdf 2); its authors name 4 for COCO"
+    )
+    neck_background: float | None = Field(
+        None, ge=0, description="null: the form's own (official 12 as for VOC, pdf 8); its authors name 16 for COCO"
+    )
+    backbone_foreground: float = Field(0.0, ge=0, description="backbone stages C3 to C5 (official form)")
+    backbone_background: float = Field(0.0, ge=0, description="backbone stages C3 to C5 (official form)")
+    head: bool | None = Field(None, description="RoI classes on proposals (official form); null: where both detectors have a RoI head")
+    head_foreground: float = Field(2.0, ge=0, description="RoI classes of positive proposals")
+    head_background: float = Field(2.0, ge=0, description="RoI classes of negative proposals")
+
+    @property
+    def neck_weights(self) -> tuple[float, float]:
+        """Weights of the neck's foreground and background, those of the form where not given."""
+        own = NECK_WEIGHTS[self.form]
+        given = (self.neck_foreground, self.neck_background)
+        return (own[0] if given[0] is None else given[0], own[1] if given[1] is None else given[1])
+
+
+def _parts(student: Detector, teacher: Detector, options: Options) -> str | None:
+    assert isinstance(options, DeFeatOptions)
+    if options.form == "pdf":
+        if options.head or options.backbone_foreground or options.backbone_background:
+            return "DeFeat's form 'pdf' distils the neck alone; its backbone and head terms belong to the form 'official'"
+        return None
+    for role, detector in (("student", student), ("teacher", teacher)):
+        if options.head and "roi_head" not in detector.traits:
+            return f"DeFeat's head term needs {TRAITS['roi_head']}, which the {role}'s {detector.title} does not have"
+    return None
+
+
+METHOD = Method(
+    "defeat",
+    "DeFeat",
+    "Guo et al., Distilling Object Detectors via Decoupled Features, CVPR 2021",
+    DeFeatOptions,
+    "workers.distillers.defeat:DeFeat",
+    also=_parts,
+)

@@ -1,0 +1,55 @@
+"""Fine-grained feature imitation."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from studies.catalog import TRAITS, Detector
+from studies.methods.base import Method, Options
+
+Form = Literal["fpn", "paper", "pdf"]
+WEIGHTS: dict[Form, float] = {"fpn": 3.0, "paper": 0.01, "pdf": 5.0}
+PAPER_START = 400  # iterations without imitation in the authors' code
+
+
+class FGFIOptions(Options):
+    """Fine-grained feature imitation: only cells with anchors near an object are imitated."""
+
+    form: Form = Field(
+        "fpn",
+        description="fpn: each box on its own pyramid level, divided by channels; paper: all levels as one map, not divided by "
+        "channels; pdf: cells whose anchors overlap a box by half, as PDF-Distil compares it",
+    )
+    psi: float = Field(0.5, gt=0, lt=1, description="share of a box's best IoU that makes an anchor near (fpn and paper)")
+    loss_weight: float | None = Field(None, ge=0, description="null: the form's own (fpn 3, paper 0.01, pdf 5); 0 leaves it out")
+    start_iteration: int | None = Field(None, ge=0, description="first iteration that imitates; null: paper 400, otherwise 0")
+
+    @property
+    def weight(self) -> float:
+        """`loss_weight`, or that of the form."""
+        return WEIGHTS[self.form] if self.loss_weight is None else self.loss_weight
+
+    @property
+    def start(self) -> int:
+        """`start_iteration`, or that of the form."""
+        return (PAPER_START if self.form == "paper" else 0) if self.start_iteration is None else self.start_iteration
+
+
+def _anchors(student: Detector, teacher: Detector, options: Options) -> str | None:
+    assert isinstance(options, FGFIOptions)
+    if options.form == "pdf" or "anchors" in student.traits:
+        return None
+    return (
+        f"FGFI's form {options.form!r} needs {TRAITS['anchors']}, which the student's {student.title} does not have; "
+        "its form 'pdf' works on points too"
+    )
+
+
+METHOD = Method(
+    "fgfi",
+    "FGFI",
+    "Wang et al., Distilling Object Detectors with Fine-grained Feature Imitation, CVPR 2019",
+    FGFIOptions,
+    "workers.distillers.fgfi:FGFI",
+    also=_anchors,
+)

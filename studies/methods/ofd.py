@@ -1,0 +1,25 @@
+"""OFD: overhaul of feature distillation."""
+
+from pydantic import Field
+
+from studies.methods.base import Method, Options
+
+
+class OFDOptions(Options):
+    """Backbone features before the ReLU, with a margin below zero."""
+
+    loss_weight: float = Field(
+        1e-5,
+        ge=0,
+        description="of the squared difference summed over cells and channels: the authors take 1e-3 at 32 pixels (CIFAR), 1e-4 at 224 "
+        "(ImageNet), 1e-5 at 513 (segmentation), so choose by the input's area; 0 leaves the loss out",
+    )
+
+
+METHOD = Method(
+    "ofd",
+    "OFD",
+    "Heo et al., A Comprehensive Overhaul of Feature Distillation, ICCV 2019",
+    OFDOptions,
+    "workers.distillers.ofd:OFD",
+)

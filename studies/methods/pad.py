@@ -1,0 +1,33 @@
+"""PAD: prime-aware adaptive distillation."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from studies.methods.base import Method, Options
+
+Form = Literal["paper", "pdf"]
+WEIGHTS: dict[Form, float] = {"paper": 1.0, "pdf": 5.0}
+
+
+class PADOptions(Options):
+    """Feature imitation weighted by a learned log-variance."""
+
+    form: Form = Field(
+        "paper", description="paper: log-variance of the adapted features; pdf: of the student's, never negative, as PDF-Distil compares it"
+    )
+    loss_weight: float | None = Field(None, ge=0, description="null: the form's own (paper 1, pdf 5); 0 leaves it out")
+
+    @property
+    def weight(self) -> float:
+        """`loss_weight`, or that of the form."""
+        return WEIGHTS[self.form] if self.loss_weight is None else self.loss_weight
+
+
+METHOD = Method(
+    "pad",
+    "PAD",
+    "Zhang et al., Prime-Aware Adaptive Distillation, ECCV 2020",
+    PADOptions,
+    "workers.distillers.pad:PAD",
+)
