@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from studies.methods import Options
+from workers.distillers.adapters import convolutions
 from workers.distillers.base import Distiller, NetworkInfo, Step
 from workers.distillers.regions import cells_inside
 
@@ -37,7 +38,7 @@ class FitNet(Distiller):
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__(options, student, teacher)
         self.strides = student.strides
-        self.adapters = nn.ModuleList(nn.Conv2d(s, t, 1) for s, t in zip(student.neck_channels, teacher.neck_channels, strict=True))
+        self.adapters = convolutions(student.neck_channels, teacher.neck_channels)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         if self.options.loss_weight == 0:

@@ -26,7 +26,8 @@ from studies.methods import Options
 from studies.methods.ld import LDOptions
 from workers.distillers.base import Distiller, NetworkInfo, Step, no_loss
 from workers.distillers.fitnet import hint_loss
-from workers.distillers.regions import best_boxes, centres, decode_distribution, near_objects, points_inside, vlr_weights
+from workers.distillers.masks import near_anchors
+from workers.distillers.regions import best_boxes, centres, decode_distribution, points_inside, vlr_weights
 
 Where = tuple[Tensor, ...]  # (image, y, x, anchor) indices of P boxes of a level
 Region = list[tuple[Where, Tensor]]  # per level: which boxes, and their weights (P,)
@@ -34,6 +35,7 @@ Region = list[tuple[Where, Tensor]]  # per level: which boxes, and their weights
 # By detector, as released: main weight with the sides apart, VLR weight as a part of it, classification temperature.
 DEFAULTS = {"gfl": (0.25, 0.25, 2.0), "retinanet": (0.25, 0.03, 8.0), "fcos": (0.25, 0.25, 2.0), "atss": (0.25, 0.15, 2.0)}
 JOINT = 20.0  # one softmax over 68 bins: released weight 5 instead of 0.25
+FINE_GRAINED = 0.5  # share of a box's best IoU from which its anchors are imitated
 GI_OVERLAP, GI_BOXES = 0.3, 10  # general instances: NMS threshold, boxes kept per image and level
 
 
@@ -212,12 +214,13 @@ class LD(Distiller):
         elif how == "gibox":
             chosen = self.general_instances(step)
         else:
-            anchors = torch.cat(step.anchors())
-            chosen_anchors = [
-                near_objects(anchors, gt) if how == "finegrained" else points_inside(centres(anchors), gt) for gt in step.gt_boxes
-            ]
-            parts = torch.stack(chosen_anchors).split([len(a) for a in step.anchors()], 1)
-            chosen = [self.on_cells(part, logits) for part, logits in zip(parts, step.student.logits, strict=True)]
+            levels = step.anchors()
+            if how == "finegrained":
+                images = [[near.any(1) for near in near_anchors(levels, gt, FINE_GRAINED, own_level=False)] for gt in step.gt_boxes]
+            else:  # gt_boxes, decouple
+                images = [[points_inside(centres(anchors), gt) for anchors in levels] for gt in step.gt_boxes]
+            stacked = (torch.stack(level) for level in zip(*images, strict=True))
+            chosen = [self.on_cells(level, logits) for level, logits in zip(stacked, step.student.logits, strict=True)]
         return [mask.any(3).float() for mask in chosen]
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from studies.methods import Options
+from workers.distillers.adapters import convolutions
 from workers.distillers.base import Distiller, NetworkInfo, Step
 
 TINY = 1e-12  # least sum of weights that is divided by: equal predictions give loss zero
@@ -90,9 +91,7 @@ class PDFDistil(Distiller):
         super().__init__(options, student, teacher)
         self.anchors = student.anchors_per_cell
         self.strategy = self.options.strategy or ("l2_root" if self.options.variant == "code" else "l2")
-        size = int(self.options.adapter[0])
-        pairs = zip(student.neck_channels, teacher.neck_channels, strict=True)
-        self.adapters = nn.ModuleList(nn.Conv2d(s, t, size, padding=size // 2) for s, t in pairs)
+        self.adapters = convolutions(student.neck_channels, teacher.neck_channels, int(self.options.adapter[0]))
 
     @torch.no_grad()
     def disagreement(self, teacher: Tensor, student: Tensor) -> Tensor:

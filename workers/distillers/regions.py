@@ -89,14 +89,6 @@ def points_inside(points: Tensor, gt: Tensor) -> Tensor:
     return inside.all(2).any(1)
 
 
-def near_objects(anchors: Tensor, gt: Tensor, psi: float = 0.5) -> Tensor:
-    """Fine-grained region (Wang et al. 2019): anchors whose IoU with a box is above psi times the box's best, bool (A,)."""
-    if len(gt) == 0:
-        return torch.zeros(len(anchors), dtype=torch.bool, device=anchors.device)
-    overlap = box_iou(anchors, gt)
-    return (overlap > psi * overlap.max(0).values).any(1)
-
-
 def decode_distribution(logits: Tensor, points: Tensor, stride: int) -> Tensor:
     """Boxes from distributions of their sides: logits (.., P, 4*bins), points (P, 2) -> (.., P, 4) xyxy."""
     probability = logits.unflatten(-1, (4, -1)).softmax(-1)
