@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from studies.catalog import TRAITS, Detector
-from studies.methods.base import Method, Options
+from studies.methods.base import Method, Options, same_levels
 
 Form = Literal["official", "pdf"]
 NECK_WEIGHTS: dict[Form, tuple[float, float]] = {"official": (3.0, 12.0), "pdf": (2.0, 8.0)}  # foreground, background
@@ -42,11 +42,11 @@ def _parts(student: Detector, teacher: Detector, options: Options) -> str | None
     if options.form == "pdf":
         if options.head or options.backbone_foreground or options.backbone_background:
             return "DeFeat's form 'pdf' distils the neck alone; its backbone and head terms belong to the form 'official'"
-        return None
+        return same_levels(student, teacher, options)
     for role, detector in (("student", student), ("teacher", teacher)):
         if options.head and "roi_head" not in detector.traits:
             return f"DeFeat's head term needs {TRAITS['roi_head']}, which the {role}'s {detector.title} does not have"
-    return None
+    return same_levels(student, teacher, options)
 
 
 METHOD = Method(

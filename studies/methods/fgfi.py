@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from studies.catalog import TRAITS, Detector
-from studies.methods.base import Method, Options
+from studies.methods.base import Method, Options, same_levels
 
 Form = Literal["fpn", "paper", "pdf"]
 WEIGHTS: dict[Form, float] = {"fpn": 3.0, "paper": 0.01, "pdf": 5.0}
@@ -38,7 +38,7 @@ class FGFIOptions(Options):
 def _anchors(student: Detector, teacher: Detector, options: Options) -> str | None:
     assert isinstance(options, FGFIOptions)
     if options.form == "pdf" or "anchors" in student.traits:
-        return None
+        return same_levels(student, teacher, options)
     return (
         f"FGFI's form {options.form!r} needs {TRAITS['anchors']}, which the student's {student.title} does not have; "
         "its form 'pdf' works on points too"

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from studies.methods.base import Method, Options
+from studies.methods.base import Method, Options, same_levels
 
 Form = Literal["paper", "pdf"]
 WEIGHTS: dict[Form, float] = {"paper": 1.0, "pdf": 5.0}
@@ -30,4 +30,5 @@ METHOD = Method(
     "Zhang et al., Prime-Aware Adaptive Distillation, ECCV 2020",
     PADOptions,
     "workers.distillers.pad:PAD",
+    also=same_levels,
 )

@@ -16,11 +16,10 @@ student's RoI head twice and pairs those logits with labels of other proposals. 
 import torch
 from torch import Tensor, nn
 
-from studies.catalog import DETECTORS
 from studies.methods import Options
 from workers.distillers.adapters import convolutions, near_zero
 from workers.distillers.base import Distiller, NetworkInfo, Step
-from workers.distillers.masks import box_cells, cell_shares, centred_priors, level_masks
+from workers.distillers.masks import box_cells, cell_shares, centred_priors, has_points, level_masks
 
 STAGES = slice(1, 4)  # of C2..C5, those that are imitated
 
@@ -58,7 +57,7 @@ class DeFeat(Distiller):
         super().__init__(options, student, teacher)
         o = self.options
         self.strides = student.strides
-        self.points = "points" in DETECTORS[student.detector].traits
+        self.points = has_points(student)
         official, both_two = o.form == "official", student.stages == teacher.stages == "two"
         self.weights: dict[str, tuple[float, float]] = {"neck": o.neck_weights}
         if official:

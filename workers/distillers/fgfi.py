@@ -15,11 +15,10 @@ Sums run over the batch. Mean form.
 import torch
 from torch import Tensor, nn
 
-from studies.catalog import DETECTORS
 from studies.methods import Options
 from workers.distillers.adapters import convolutions, near_zero
 from workers.distillers.base import Distiller, NetworkInfo, Step
-from workers.distillers.masks import cell_shares, near_masks, one_pixel_more, overlapping_priors
+from workers.distillers.masks import cell_shares, has_points, near_masks, one_pixel_more, overlapping_priors
 from workers.distillers.pdf_distil import share
 
 
@@ -55,7 +54,7 @@ class FGFI(Distiller):
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__(options, student, teacher)
         self.strides = student.strides
-        self.points = "points" in DETECTORS[student.detector].traits
+        self.points = has_points(student)
         size = 1 if self.options.form == "pdf" else 3
         self.adapters = convolutions(student.neck_channels, teacher.neck_channels, size)
         if self.options.form != "pdf":

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from workers.distillers.base import Step
+from studies.catalog import DETECTORS
+from workers.distillers.base import NetworkInfo, Step
 from workers.distillers.regions import box_iou
 
 CANONICAL = 56  # pixels: boxes below twice this size belong to the first level
@@ -88,6 +89,12 @@ def near_masks(anchors: list[Tensor], gt_boxes: list[Tensor], sizes: list[tuple[
         torch.stack([near.any(1).view(*size, -1).any(2) for near in level]).to(anchors[0].dtype)
         for size, level in zip(sizes, zip(*images, strict=True), strict=True)
     ]
+
+
+def has_points(network: NetworkInfo) -> bool:
+    """Whether the network's dense head predicts from points instead of anchors."""
+    detector = DETECTORS.get(network.detector)
+    return detector is not None and "points" in detector.traits
 
 
 def point_priors(size: tuple[int, int], stride: int, like: Tensor) -> Tensor:

@@ -38,11 +38,11 @@ class Branch(nn.Module):
         nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor) -> Tensor:
-        single = features.numel() == features.shape[1]  # one cell in the batch has no variance: use what was seen so far
         norm = self.norm
-        normal = nn.functional.batch_norm(
-            features, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training and not single, 0.1, norm.eps
-        )
+        if features.numel() > features.shape[1]:
+            normal = norm(features)
+        else:  # one cell in the batch has no variance: use what was seen so far
+            normal = nn.functional.batch_norm(features, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         return self.convolution(normal)
 
 
