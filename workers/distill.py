@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +19,8 @@ from torch import Tensor, nn
 from studies.methods import methods
 from studies.spec import MethodUse
 from workers.detectors import head_outputs
-from workers.distillers.base import Distiller, NetworkInfo, Outputs, Step, Targets
+from workers.distillers.base import Distiller, NetworkInfo, Outputs, RoIOutputs, Step, Targets
+from workers.roi import RoIRecorder, on_same_rois
 
 
 class Recorder:
@@ -82,8 +85,10 @@ class Recorder:
         def recorded(*args: Any, **kwargs: Any) -> Any:
             result = assign(*args, **kwargs)
             parts = [part for part in result if isinstance(part, (list, tuple))]
-            labels, weights = (parts[1], parts[2]) if isinstance(parts[0][0], (list, tuple)) or parts[0][0].dim() == 3 else parts[:2]
-            self.targets = Targets(tuple(labels), tuple(weights))
+            if isinstance(parts[0][0], (list, tuple)) or parts[0][0].dim() == 3:
+                parts = parts[1:]  # the anchors
+            labels, weights, *boxes = parts
+            self.targets = Targets(tuple(labels), tuple(weights), tuple(boxes[0]) if boxes else None)
             return result
 
         self.head.get_targets = recorded
@@ -114,6 +119,13 @@ def _float(maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(m.float() for m in maps)
 
 
+def scale_losses(losses: dict[str, Any], factors: dict[str, float]) -> None:
+    """Multiplies the losses that `factors` names and that there are, in place; mmdet gives a tensor or one per level."""
+    for name in factors.keys() & losses.keys():
+        value, factor = losses[name], factors[name]
+        losses[name] = [v * factor for v in value] if isinstance(value, (list, tuple)) else value * factor
+
+
 def build_distiller(use: MethodUse, student: NetworkInfo, teacher: NetworkInfo) -> Distiller:
     """The distiller a spec names, with its options."""
     method = methods()[use.id]
@@ -139,7 +151,8 @@ class DistilledDetector(BaseModel):  # type: ignore[misc]
         captures = frozenset[str]().union(*(d.captures for d in self.distillers))  # type: ignore[attr-defined]
         self.teacher_head = any(d.reads_head for d in self.distillers)
         self.recorder = Recorder(student, captures)
-        self.teacher_recorder = Recorder(teacher, captures - {"targets", "roi", "tower"})
+        self.teacher_recorder = Recorder(teacher, captures - {"targets", "roi"})
+        self.roi_recorder = RoIRecorder(student) if "roi" in captures else None
         self._anchors: dict[tuple[tuple[int, int], ...], list[Tensor]] = {}
 
     @property
@@ -149,19 +162,30 @@ class DistilledDetector(BaseModel):  # type: ignore[misc]
     def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
         if mode != "loss":
             return self.student(inputs, data_samples, mode=mode)
-        losses = self.student(inputs, data_samples, mode="loss")
+        with self.roi_recorder or nullcontext():
+            losses = self.student(inputs, data_samples, mode="loss")
         with torch.no_grad():
             levels = self.teacher.extract_feat(inputs)
             if self.teacher_head:
                 self.teacher_recorder.head(levels)
+            rois = self._rois(levels)
+        for distiller in self.distillers:
+            scale_losses(losses, distiller.own_loss_factors())  # type: ignore[operator]
         with torch.autocast(inputs.device.type, enabled=False):
-            step = self._step(inputs, data_samples)
+            step = replace(self._step(inputs, data_samples), **rois)
             for distiller, weight in zip(self.distillers, self.weights, strict=True):
                 ramp = min(1.0, self.iteration / distiller.ramp_iterations) if distiller.ramp_iterations else 1.0
                 for name, value in distiller(step).items():
                     assert name.startswith("loss") and name not in losses, f"{name} is no free loss name"
                     losses[name] = weight * ramp * value
         return losses
+
+    def _rois(self, levels: tuple[Tensor, ...]) -> dict[str, RoIOutputs]:
+        """The student's RoI outputs and the teacher's on the same proposals, where a distiller reads them."""
+        if self.roi_recorder is None:
+            return {}
+        student = self.roi_recorder.take()
+        return {"student_rois": student, "teacher_rois": on_same_rois(self.teacher, levels, student)}
 
     def _step(self, inputs: Tensor, data_samples: Any) -> Step:
         student = self.recorder.take()

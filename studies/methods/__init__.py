@@ -4,7 +4,7 @@ import functools
 import logging
 from importlib.metadata import entry_points
 
-from studies.methods import chen2017, defeat, fgfi, fitnet, ld, li2017, ofd, pad, pdf_distil
+from studies.methods import chen2017, crosskd, cwd, defeat, fbkd, fgd, fgfi, fitnet, frs, ld, li2017, mgd, ofd, pad, pdf_distil, pkd
 from studies.methods.base import Method, Options
 
 __all__ = ["Method", "Options", "methods"]
@@ -19,6 +19,13 @@ _BUILT_IN = (
     defeat.METHOD,
     ofd.METHOD,
     pad.METHOD,
+    fbkd.METHOD,
+    frs.METHOD,
+    fgd.METHOD,
+    mgd.METHOD,
+    cwd.METHOD,
+    pkd.METHOD,
+    crosskd.METHOD,
 )
 
 

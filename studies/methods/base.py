@@ -58,3 +58,12 @@ class Method:
                 f"these are {teacher.title} and {student.title}"
             )
         return self.also(student, teacher, options) if self.also else None
+
+
+def same_levels(student: Detector, teacher: Detector, options: Options) -> str | None:
+    """For methods that compare pyramid levels cell by cell (`Method.also`): one-stage pyramids begin at stride 8, two-stage ones at 4."""
+    first = {detector.title: 4 if "roi_head" in detector.traits else 8 for detector in (teacher, student)}
+    if len(set(first.values())) == 1:
+        return None
+    told = " and ".join(f"{title}'s begins at stride {stride}" for title, stride in first.items())
+    return f"teacher and student must have pyramid levels of the same strides; {told}"

@@ -1,0 +1,37 @@
+"""Cross-head distillation."""
+
+from pydantic import Field
+
+from studies.catalog import Detector
+from studies.methods.base import Method, Options
+
+HEADS = frozenset({"gfl", "retinanet", "atss", "fcos"})  # one-stage heads of two towers whose remainder can run alone
+
+
+class CrossKDOptions(Options):
+    """The student's head features, sent through the teacher's head, imitate its predictions (Wang et al., CVPR 2024)."""
+
+    cls_weight: float | None = Field(None, ge=0, description="class predictions, 0: off; null: by detector (1, FCOS 0.4)")
+    reg_weight: float | None = Field(None, ge=0, description="boxes, 0: off; null: by detector (GFL 4, RetinaNet and ATSS 1, FCOS 0.75)")
+    centerness_weight: float | None = Field(None, ge=0, description="centerness, only ATSS, 0: off; null: 1 for ATSS")
+
+
+def _has_towers(student: Detector, teacher: Detector, options: Options) -> str | None:
+    assert isinstance(options, CrossKDOptions)
+    if student.id in HEADS:
+        return "CrossKD distils centerness for ATSS alone" if options.centerness_weight and student.id != "atss" else None
+    return f"CrossKD runs the last layers of the teacher's head on the student's features, which is written for {', '.join(sorted(HEADS))}"
+
+
+METHOD = Method(
+    "crosskd",
+    "CrossKD",
+    "Wang et al., CrossKD: Cross-Head Knowledge Distillation for Object Detection, CVPR 2024",
+    CrossKDOptions,
+    "workers.distillers.crosskd:CrossKD",
+    student_traits=frozenset({"dense_logits"}),
+    teacher_traits=frozenset({"dense_logits"}),
+    same_detector="the teacher's head reads the student's head features",
+    reference_images_per_gpu=2,
+    also=_has_towers,
+)

@@ -1,0 +1,48 @@
+"""Attention-guided and non-local distillation."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from studies.methods.base import Method, Options, same_levels
+
+
+class FBKDOptions(Options):
+    """Attention-guided (AT, AM) and non-local (NLD) feature distillation (Zhang & Ma, ICLR 2021)."""
+
+    variant: Literal["code", "paper"] = Field(
+        "code", description="formulas and weights of the released code or of the paper; they differ in all terms"
+    )
+    at_weight: float | None = Field(
+        None, ge=0, description="attention transfer, 0: off; null: by variant and stages (code: 4e-3 two-stage, 2.4e-2 one-stage)"
+    )
+    am_weight: float | None = Field(
+        None, ge=0, description="attention-masked features, 0: off; null: by variant and stages (code: 7e-5, 4.2e-4)"
+    )
+    nld_weight: float | None = Field(
+        None, ge=0, description="non-local relations, 0: off; null: by variant and stages (code: 7e-5, 4.2e-4)"
+    )
+    temperature: float | None = Field(
+        None, gt=0, le=100, description="of the attention masks; null: by variant and stages (code: 0.5, 0.1)"
+    )
+    at_spatial: bool = Field(True, description="transfer spatial attention")
+    at_channel: bool = Field(True, description="transfer channel attention")
+    mask_spatial: bool = Field(True, description="spatial attention in the mask of AM")
+    mask_channel: bool | None = Field(
+        None, description="channel attention in the mask of AM; null: yes, but not for two-stage students with `variant: code`"
+    )
+    nl_mode: Literal["dot_product", "embedded_gaussian", "gaussian", "concatenation"] = Field(
+        "dot_product", description="pairwise function of the non-local blocks"
+    )
+
+
+METHOD = Method(
+    "fbkd",
+    "FBKD",
+    "Zhang & Ma, Improve Object Detection with Feature-based Knowledge Distillation, ICLR 2021",
+    FBKDOptions,
+    "workers.distillers.fbkd:FBKD",
+    form="norm",
+    reference_images_per_gpu=2,
+    also=same_levels,
+)

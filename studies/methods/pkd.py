@@ -1,0 +1,21 @@
+"""Pearson correlation distillation."""
+
+from pydantic import Field
+
+from studies.methods.base import Method, Options
+
+
+class PKDOptions(Options):
+    """Imitates features up to the scale and offset of every channel (Cao et al., NeurIPS 2022)."""
+
+    loss_weight: float | None = Field(None, ge=0, description="null: by stages (one-stage 10, two-stage 6)")
+
+
+METHOD = Method(
+    "pkd",
+    "PKD",
+    "Cao et al., PKD: General Distillation Framework for Object Detectors via Pearson Correlation Coefficient, NeurIPS 2022",
+    PKDOptions,
+    "workers.distillers.pkd:PKD",
+    reference_images_per_gpu=2,
+)

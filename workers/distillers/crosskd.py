@@ -1,0 +1,188 @@
+"""Cross-head distillation (CrossKD): the student's head features pass the rest of the teacher's head, to predict like it.
+
+    f' = ReLU(z(f^s) std(f^t) + mean(f^t)),   z: standardised per channel over images and cells (see `pkd`)
+    p' = rest of the teacher's head (f'),     f: tower features before the activation of the third convolution (FCOS: second)
+    L_cls = w_c sum v |sigma(p') - y| BCE(sigma(p'), y) / N_pos,   y = sigma(p^t), v: the assignment's label weights
+    L_reg = w_r sum u D(box', box^t) / N,                          u = max_c sigma(p^t) where v > 0
+    D: GFL: KL of the sides' distributions, mean over sides, T = 1, N = sum u; RetinaNet, ATSS: 1 - GIoU, N = N_pos;
+       FCOS: -log IoU. L_cen (ATSS) = w_e sum over positives of BCE(sigma(e'), sigma(e^t)) / N_pos
+
+N_pos: the student's positives, at least one per image; FCOS: the sum of their centerness targets, here at least 1 (the
+released code's 1e-6 lets a batch without objects explode). All parameters of p' are the teacher's and stay frozen.
+Source: Wang et al., CVPR 2024, Eqs. 3-7; released code jbwang1997/CrossKD mmdet/models/detectors/crosskd_{gfl,retinanet,atss,
+fcos}.py, mmdet/models/losses/kd_loss.py. Mean form; in training on several devices N and N_pos are their means.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.nn import functional as F
+
+from studies.methods import Options
+from studies.trial import TrialFailure
+from workers.distillers.base import Distiller, NetworkInfo, Step, Targets
+from workers.distillers.pkd import scale_of
+
+# Detector -> names of the head's predictors of classes and boxes.
+PREDICTORS = {
+    "gfl": ("gfl_cls", "gfl_reg"),
+    "retinanet": ("retina_cls", "retina_reg"),
+    "atss": ("atss_cls", "atss_reg"),
+    "fcos": ("conv_cls", "conv_reg"),
+}
+WEIGHTS = {"gfl": (1.0, 4.0, 0.0), "retinanet": (1.0, 1.0, 0.0), "atss": (1.0, 1.0, 1.0), "fcos": (0.4, 0.75, 0.0)}  # w_c, w_r, w_e
+TINY = 1e-6  # least area, overlap and normaliser
+
+
+def tower_index(head: Any) -> int:
+    """Which of `head.cls_convs` and `head.reg_convs` gives f: the third (FCOS: second), or the last of a shallower tower."""
+    return min(1 if hasattr(head, "conv_centerness") else 2, len(head.cls_convs) - 1)
+
+
+def restandardised(student: Tensor, teacher: Tensor) -> Tensor:
+    """The student's features (N, C, H, W) with the teacher's mean and deviation of every channel."""
+    (mean, std), (target_mean, target_std) = scale_of(student), scale_of(teacher)
+    scale = target_std / (std + 1e-6)
+    return torch.addcmul(target_mean - mean * scale, student, scale)
+
+
+def quality_focal(student: Tensor, teacher: Tensor, classes: int) -> Tensor:
+    """|p - y| BCE(p, y) summed over the class dimension `classes` of two logit tensors."""
+    target = teacher.sigmoid()
+    entropy = F.binary_cross_entropy_with_logits(student, target, reduction="none")
+    return ((student.sigmoid() - target).abs() * entropy).sum(classes)
+
+
+def sides_divergence(student: Tensor, teacher: Tensor, bins: int) -> Tensor:
+    """Sum over a box's four sides of KL(teacher || student), from maps (N, 4*bins, H, W): (N, H, W)."""
+    ours, theirs = (m.unflatten(1, (4, bins)).log_softmax(2) for m in (student, teacher))
+    return F.kl_div(ours, theirs, log_target=True, reduction="none").sum((1, 2))
+
+
+def box_distance(ours: Tensor, theirs: Tensor, kind: str) -> Tensor:
+    """1 - GIoU ("giou") or -log IoU ("log_iou") of boxes (.., 4) xyxy, row by row."""
+    low, high = torch.maximum(ours[..., :2], theirs[..., :2]), torch.minimum(ours[..., 2:], theirs[..., 2:])
+    common = (high - low).clamp(min=0).prod(-1)
+    union = (ours[..., 2:] - ours[..., :2]).prod(-1) + (theirs[..., 2:] - theirs[..., :2]).prod(-1) - common
+    iou = common / union.clamp(min=TINY)
+    if kind == "log_iou":
+        return -iou.clamp(min=TINY).log()
+    hull = (torch.maximum(ours[..., 2:], theirs[..., 2:]) - torch.minimum(ours[..., :2], theirs[..., :2])).prod(-1).clamp(min=TINY)
+    return 1 - iou + (hull - union) / hull
+
+
+def mean_over_devices(value: Tensor) -> Tensor:
+    """`value` averaged over the processes that train together."""
+    if distributed.is_available() and distributed.is_initialized():
+        value = value / distributed.get_world_size()
+        distributed.all_reduce(value)
+    return value
+
+
+def cell_major(maps: Tensor, channels: int) -> Tensor:
+    """A map (N, A*channels, H, W) as rows (N*H*W*A, channels) in the order of the anchors."""
+    return maps.permute(0, 2, 3, 1).reshape(-1, channels)
+
+
+def on_map(values: Tensor, like: Tensor) -> Tensor:
+    """Values in the order of the anchors, (N, H*W*A), as a map (N, A, H, W) of the size of `like`."""
+    return values.unflatten(1, (*like.shape[-2:], -1)).permute(0, 3, 1, 2)
+
+
+class CrossKD(Distiller):
+    """See the module."""
+
+    captures = frozenset({"tower", "targets"})
+
+    def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
+        super().__init__(options, student, teacher)
+        self.detector, self.classes, self.bins, self.strides = teacher.detector, teacher.classes, teacher.bins, teacher.strides
+        self._outside: tuple[Any] = (teacher.model.bbox_head,)  # a tuple, so that torch does not take it for a part of this module
+        o = self.options
+        given = (o.cls_weight, o.reg_weight, o.centerness_weight)
+        weights = (d if g is None else g for g, d in zip(given, WEIGHTS[teacher.detector], strict=True))
+        self.weights = dict(zip(("cls", "reg", "centerness"), weights, strict=True))
+        head: Any = student.model.bbox_head
+        ours, theirs = head.feat_channels, self.head.feat_channels
+        if ours != theirs:
+            raise TrialFailure("user", f"CrossKD needs heads of one width; the student's has {ours} channels and the teacher's {theirs}")
+
+    @property
+    def head(self) -> Any:
+        """The teacher's head."""
+        return self._outside[0]
+
+    def crossed(self, branch: str, level: int, step: Step) -> Tensor:
+        """The student's features at the end of the teacher's tower `branch`."""
+        features = F.relu(restandardised(step.student.tower[branch][level], step.teacher.tower[branch][level]))
+        for conv in getattr(self.head, f"{branch}_convs")[tower_index(self.head) + 1 :]:
+            features = conv(features)
+        return features
+
+    def boxes(self, features: Tensor, level: int) -> Tensor:
+        """The teacher's raw box outputs, as it gives them in eval mode."""
+        boxes: Tensor = getattr(self.head, PREDICTORS[self.detector][1])(features)
+        if hasattr(self.head, "scales"):
+            boxes = self.head.scales[level](boxes)
+        if self.detector != "fcos":
+            return boxes
+        return boxes.clamp(min=0) * self.strides[level] if self.head.norm_on_bbox else boxes.exp()
+
+    def disagreement(self, ours: Tensor, theirs: Tensor, level: int, step: Step) -> Tensor:
+        """D from raw box outputs (N, .., H, W): (N, A, H, W)."""
+        if self.bins is not None:
+            return sides_divergence(ours, theirs, self.bins)[:, None] / 4
+        if self.detector == "fcos":  # distances of the sides: the overlap does not depend on the point they start at
+            boxes = [torch.cat([-sides[:, :2], sides[:, 2:]], 1) for sides in (cell_major(ours, 4), cell_major(theirs, 4))]
+            distance = box_distance(boxes[0], boxes[1], kind="log_iou")
+        else:
+            anchors = step.anchors()[level].repeat(len(ours), 1)
+            boxes = [self.head.bbox_coder.decode(anchors, cell_major(deltas, 4)) for deltas in (ours, theirs)]
+            distance = box_distance(boxes[0], boxes[1], kind="giou")
+        return on_map(distance.unflatten(0, (len(ours), -1)), ours)
+
+    def level(self, level: int, targets: Targets, step: Step) -> dict[str, Tensor]:
+        """Sums of one level over images and cells: the terms before their divisors, and "u"."""
+        theirs, sums = step.teacher.logits[level], {}
+        valid = on_map(targets.label_weights[level], theirs)  # v, (N, A, H, W)
+        theirs = theirs.unflatten(1, (valid.shape[1], -1))  # (N, A, K, H, W)
+        if self.weights["cls"]:
+            ours = getattr(self.head, PREDICTORS[self.detector][0])(self.crossed("cls", level, step))
+            sums["cls"] = (valid * quality_focal(ours.view_as(theirs), theirs, classes=2)).sum()
+        if self.weights["reg"] or self.weights["centerness"]:
+            features = self.crossed("reg", level, step)
+        if self.weights["reg"]:
+            confidence = theirs.amax(2).sigmoid() * (valid > 0)  # u, (N, A, H, W)
+            distance = self.disagreement(self.boxes(features, level), step.teacher.boxes[level], level, step)
+            sums |= {"reg": (confidence * distance).sum(), "u": confidence.sum()}
+        if self.weights["centerness"]:
+            assert step.teacher.centerness is not None
+            target = step.teacher.centerness[level].sigmoid()
+            entropy = F.binary_cross_entropy_with_logits(self.head.atss_centerness(features), target, reduction="none")
+            sums["centerness"] = (on_map(self.is_positive(targets.labels[level]), entropy) * entropy).sum()
+        return sums
+
+    def is_positive(self, labels: Tensor) -> Tensor:
+        return (labels >= 0) & (labels < self.classes)
+
+    def positives(self, targets: Targets) -> Tensor:
+        """N_pos, a scalar."""
+        masks = torch.cat([self.is_positive(labels) for labels in targets.labels], 1)  # (N, anchors of all levels)
+        if self.detector != "fcos":
+            return mean_over_devices(masks.sum(1).clamp(min=1).sum().float())
+        assert targets.boxes is not None
+        sides = torch.cat(targets.boxes, 1)  # distances left, top, right, bottom
+        across, down = sides[..., 0::2], sides[..., 1::2]
+        centerness = (across.amin(-1) / across.amax(-1) * (down.amin(-1) / down.amax(-1))).sqrt()
+        return mean_over_devices(torch.where(masks, centerness, 0.0).sum()).clamp(min=1)
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        targets = step.targets()
+        levels = [self.level(level, targets, step) for level in range(len(step.teacher.logits))]
+        sums = {name: torch.stack([level[name] for level in levels]).sum() for name in levels[0]}
+        positives = self.positives(targets)
+        divisors = dict.fromkeys(sums, positives)
+        if self.bins is not None and "u" in sums:
+            divisors["reg"] = mean_over_devices(sums["u"]).clamp(min=TINY)
+        return {f"loss_crosskd_{name}": weight / divisors[name] * sums[name] for name, weight in self.weights.items() if weight}
