@@ -149,6 +149,7 @@ class DistilledDetector(BaseModel):  # type: ignore[misc]
         self.weights = [use.weight for use in uses]
         self.iteration = 0  # set by the training loop before each step
         captures = frozenset[str]().union(*(d.captures for d in self.distillers))  # type: ignore[attr-defined]
+        self.reads_rois = "roi" in captures
         self.teacher_head = any(d.reads_head for d in self.distillers)
         self.recorder = Recorder(student, captures)
         self.teacher_recorder = Recorder(teacher, captures - {"targets", "roi"})
@@ -206,6 +207,11 @@ class DistilledDetector(BaseModel):  # type: ignore[misc]
         if sizes not in self._anchors:
             self._anchors[sizes] = self.recorder.head.prior_generator.grid_priors(sizes, device=outputs.logits[0].device)
         return self._anchors[sizes]
+
+
+def _scaled(loss: Any, factor: float) -> Any:
+    """A loss of mmdet (a tensor, or one per level) times a factor."""
+    return [factor * each for each in loss] if isinstance(loss, (list, tuple)) else factor * loss
 
 
 def _boxes(sample: Any) -> Tensor:
