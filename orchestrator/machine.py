@@ -1,0 +1,408 @@
+"""The life of a study as one pure function: `advance(study, event) -> (study, changes)`. No database, no clock, no Ray.
+
+Everything that acts records what happened by passing an event here and storing the changes; a move that makes no sense
+raises `IllegalMove`, which tells the study's story.
+
+    study:  queued -> running -> finished | failed            trial:  waiting -> ready -> running -> finished | failed
+               \\        \\-> cancelling -> cancelled                              \\-> cached
+                \\-> cancelled                                          any but finished and cached -> cancelled
+    resume: cancelled, failed or finished with gaps -> queued, and its missing trials back to waiting or ready
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from studies.trial import FailureKind
+
+MAX_STALLS = 5  # attempts lost in a row, none with a new epoch, after which a study fails
+MAX_LOSSES = 3  # times a lost trial process is tried again
+
+
+class StudyState(StrEnum):
+    QUEUED = "queued"  # wants a driver
+    RUNNING = "running"  # a driver is at work
+    CANCELLING = "cancelling"  # its driver has been asked to stop
+    CANCELLED = "cancelled"  # stopped with its state kept
+    FINISHED = "finished"  # every trial has an end, one at least a good one
+    FAILED = "failed"  # could not be run, or every trial failed
+
+    @property
+    def final(self) -> bool:
+        return self in (StudyState.CANCELLED, StudyState.FINISHED, StudyState.FAILED)
+
+
+class TrialState(StrEnum):
+    WAITING = "waiting"  # for its teacher
+    READY = "ready"  # can start as soon as a device is free
+    RUNNING = "running"  # in a trial process
+    FINISHED = "finished"  # trained here
+    CACHED = "cached"  # took the results of an equal trial
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def good(self) -> bool:
+        """Has results."""
+        return self in (TrialState.FINISHED, TrialState.CACHED)
+
+    @property
+    def final(self) -> bool:
+        return self.good or self in (TrialState.FAILED, TrialState.CANCELLED)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the machine knows of a trial."""
+
+    state: TrialState
+    teacher: str | None = None  # name of the trial whose checkpoint this one needs
+    losses: int = 0  # times its process was lost since the last resume
+    reason: str | None = None  # one sentence when failed
+    failure: FailureKind | None = None  # class of failure when failed
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the machine knows of a study."""
+
+    label: str  # "study 3 (Does LD beat FitNet?)", for messages
+    state: StudyState
+    trials: Mapping[str, Trial]  # by name, every teacher before its students
+    stalls: int = 0  # attempts lost in a row without a new epoch
+    driven: bool = False  # an attempt was handed to Ray and its end is not recorded yet
+    reason: str | None = None  # one sentence when failed
+    story: tuple[str, ...] = ()  # what happened last, oldest first
+
+
+# --- events: what happened
+
+
+@dataclass(frozen=True)
+class AttemptStarted:
+    """A driver came up. Trials an earlier driver left running are ready again: their processes died with it."""
+
+
+@dataclass(frozen=True)
+class AttemptLost:
+    """A driver ended without having finished the study."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class CancelRequested:
+    """Somebody wants the study stopped."""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The driver of a study that is being cancelled has ended."""
+
+
+@dataclass(frozen=True)
+class ResumeRequested:
+    """Somebody wants the missing trials trained."""
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    trial: str
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """A trial reported an epoch that was not known yet: the study moves on."""
+
+    trial: str
+
+
+@dataclass(frozen=True)
+class TrialFinished:
+    trial: str
+
+
+@dataclass(frozen=True)
+class TrialCached:
+    """An equal trial is finished, its results serve."""
+
+    trial: str
+
+
+@dataclass(frozen=True)
+class TrialFailed:
+    """A trial cannot go on; `infra` is tried again up to MAX_LOSSES times."""
+
+    trial: str
+    failure: FailureKind
+    reason: str
+
+
+@dataclass(frozen=True)
+class AllTrialsEnded:
+    """The driver has nothing left to do."""
+
+
+@dataclass(frozen=True)
+class StudyFailed:
+    """The study cannot be run at all (its dataset cannot be made, say)."""
+
+    reason: str
+
+
+Event = (
+    AttemptStarted
+    | AttemptLost
+    | CancelRequested
+    | Stopped
+    | ResumeRequested
+    | TrialStarted
+    | EpochDone
+    | TrialFinished
+    | TrialCached
+    | TrialFailed
+    | AllTrialsEnded
+    | StudyFailed
+)
+
+
+# --- changes: what to store
+
+
+@dataclass(frozen=True)
+class StudyChange:
+    """The study entered `state`."""
+
+    state: StudyState
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class TrialChange:
+    """Trial `name` is now `trial`; it was in state `before`."""
+
+    name: str
+    before: TrialState
+    trial: Trial
+
+
+Change = StudyChange | TrialChange
+
+
+class IllegalMove(Exception):
+    """An event that cannot happen in this state. Says what the study is, what was tried, and what happened before."""
+
+    def __init__(self, study: Study, why: str) -> None:
+        story = "; ".join(study.story) or "nothing yet"
+        super().__init__(f"{study.label} is {study.state}: {why} (its story: {story})")
+        self.why = why
+        self.state = study.state
+
+
+def advance(study: Study, event: Event) -> tuple[Study, list[Change]]:
+    """The study after `event`, and what changed, in order. Raises IllegalMove and then nothing has changed."""
+    move = _Move(study)
+    _RULES[type(event)](move, event)
+    told = (*study.story, _sentence(event))[-10:]
+    return replace(move.study, story=told), move.changes
+
+
+class _Move:
+    """A study being moved: the rules below change it step by step and every step leaves a Change."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.changes: list[Change] = []
+
+    def refuse(self, why: str) -> IllegalMove:
+        return IllegalMove(self.study, why)
+
+    def need(self, *states: StudyState, to: str) -> None:
+        if self.study.state not in states:
+            raise self.refuse(f"{to} needs a study that is {' or '.join(states)}")
+
+    def go(self, state: StudyState, reason: str | None = None) -> None:
+        if (state, reason) != (self.study.state, self.study.reason):
+            self.study = replace(self.study, state=state, reason=reason)
+            self.changes.append(StudyChange(state, reason))
+
+    def trial(self, name: str, *states: TrialState, to: str) -> Trial:
+        trial = self.study.trials.get(name)
+        if trial is None:
+            raise self.refuse(f"it has no trial {name!r}")
+        if trial.state not in states:
+            raise self.refuse(f"trial {name!r} is {trial.state}; {to} needs {' or '.join(states)}")
+        return trial
+
+    def put(self, name: str, trial: Trial) -> None:
+        before = self.study.trials[name].state
+        self.study = replace(self.study, trials={**self.study.trials, name: trial})
+        self.changes.append(TrialChange(name, before, trial))
+
+    def put_each(self, states: tuple[TrialState, ...], make: Callable[[Trial], Trial]) -> None:
+        for name, trial in self.study.trials.items():
+            if trial.state in states:
+                self.put(name, make(trial))
+
+    def all_ended(self) -> bool:
+        return all(trial.state.final for trial in self.study.trials.values())
+
+
+_DRIVEN = (StudyState.RUNNING, StudyState.CANCELLING)
+_OPEN = (TrialState.WAITING, TrialState.READY, TrialState.RUNNING)
+
+
+def _attempt_started(move: _Move, event: AttemptStarted) -> None:
+    move.need(StudyState.QUEUED, StudyState.RUNNING, to="starting an attempt")
+    _let_go(move)
+    move.go(StudyState.RUNNING)
+
+
+def _let_go(move: _Move) -> None:
+    """Trials whose processes died with their driver are ready again; that is no loss of their own."""
+    move.put_each((TrialState.RUNNING,), lambda trial: replace(trial, state=TrialState.READY))
+
+
+def _attempt_lost(move: _Move, event: AttemptLost) -> None:
+    move.need(StudyState.QUEUED, StudyState.RUNNING, StudyState.CANCELLING, to="losing an attempt")
+    move.study = replace(move.study, driven=False)
+    if move.study.state == StudyState.CANCELLING:
+        _stopped(move, Stopped())
+        return
+    move.study = replace(move.study, stalls=move.study.stalls + 1)
+    if move.study.stalls >= MAX_STALLS:
+        _study_failed(move, StudyFailed(f"{MAX_STALLS} attempts in a row were lost without a new epoch, the last one: {event.reason}"))
+        return
+    _let_go(move)
+    move.go(StudyState.QUEUED)
+
+
+def _cancel_requested(move: _Move, event: CancelRequested) -> None:
+    move.need(StudyState.QUEUED, StudyState.RUNNING, StudyState.CANCELLING, to="cancelling")
+    if move.study.state == StudyState.RUNNING or move.study.driven:
+        move.go(StudyState.CANCELLING)
+    else:
+        _cancel(move)
+
+
+def _stopped(move: _Move, event: Stopped) -> None:
+    move.need(StudyState.CANCELLING, to="having stopped")
+    move.study = replace(move.study, driven=False)
+    if move.all_ended():
+        _conclude(move)
+    else:
+        _cancel(move)
+
+
+def _cancel(move: _Move) -> None:
+    move.put_each(_OPEN, lambda trial: replace(trial, state=TrialState.CANCELLED))
+    move.go(StudyState.CANCELLED)
+
+
+def _resume_requested(move: _Move, event: ResumeRequested) -> None:
+    move.need(StudyState.CANCELLED, StudyState.FAILED, StudyState.FINISHED, to="resuming")
+    missing = [name for name, trial in move.study.trials.items() if not trial.state.good]
+    if not missing:
+        raise move.refuse("nothing is missing, every trial has its results")
+    for name in missing:
+        teacher = move.study.trials[name].teacher
+        ready = teacher is None or move.study.trials[teacher].state.good
+        move.put(name, Trial(TrialState.READY if ready else TrialState.WAITING, teacher))
+    move.study = replace(move.study, stalls=0)
+    move.go(StudyState.QUEUED)
+
+
+def _trial_started(move: _Move, event: TrialStarted) -> None:
+    move.need(StudyState.RUNNING, to="starting a trial")
+    trial = move.trial(event.trial, TrialState.READY, to="starting it")
+    move.put(event.trial, replace(trial, state=TrialState.RUNNING))
+
+
+def _epoch_done(move: _Move, event: EpochDone) -> None:
+    move.need(*_DRIVEN, to="recording an epoch")
+    move.trial(event.trial, TrialState.RUNNING, to="recording an epoch")
+    move.study = replace(move.study, stalls=0)
+
+
+def _trial_finished(move: _Move, event: TrialFinished) -> None:
+    move.need(*_DRIVEN, to="finishing a trial")
+    trial = move.trial(event.trial, TrialState.RUNNING, to="finishing it")
+    move.put(event.trial, replace(trial, state=TrialState.FINISHED))
+    _release_students(move, event.trial)
+
+
+def _trial_cached(move: _Move, event: TrialCached) -> None:
+    move.need(*_DRIVEN, to="reusing a result")
+    trial = move.trial(event.trial, TrialState.READY, to="reusing a result")
+    move.put(event.trial, replace(trial, state=TrialState.CACHED))
+    _release_students(move, event.trial)
+
+
+def _release_students(move: _Move, teacher: str) -> None:
+    move.study = replace(move.study, stalls=0)
+    for name, trial in move.study.trials.items():
+        if trial.teacher == teacher and trial.state == TrialState.WAITING:
+            move.put(name, replace(trial, state=TrialState.READY))
+
+
+def _trial_failed(move: _Move, event: TrialFailed) -> None:
+    move.need(*_DRIVEN, to="failing a trial")
+    trial = move.trial(event.trial, TrialState.READY, TrialState.RUNNING, to="failing it")
+    if event.failure == "infra" and trial.losses < MAX_LOSSES:
+        move.put(event.trial, replace(trial, state=TrialState.READY, losses=trial.losses + 1))
+        return
+    reason = event.reason if event.failure != "infra" else f"lost {trial.losses + 1} times, the last time: {event.reason}"
+    move.put(event.trial, replace(trial, state=TrialState.FAILED, reason=reason, failure=event.failure))
+    _fail_students(move, event.trial, event.failure, reason)
+
+
+def _fail_students(move: _Move, teacher: str, failure: FailureKind, reason: str) -> None:
+    told = reason if reason.startswith("its teacher failed: ") else f"its teacher failed: {reason}"
+    for name, trial in move.study.trials.items():
+        if trial.teacher == teacher and not trial.state.final:
+            move.put(name, replace(trial, state=TrialState.FAILED, reason=told, failure=failure))
+            _fail_students(move, name, failure, told)
+
+
+def _all_trials_ended(move: _Move, event: AllTrialsEnded) -> None:
+    move.need(*_DRIVEN, to="finishing")
+    if not move.all_ended():
+        raise move.refuse("there are trials without an end")
+    _conclude(move)
+
+
+def _conclude(move: _Move) -> None:
+    """Finished with at least one good trial, else failed with the first reason."""
+    trials = move.study.trials.values()
+    if any(trial.state.good for trial in trials):
+        move.go(StudyState.FINISHED)
+    else:
+        first = next((trial.reason for trial in trials if trial.reason), "no reason known")
+        move.go(StudyState.FAILED, f"no trial succeeded, the first one: {first}")
+
+
+def _study_failed(move: _Move, event: StudyFailed) -> None:
+    move.need(StudyState.QUEUED, *_DRIVEN, to="failing")
+    move.put_each(_OPEN, lambda trial: replace(trial, state=TrialState.CANCELLED))
+    move.go(StudyState.FAILED, event.reason)
+
+
+_RULES: dict[type, Callable[..., None]] = {
+    AttemptStarted: _attempt_started,
+    AttemptLost: _attempt_lost,
+    CancelRequested: _cancel_requested,
+    Stopped: _stopped,
+    ResumeRequested: _resume_requested,
+    TrialStarted: _trial_started,
+    EpochDone: _epoch_done,
+    TrialFinished: _trial_finished,
+    TrialCached: _trial_cached,
+    TrialFailed: _trial_failed,
+    AllTrialsEnded: _all_trials_ended,
+    StudyFailed: _study_failed,
+}
+
+
+def _sentence(event: Event) -> str:
+    """An event as the story tells it: "TrialFailed fitnet/seed-0 nan the loss became NaN"."""
+    return " ".join([type(event).__name__, *(str(value) for value in vars(event).values())])

@@ -1,0 +1,137 @@
+"""What a study would run, before anything runs: its trials with their keys, what is reused, and what it costs.
+
+Imports neither torch nor ray nor `workers`, so that the service can answer in milliseconds.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from orchestrator.machine import TrialState
+from orchestrator.schema import Trial
+from orchestrator.store import Store
+from studies.expand import PlannedTrial, expand
+from studies.methods import methods
+from studies.spec import StudySpec
+from studies.trial import TeacherRef, TrialSpec
+
+
+@dataclass(frozen=True)
+class Step:
+    """One trial of a plan. `key`: None while its teacher or the dataset is not made. `reuses`: an equal finished trial serves."""
+
+    trial: PlannedTrial
+    key: str | None
+    reuses: bool
+    seconds: float | None  # estimated time on its devices; 0 when reused, None when nothing comparable was trained
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study before it runs. Every teacher comes before its students."""
+
+    steps: list[Step]
+    devices: int  # per trial: GPUs, or CPUs where it uses none
+    device: str  # "gpu" or "cpu"
+
+    @property
+    def to_run(self) -> int:
+        return sum(not step.reuses for step in self.steps)
+
+    @property
+    def unknown(self) -> int:
+        """Trials whose time cannot be estimated."""
+        return sum(step.seconds is None for step in self.steps)
+
+    @property
+    def device_seconds(self) -> float:
+        """Estimated device time of the trials that can be estimated."""
+        return sum(step.seconds or 0.0 for step in self.steps) * self.devices
+
+
+def plan(study: StudySpec, store: Store) -> Plan:
+    """The plan of a study against what this Retort has stored."""
+    digest = store.dataset_digest(study.dataset)
+    history = store.history(study.dataset, study.scale)
+    done: dict[str, Trial] = {}  # planned trial id -> the equal finished trial
+    steps = []
+    for planned in expand(study):
+        spec = _resolve(study, planned, done)
+        key = spec.key(digest, code_version(study_methods(spec))) if spec and digest else None
+        equal = store.finished_trial(key) if key and not study.force else None
+        if equal:
+            done[planned.id] = equal
+        steps.append(Step(planned, key, equal is not None, 0.0 if equal else estimate(study, planned, history)))
+    device = "gpu" if study.resources.gpus else "cpu"
+    return Plan(steps, study.resources.gpus or study.resources.cpus, device)
+
+
+def _resolve(study: StudySpec, planned: PlannedTrial, done: dict[str, Trial]) -> TrialSpec | None:
+    """The trial's spec, or None while its teacher has no checkpoint."""
+    if planned.teacher is None:
+        return planned.resolve(study, None)
+    teacher = done.get(planned.teacher)
+    return planned.resolve(study, teacher_ref(teacher)) if teacher else None
+
+
+def teacher_ref(teacher: Trial) -> TeacherRef:
+    """What a student needs of its finished (or cached) teacher."""
+    if not (
+        teacher.state in (TrialState.FINISHED, TrialState.CACHED) and teacher.spec and teacher.checkpoint and teacher.checkpoint_sha256
+    ):
+        raise ValueError(f"trial {teacher.name} has no checkpoint to teach from, it is {teacher.state}")
+    network = TrialSpec.model_validate(teacher.spec).network
+    return TeacherRef(network=network, checkpoint=teacher.checkpoint, sha256=teacher.checkpoint_sha256)
+
+
+def estimate(study: StudySpec, planned: PlannedTrial, history: Sequence[Trial]) -> float | None:
+    """Seconds of one training, from `history` (trials of the same dataset and scale): the mean of those with the same network, schedule,
+    devices and distillers, else of those that differ only in the distillers, else None."""
+    alike = [
+        (trial.seconds, [use.id for use in spec.distillers])
+        for trial in history
+        if trial.seconds is not None and trial.spec is not None
+        for spec in [TrialSpec.model_validate(trial.spec)]
+        if (spec.network.detector, spec.network.backbone) == (planned.network.detector, planned.network.backbone)
+        and spec.schedule == planned.schedule
+        and (spec.threads, spec.gpus) == (study.resources.cpus, study.resources.gpus)
+    ]
+    same = [seconds for seconds, used in alike if used == [use.id for use in planned.distillers]]
+    chosen = same or [seconds for seconds, _ in alike]
+    return sum(chosen) / len(chosen) if chosen else None
+
+
+def study_methods(spec: TrialSpec) -> list[str]:
+    """Ids of the distillers a trial uses."""
+    return sorted(use.id for use in spec.distillers)
+
+
+def code_version(distillers: Iterable[str] = ()) -> str:
+    """sha256 over the source of `studies` and `workers`, and over the modules of third-party distillers among `distillers`."""
+    digest = hashlib.sha256()
+    for package in ("studies", "workers"):
+        for file in sorted(_folder(package).rglob("*.py")):
+            _add(digest, f"{package}/{file.relative_to(_folder(package)).as_posix()}", file)
+    for name in distillers:
+        module = methods()[name].implementation.partition(":")[0]
+        if module.partition(".")[0] not in ("studies", "workers"):
+            found = find_spec(module)
+            if found is None or found.origin is None:
+                raise ValueError(f"the code of distiller {name!r} ({module}) cannot be found")
+            _add(digest, module, Path(found.origin))
+    return digest.hexdigest()
+
+
+def _folder(package: str) -> Path:
+    found = find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise ValueError(f"package {package!r} is not installed here; without it no trial has an identity")
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def _add(digest: "hashlib._Hash", name: str, file: Path) -> None:
+    content = file.read_bytes()
+    digest.update(f"{name}\0{len(content)}\0".encode())
+    digest.update(content)

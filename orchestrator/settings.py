@@ -1,0 +1,65 @@
+"""Where the parts of a running Retort find each other: one frozen object read from the environment.
+
+Every process (service, driver, API) reads the same variables, so that a started stack is described by its environment alone.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from studies.home import retort_home
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Addresses and folders of one Retort.
+
+    home: the state folder. database: SQLAlchemy URL. mlflow: tracking URI the relay writes to. mlflow_ui: base URL for links shown to
+    people. ray: address that a driver connects to ("auto": the cluster of this machine). ray_jobs: HTTP address of Ray's dashboard.
+    concurrent_studies: how many drivers may run at once; further studies stay queued.
+    """
+
+    home: Path
+    database: str
+    mlflow: str
+    mlflow_ui: str
+    ray: str
+    ray_jobs: str
+    concurrent_studies: int
+
+    @property
+    def data(self) -> Path:
+        """Folder of the datasets."""
+        return self.home / "data"
+
+    @property
+    def trials(self) -> Path:
+        """Folder of the trials' own folders (checkpoints)."""
+        return self.home / "trials"
+
+    def environment(self) -> dict[str, str]:
+        """The variables that make another process read these same settings."""
+        return {
+            "RETORT_HOME": str(self.home),
+            "RETORT_DATABASE_URL": self.database,
+            "RETORT_MLFLOW": self.mlflow,
+            "RETORT_MLFLOW_UI": self.mlflow_ui,
+            "RETORT_RAY": self.ray,
+            "RETORT_RAY_JOBS": self.ray_jobs,
+            "RETORT_CONCURRENT_STUDIES": str(self.concurrent_studies),
+        }
+
+
+def settings() -> Settings:
+    """The settings of this process, from RETORT_* (read anew at every call)."""
+    home = retort_home()
+    mlflow = os.environ.get("RETORT_MLFLOW", "http://127.0.0.1:5000")
+    return Settings(
+        home=home,
+        database=os.environ.get("RETORT_DATABASE_URL", f"sqlite:///{home / 'retort.db'}"),
+        mlflow=mlflow,
+        mlflow_ui=os.environ.get("RETORT_MLFLOW_UI", mlflow),
+        ray=os.environ.get("RETORT_RAY", os.environ.get("RAY_ADDRESS", "auto")),
+        ray_jobs=os.environ.get("RETORT_RAY_JOBS", "http://127.0.0.1:8265"),
+        concurrent_studies=int(os.environ.get("RETORT_CONCURRENT_STUDIES", "4")),
+    )

@@ -1,0 +1,595 @@
+"""All queries of the database, behind one small contract. Whoever acts on a study comes through here.
+
+State moves only by `machine.advance`; every write is one transaction that holds the study's row, so events are in order and two
+processes never decide on the same stale state. Rows handed out are detached copies.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, delete, event, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, sessionmaker
+
+from orchestrator import machine
+from orchestrator.machine import StudyState, TrialState
+from orchestrator.migrations import upgrade
+from orchestrator.schema import Arm, Attempt, Dataset, Event, Heartbeat, Lease, Outbox, Point, Study, Trial
+from studies.expand import PlannedTrial, expand
+from studies.spec import StudySpec
+from studies.trial import FailureKind, TrialSpec
+
+LEASE_SECONDS = 30  # a lease whose holder was silent for so long may be taken over
+
+
+class NoSuchStudy(LookupError):
+    """There is no study with this id."""
+
+
+class IdempotencyMismatch(ValueError):
+    """An idempotency key that was used before, with another spec."""
+
+
+class Superseded(Exception):
+    """The caller is the driver of an attempt that is over; it must stop and write nothing more."""
+
+
+class Claim(Enum):
+    """What became of a driver's wish to start a trial."""
+
+    STARTED = "started"  # it holds the lease and is running
+    CACHED = "cached"  # an equal trial was finished, its results are copied
+    BUSY = "busy"  # another trial trains the same right now; ask again
+
+
+def engine_for(url: str) -> Engine:
+    """The engine of a database URL. SQLite: write-ahead log, foreign keys, and writers that queue instead of failing."""
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url)
+    if engine.url.database:
+        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions begin where `begin` below says so
+        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        # A reader that turned writer would fail at once when another wrote meanwhile; a writer from the start waits its turn.
+        writes = connection.get_execution_options().get("retort_writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+class Store:
+    """The database of one Retort. Opening it brings the schema up to date. `clock` gives seconds since 1970."""
+
+    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+        self.engine = engine_for(url)
+        self._clock = clock
+        self._reads = sessionmaker(self.engine, expire_on_commit=False)
+        self._writes = sessionmaker(self.engine.execution_options(retort_writes=True), expire_on_commit=False)
+        upgrade(self.engine)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def now(self) -> int:
+        """Milliseconds since 1970."""
+        return int(self._clock() * 1000)
+
+    # --- studies, for those who ask for them
+
+    def create_study(self, spec: StudySpec, idempotency_key: str | None = None) -> tuple[Study, bool]:
+        """The stored study and whether it was made now; a known key gives the study it made. Raises IdempotencyMismatch."""
+        data = spec.model_dump(mode="json")
+        known = self._study_of_key(idempotency_key, data)
+        if known:
+            return known, False
+        try:
+            with self._writes.begin() as session:
+                study = Study(name=spec.name, spec=data, idempotency_key=idempotency_key, state=StudyState.QUEUED, created=self.now())
+                session.add(study)
+                session.flush()
+                _add_trials(session, study, expand(spec))
+                session.add(Event(study_id=study.id, kind="study", data={"state": StudyState.QUEUED, "reason": None}, time=self.now()))
+        except IntegrityError:
+            known = self._study_of_key(idempotency_key, data)
+            if known is None:
+                raise
+            return known, False
+        return study, True
+
+    def _study_of_key(self, key: str | None, data: dict[str, Any]) -> Study | None:
+        if key is None:
+            return None
+        with self._reads() as session:
+            study = session.scalar(select(Study).where(Study.idempotency_key == key))
+        if study and study.spec != data:
+            raise IdempotencyMismatch(f"this idempotency key made study {study.id} from another spec; use a new key")
+        return study
+
+    def study(self, study_id: int) -> Study:
+        """Raises NoSuchStudy."""
+        with self._reads() as session:
+            return _study(session, study_id)
+
+    def studies(self, cursor: int | None = None, limit: int = 50) -> list[Study]:
+        """Newest first; `cursor`: only those with a smaller id (the last id of the page before)."""
+        query = select(Study).order_by(Study.id.desc()).limit(limit)
+        with self._reads() as session:
+            return list(session.scalars(query if cursor is None else query.where(Study.id < cursor)))
+
+    def arms(self, study_id: int) -> list[Arm]:
+        """Rows of the table in their order, teachers first. Raises NoSuchStudy."""
+        with self._reads() as session:
+            _study(session, study_id)
+            return list(session.scalars(select(Arm).where(Arm.study_id == study_id).order_by(Arm.position)))
+
+    def trials(self, study_id: int) -> list[Trial]:
+        """All trials, every teacher before its students. Raises NoSuchStudy."""
+        with self._reads() as session:
+            _study(session, study_id)
+            return list(_trials(session, study_id).values())
+
+    def trial_counts(self, study_ids: Iterable[int]) -> dict[int, Counter[TrialState]]:
+        """How many trials of each study are in which state."""
+        counts: dict[int, Counter[TrialState]] = {study_id: Counter() for study_id in study_ids}
+        query = select(Trial.study_id, Trial.state, func.count()).where(Trial.study_id.in_(counts)).group_by(Trial.study_id, Trial.state)
+        with self._reads() as session:
+            for study_id, state, count in session.execute(query):
+                counts[study_id][TrialState(state)] = count
+        return counts
+
+    def points(self, study_id: int, trial: str | None = None) -> list[Point]:
+        """Metric points of a study, or of its trial of that name, by trial, epoch and name."""
+        query = select(Point).join(Trial).where(Trial.study_id == study_id).order_by(Trial.position, Point.epoch, Point.name)
+        with self._reads() as session:
+            _study(session, study_id)
+            return list(session.scalars(query if trial is None else query.where(Trial.name == trial)))
+
+    def attempts(self, study_id: int) -> list[Attempt]:
+        """Oldest first."""
+        with self._reads() as session:
+            return list(session.scalars(select(Attempt).where(Attempt.study_id == study_id).order_by(Attempt.number)))
+
+    def events(self, study_id: int, after: int = 0, limit: int = 1000) -> list[Event]:
+        """Events with an id greater than `after`, oldest first. Raises NoSuchStudy."""
+        query = select(Event).where(Event.study_id == study_id, Event.id > after).order_by(Event.id).limit(limit)
+        with self._reads() as session:
+            _study(session, study_id)
+            return list(session.scalars(query))
+
+    def request_cancel(self, study_id: int) -> Study:
+        """The study, cancelled or cancelling. Raises NoSuchStudy, IllegalMove."""
+        with self._unit(study_id) as unit:
+            unit.advance(machine.CancelRequested())
+        return unit.study
+
+    def request_resume(self, study_id: int) -> Study:
+        """The study, queued again. Raises NoSuchStudy, IllegalMove."""
+        with self._unit(study_id) as unit:
+            unit.advance(machine.ResumeRequested())
+        return unit.study
+
+    # --- results, for plans and reuse
+
+    def finished_trial(self, key: str) -> Trial | None:
+        """The newest finished trial of this key whose checkpoint is still there."""
+        with self._reads() as session:
+            return _finished_trial(session, key)
+
+    def history(self, dataset: str, scale: str, limit: int = 500) -> list[Trial]:
+        """The newest finished trials on a dataset at a scale, to estimate from."""
+        query = select(Trial).where(Trial.state == TrialState.FINISHED).order_by(Trial.finished.desc()).limit(limit)
+        with self._reads() as session:
+            return [t for t in session.scalars(query) if t.spec and (t.spec["dataset"], t.spec["scale"]) == (dataset, scale)]
+
+    def dataset_digest(self, name: str) -> str | None:
+        """Digest of a dataset that was made here, else None."""
+        with self._reads() as session:
+            return session.scalar(select(Dataset.digest).where(Dataset.name == name))
+
+    def record_dataset(self, name: str, digest: str) -> None:
+        with self._writes.begin() as session:
+            session.merge(Dataset(name=name, digest=digest, time=self.now()))
+
+    # --- attempts, for the service
+
+    def unfinished_studies(self) -> list[Study]:
+        """Studies that are queued, running or cancelling, oldest first."""
+        states = (StudyState.QUEUED, StudyState.RUNNING, StudyState.CANCELLING)
+        with self._reads() as session:
+            return list(session.scalars(select(Study).where(Study.state.in_(states)).order_by(Study.id)))
+
+    def live_attempt(self, study_id: int) -> Attempt | None:
+        """The attempt whose end is not recorded yet."""
+        with self._reads() as session:
+            return _live_attempt(session, study_id)
+
+    def new_attempt(self, study_id: int) -> Attempt | None:
+        """Opens the next attempt of a queued study; None when it is no longer queued or already has one."""
+        with self._unit(study_id) as unit:
+            if unit.study.state != StudyState.QUEUED or unit.machine.driven:
+                return None
+            last = unit.session.scalar(select(func.max(Attempt.number)).where(Attempt.study_id == study_id)) or 0
+            attempt = Attempt(study_id=study_id, number=last + 1, submission=f"study-{study_id}-a{last + 1}", created=self.now())
+            unit.session.add(attempt)
+        return attempt
+
+    def end_attempt(self, study_id: int, number: int, outcome: str) -> None:
+        """Records that the job of an attempt is over. If its study is not, the attempt was lost (or stopped, when cancelling)."""
+        with self._unit(study_id) as unit:
+            attempt = unit.session.get(Attempt, (study_id, number))
+            if attempt is None or attempt.ended is not None:
+                return
+            attempt.ended, attempt.outcome = self.now(), outcome
+            if not unit.study.state.final:
+                unit.note(f"attempt {number} ended: {outcome}")
+                unit.advance(machine.AttemptLost(outcome))
+
+    def note(self, study_id: int, text: str) -> None:
+        """An event in words, for those who watch the study."""
+        with self._unit(study_id) as unit:
+            unit.note(text)
+
+    # --- driving: only the live attempt may; everybody else gets Superseded
+
+    def start_attempt(self, study_id: int, attempt: int) -> Study:
+        """The driver of an attempt is up. Raises Superseded, IllegalMove (a study being cancelled)."""
+        with self._unit(study_id, attempt) as unit:
+            unit.advance(machine.AttemptStarted())
+            unit.study.started = unit.study.started or self.now()
+            unit.session.execute(delete(Lease).where(Lease.study_id == study_id))
+            unit.note(f"attempt {attempt} started")
+        return unit.study
+
+    def claim(
+        self,
+        study_id: int,
+        attempt: int,
+        name: str,
+        spec: TrialSpec,
+        key: str,
+        folder: str,
+        digest: str,
+        environment: dict[str, str],
+        reuse: bool,
+    ) -> Claim:
+        """Starts a ready trial, or reuses the results of its equal, or tells to wait for the one who trains it."""
+        try:
+            with self._unit(study_id, attempt) as unit:
+                trial = unit.trials[name]
+                now = self.now()
+                lease = unit.session.get(Lease, folder, with_for_update=True)
+                if lease and lease.trial_id != trial.id and lease.heartbeat > now - LEASE_SECONDS * 1000:
+                    return Claim.BUSY
+                if lease:
+                    lease.trial_id, lease.study_id, lease.heartbeat = trial.id, study_id, now
+                else:
+                    unit.session.add(Lease(folder=folder, trial_id=trial.id, study_id=study_id, heartbeat=now))
+                unit.session.flush()
+                if trial.key != key:
+                    _forget_results(unit.session, trial)
+                trial.key, trial.spec, trial.folder, trial.dataset_digest = key, spec.model_dump(mode="json"), folder, digest
+                trial.environment = dict(environment)
+                # Looked up with the lease in hand: whoever held it before has recorded its result by now.
+                equal = _finished_trial(unit.session, key) if reuse else None
+                if equal is None:
+                    unit.advance(machine.TrialStarted(name))
+                    return Claim.STARTED
+                _copy_results(unit, equal, trial)
+                unit.advance(machine.TrialCached(name))
+                return Claim.CACHED
+        except IntegrityError:  # another study took the lease in the same moment
+            return Claim.BUSY
+
+    def keep_leases(self, study_id: int) -> None:
+        """Heartbeat of a driver: its leases hold for another LEASE_SECONDS."""
+        with self._writes.begin() as session:
+            session.execute(update(Lease).where(Lease.study_id == study_id).values(heartbeat=self.now()))
+
+    def record_epoch(self, study_id: int, attempt: int, name: str, epoch: int, epochs: int, metrics: dict[str, float]) -> bool:
+        """Stores the metrics of an epoch (1-based); an epoch that is known changes nothing and gives False."""
+        with self._unit(study_id, attempt) as unit:
+            trial = unit.trials[name]
+            if unit.session.scalar(select(Point.epoch).where(Point.trial_id == trial.id, Point.epoch == epoch).limit(1)):
+                return False
+            unit.advance(machine.EpochDone(name))
+            now = self.now()
+            points = [{"trial_id": trial.id, "epoch": epoch, "name": key, "value": value, "time": now} for key, value in metrics.items()]
+            unit.session.execute(insert(Point), points)
+            trial.epoch, trial.epochs, trial.latest = epoch, epochs, dict(metrics)
+            unit.event("epoch", {"trial": name, "epoch": epoch, "epochs": epochs, "metrics": metrics})
+            unit.tell_mlflow(trial, epoch)
+            return True
+
+    def finish_trial(
+        self,
+        study_id: int,
+        attempt: int,
+        name: str,
+        *,
+        metrics: dict[str, float],
+        checkpoint: str,
+        checkpoint_sha256: str,
+        best_checkpoint: str,
+        seconds: float,
+        environment: dict[str, str],
+    ) -> None:
+        """Stores the results of a trial that trained to its end."""
+        with self._unit(study_id, attempt) as unit:
+            trial = unit.trials[name]
+            trial.metrics, trial.checkpoint, trial.checkpoint_sha256, trial.best_checkpoint = (
+                metrics,
+                checkpoint,
+                checkpoint_sha256,
+                best_checkpoint,
+            )
+            trial.seconds, trial.environment = seconds, {**(trial.environment or {}), **environment}
+            unit.advance(machine.TrialFinished(name))
+
+    def fail_trial(self, study_id: int, attempt: int, name: str, failure: FailureKind, reason: str) -> None:
+        """A trial failed; an `infra` failure makes it ready again, up to machine.MAX_LOSSES times."""
+        with self._unit(study_id, attempt) as unit:
+            unit.advance(machine.TrialFailed(name, failure, reason))
+
+    def conclude(self, study_id: int, attempt: int) -> Study:
+        """Every trial has its end: the study is finished (or failed, when none succeeded) and so is the attempt."""
+        return self._end(study_id, attempt, machine.AllTrialsEnded(), "done")
+
+    def stopped(self, study_id: int, attempt: int) -> Study:
+        """The driver of a study being cancelled has stopped in good order."""
+        return self._end(study_id, attempt, machine.Stopped(), "stopped")
+
+    def fail_study(self, study_id: int, attempt: int, reason: str) -> Study:
+        """The study cannot be run at all."""
+        return self._end(study_id, attempt, machine.StudyFailed(reason), reason)
+
+    def _end(self, study_id: int, attempt: int, ending: machine.Event, outcome: str) -> Study:
+        with self._unit(study_id, attempt) as unit:
+            unit.advance(ending)
+            row = unit.session.get_one(Attempt, (study_id, attempt))
+            row.ended, row.outcome = self.now(), outcome
+        return unit.study
+
+    # --- what MLflow has yet to be told
+
+    def outbox(self, limit: int = 500) -> list[Outbox]:
+        """Oldest first."""
+        with self._reads() as session:
+            return list(session.scalars(select(Outbox).order_by(Outbox.id).limit(limit)))
+
+    def sent(self, ids: Sequence[int]) -> None:
+        """Takes rows out of the outbox."""
+        with self._writes.begin() as session:
+            session.execute(delete(Outbox).where(Outbox.id.in_(ids)))
+
+    def trial_by_id(self, trial_id: int) -> Trial:
+        with self._reads() as session:
+            return session.get_one(Trial, trial_id)
+
+    def points_of(self, trial_id: int, epochs: Sequence[int]) -> list[Point]:
+        """The points of some epochs of a trial."""
+        query = select(Point).where(Point.trial_id == trial_id, Point.epoch.in_(epochs)).order_by(Point.epoch, Point.name)
+        with self._reads() as session:
+            return list(session.scalars(query))
+
+    def set_study_run(self, study_id: int, experiment: str, run: str) -> None:
+        """MLflow's ids of a study."""
+        with self._writes.begin() as session:
+            session.execute(update(Study).where(Study.id == study_id).values(experiment=experiment, run=run))
+
+    def set_trial_run(self, trial_id: int, run: str) -> None:
+        """MLflow's id of a trial."""
+        with self._writes.begin() as session:
+            session.execute(update(Trial).where(Trial.id == trial_id).values(run=run))
+
+    def tell_mlflow_again(self, study_id: int, trial_id: int | None) -> None:
+        """Puts a study or a trial into the outbox as a whole, for whoever found MLflow telling something else."""
+        with self._writes.begin() as session:
+            session.add(Outbox(study_id=study_id, trial_id=trial_id, epoch=None, time=self.now()))
+
+    # --- health
+
+    def beat(self, name: str, trouble: str = "") -> None:
+        """A loop of the service came round; `trouble` says what keeps it from its work."""
+        with self._writes.begin() as session:
+            session.merge(Heartbeat(name=name, time=self.now(), trouble=trouble))
+
+    def heartbeats(self) -> list[Heartbeat]:
+        """Every loop of the service with the time it was last seen."""
+        with self._reads() as session:
+            return list(session.scalars(select(Heartbeat).order_by(Heartbeat.name)))
+
+    # --- one transaction on one study
+
+    @contextmanager
+    def _unit(self, study_id: int, attempt: int | None = None) -> Iterator["_Unit"]:
+        with self._writes.begin() as session:
+            unit = _Unit(session, study_id, self.now())
+            if attempt is not None:
+                live = _live_attempt(session, study_id)
+                if live is None or live.number != attempt:
+                    raise Superseded(f"attempt {attempt} of study {study_id} is over")
+            yield unit
+
+
+class _Unit:
+    """A study loaded and locked for one transaction; `advance` moves it and writes what follows from that."""
+
+    def __init__(self, session: Session, study_id: int, now: int) -> None:
+        self.session = session
+        self.now = now
+        self.study = _study(session, study_id, lock=True)
+        self.trials = _trials(session, study_id)
+        self.machine = machine.Study(
+            label=f"study {self.study.id} ({self.study.name})",
+            state=StudyState(self.study.state),
+            trials={name: _as_known(trial) for name, trial in self.trials.items()},
+            stalls=self.study.stalls,
+            driven=_live_attempt(session, study_id) is not None,
+            reason=self.study.reason,
+        )
+
+    def advance(self, happened: machine.Event) -> None:
+        try:
+            self.machine, changes = machine.advance(self.machine, happened)
+        except machine.IllegalMove as refused:
+            raise machine.IllegalMove(_with_story(self.session, self.machine), refused.why) from None
+        self.study.stalls = self.machine.stalls
+        for change in changes:
+            if isinstance(change, machine.StudyChange):
+                self._study_changed(change)
+            else:
+                self._trial_changed(change)
+
+    def _study_changed(self, change: machine.StudyChange) -> None:
+        self.study.state, self.study.reason = change.state, change.reason
+        self.study.finished = self.now if change.state.final else None
+        if change.state.final:
+            self.session.execute(delete(Lease).where(Lease.study_id == self.study.id))
+        self.event("study", {"state": change.state, "reason": change.reason})
+        if change.state != StudyState.QUEUED:
+            self.tell_mlflow(None)
+
+    def _trial_changed(self, change: machine.TrialChange) -> None:
+        row, trial = self.trials[change.name], change.trial
+        row.state, row.reason, row.failure, row.losses = trial.state, trial.reason, trial.failure, trial.losses
+        if trial.state == TrialState.RUNNING:
+            row.started, row.finished = row.started or self.now, None
+        else:
+            self.session.execute(delete(Lease).where(Lease.trial_id == row.id))
+        row.finished = self.now if trial.state.final else None
+        self.event(
+            "trial",
+            {
+                "trial": row.name,
+                "state": trial.state,
+                "before": change.before,
+                "reason": trial.reason,
+                "failure": trial.failure,
+                "losses": trial.losses,
+            }
+            | ({"metrics": row.metrics} if trial.state.good else {}),
+        )
+        shown = trial.state in (TrialState.RUNNING, TrialState.FAILED) or trial.state.good
+        if shown or (row.started is not None and trial.state == TrialState.CANCELLED):
+            self.tell_mlflow(row)
+        if trial.state.final:
+            self.tell_mlflow(None)  # the table on the parent run
+
+    def event(self, kind: str, data: dict[str, Any]) -> None:
+        self.session.add(Event(study_id=self.study.id, kind=kind, data=data, time=self.now))
+        self.session.flush()  # ids in the order of happening
+
+    def note(self, text: str) -> None:
+        self.event("note", {"text": text})
+
+    def tell_mlflow(self, trial: Trial | None, epoch: int | None = None) -> None:
+        self.session.add(Outbox(study_id=self.study.id, trial_id=trial.id if trial else None, epoch=epoch, time=self.now))
+        self.session.flush()
+
+
+def _add_trials(session: Session, study: Study, planned: Sequence[PlannedTrial]) -> None:
+    arms: dict[str, Arm] = {}
+    rows = {trial.id: trial.row for trial in planned}
+    for position, trial in enumerate(planned):
+        if trial.row not in arms:
+            detail = {
+                "network": trial.network.model_dump(mode="json"),
+                "schedule": trial.schedule.model_dump(mode="json"),
+                "distillers": [use.model_dump(mode="json") for use in trial.distillers],
+                "teacher": rows[trial.teacher] if trial.teacher else None,
+                "values": dict(trial.values),
+            }
+            arms[trial.row] = Arm(study_id=study.id, position=len(arms), name=trial.row, title=trial.title, role=trial.role, detail=detail)
+            session.add(arms[trial.row])
+            session.flush()
+        state = TrialState.WAITING if trial.teacher else TrialState.READY
+        session.add(
+            Trial(
+                study_id=study.id,
+                arm_id=arms[trial.row].id,
+                position=position,
+                name=trial.id,
+                title=f"{trial.title} · seed {trial.seed}",
+                role=trial.role,
+                seed=trial.seed,
+                teacher=trial.teacher,
+                state=state,
+            )
+        )
+    session.flush()
+
+
+def _study(session: Session, study_id: int, lock: bool = False) -> Study:
+    study = session.get(Study, study_id, with_for_update=lock or None)
+    if study is None:
+        raise NoSuchStudy(f"there is no study {study_id}")
+    return study
+
+
+def _trials(session: Session, study_id: int) -> dict[str, Trial]:
+    return {trial.name: trial for trial in session.scalars(select(Trial).where(Trial.study_id == study_id).order_by(Trial.position))}
+
+
+def _live_attempt(session: Session, study_id: int) -> Attempt | None:
+    return session.scalar(select(Attempt).where(Attempt.study_id == study_id, Attempt.ended.is_(None)))
+
+
+def _finished_trial(session: Session, key: str) -> Trial | None:
+    query = select(Trial).where(Trial.key == key, Trial.state == TrialState.FINISHED).order_by(Trial.finished.desc())
+    return next((trial for trial in session.scalars(query) if trial.checkpoint and Path(trial.checkpoint).is_file()), None)
+
+
+def _as_known(trial: Trial) -> machine.Trial:
+    return machine.Trial(TrialState(trial.state), trial.teacher, trial.losses, trial.reason, trial.failure)  # type: ignore[arg-type]
+
+
+def _with_story(session: Session, study: machine.Study) -> machine.Study:
+    """The study with its last events, for a message."""
+    query = select(Event).where(Event.kind.in_(("study", "trial", "note"))).order_by(Event.id.desc()).limit(8)
+    number = int(study.label.split()[1])
+    told = [_told(event) for event in session.scalars(query.where(Event.study_id == number))]
+    return machine.Study(study.label, study.state, study.trials, study.stalls, study.driven, study.reason, tuple(reversed(told)))
+
+
+def _told(happened: Event) -> str:
+    data = happened.data
+    if happened.kind == "note":
+        return str(data["text"])
+    who = f"trial {data['trial']}" if happened.kind == "trial" else "study"
+    return f"{who} {data['state']}" + (f" ({data['reason']})" if data.get("reason") else "")
+
+
+def _forget_results(session: Session, trial: Trial) -> None:
+    """A trial whose key changed (its code or teacher did) starts over, with a new MLflow run."""
+    session.execute(delete(Point).where(Point.trial_id == trial.id))
+    trial.epoch, trial.epochs, trial.latest, trial.metrics, trial.seconds, trial.run = 0, None, None, None, None, None
+    trial.started = None
+
+
+def _copy_results(unit: _Unit, source: Trial, trial: Trial) -> None:
+    """Results and points of an equal trial, points at the time they were first recorded."""
+    session = unit.session
+    session.execute(delete(Point).where(Point.trial_id == trial.id))
+    for field in ("epoch", "epochs", "latest", "metrics", "checkpoint", "checkpoint_sha256", "best_checkpoint", "seconds", "environment"):
+        setattr(trial, field, getattr(source, field))
+    trial.source_id = source.id
+    trial.started = trial.started or unit.now
+    points = list(session.scalars(select(Point).where(Point.trial_id == source.id)))
+    copies = [{"trial_id": trial.id, "epoch": p.epoch, "name": p.name, "value": p.value, "time": p.time} for p in points]
+    if copies:
+        session.execute(insert(Point), copies)
+    for epoch in sorted({point.epoch for point in points}):
+        unit.tell_mlflow(trial, epoch)

@@ -1,0 +1,300 @@
+"""The table of a study, arms x metrics, as a pure function of what is stored; and its five formats.
+
+Each cell: mean over the seeds that are done, half-width of the 95% t interval from two seeds on, difference of means to the baseline
+(the arm without distiller on the same student).
+"""
+
+import csv
+import html
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from scipy.stats import t as student_t
+
+from orchestrator.machine import StudyState, TrialState
+from orchestrator.schema import Arm, Study, Trial
+
+Format = Literal["md", "csv", "json", "tex", "html"]
+FORMATS: tuple[str, ...] = get_args(Format)
+CONTENT_TYPES: dict[str, str] = {
+    "md": "text/markdown; charset=utf-8",
+    "csv": "text/csv; charset=utf-8",
+    "json": "application/json",
+    "tex": "application/x-tex; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A metric of a row. half_width: of the 95% t interval, None for one seed. difference: to the baseline's mean, None for itself."""
+
+    mean: float
+    half_width: float | None
+    difference: float | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trial behind a row. `url`: its MLflow run, None until there is one."""
+
+    trial: str
+    seed: int
+    state: TrialState
+    reason: str | None
+    url: str | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm or a teacher. `cells`: by metric, only those with a result."""
+
+    id: str
+    title: str
+    role: str  # teacher, baseline or distilled
+    cells: dict[str, Cell]
+    runs: list[Run]
+
+    @property
+    def done(self) -> int:
+        return sum(run.state.good for run in self.runs)
+
+    @property
+    def cached(self) -> int:
+        return sum(run.state == TrialState.CACHED for run in self.runs)
+
+    @property
+    def failed(self) -> list[Run]:
+        return [run for run in self.runs if run.state == TrialState.FAILED]
+
+    @property
+    def seeds(self) -> str:
+        """The column that says how many seeds are done: "3", "2/3", "3 (cached)", "1/3 (1 failed)"."""
+        told = str(self.done) if self.done == len(self.runs) else f"{self.done}/{len(self.runs)}"
+        marks = [f"{len(self.failed)} failed"] if self.failed else []
+        if self.cached:
+            marks.append("cached" if self.cached == self.done else f"{self.cached} cached")
+        return told + (f" ({', '.join(marks)})" if marks else "")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A study's table. `notes`: lines printed below it (how to read it, what failed and why)."""
+
+    study: int
+    name: str
+    state: StudyState
+    dataset: str
+    scale: str
+    metrics: list[str]
+    rows: list[Row]
+    url: str | None  # the study's MLflow run
+    notes: list[str]
+
+
+def build(study: Study, arms: Sequence[Arm], trials: Sequence[Trial], mlflow_ui: str | None = None) -> Table:
+    """The table of what is there so far. `mlflow_ui`: base URL that runs are linked to."""
+
+    def link(run: str | None) -> str | None:
+        return f"{mlflow_ui.rstrip('/')}/#/experiments/{study.experiment}/runs/{run}" if mlflow_ui and study.experiment and run else None
+
+    metrics: list[str] = study.spec["metrics"]
+    means: dict[int, dict[str, float]] = {}
+    values: dict[int, dict[str, list[float]]] = {}
+    for arm in arms:
+        good = [trial.metrics or {} for trial in trials if trial.arm_id == arm.id and trial.state.good]
+        values[arm.id] = {name: [m[name] for m in good if m.get(name) is not None] for name in metrics}
+        means[arm.id] = {name: math.fsum(v) / len(v) for name, v in values[arm.id].items() if v}
+    rows = []
+    for arm in arms:
+        baseline = _baseline(arm, arms)
+        base = means[baseline.id] if baseline else {}
+        cells = {
+            name: Cell(mean, half_width(values[arm.id][name]), mean - base[name] if name in base else None)
+            for name, mean in means[arm.id].items()
+        }
+        runs = [Run(t.name, t.seed, t.state, t.reason, link(t.run)) for t in trials if t.arm_id == arm.id]
+        rows.append(Row(arm.name, arm.title, arm.role, cells, runs))
+    table = Table(study.id, study.name, study.state, study.spec["dataset"], study.spec["scale"], metrics, rows, link(study.run), [])
+    table.notes.extend(_notes(study, table, trials))
+    return table
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Half-width of the two-sided 95% Student t interval of the mean; None for fewer than two values."""
+    n = len(values)
+    if n < 2:
+        return None
+    mean = math.fsum(values) / n
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    return float(student_t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
+
+
+def _baseline(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
+    """The baseline of a distilled arm: the same student without distiller, with the same schedule where there is a choice."""
+    if arm.role != "distilled":
+        return None
+    same = [other for other in arms if other.role == "baseline" and other.detail["network"] == arm.detail["network"]]
+    return next((other for other in same if other.detail["schedule"] == arm.detail["schedule"]), same[0] if same else None)
+
+
+def _notes(study: Study, table: Table, trials: Sequence[Trial]) -> list[str]:
+    notes = []
+    if any(len(row.runs) > 1 for row in table.rows):
+        notes.append("± is the half-width of the 95% t interval over the seeds.")
+    if any(cell.difference is not None for row in table.rows for cell in row.cells.values()):
+        notes.append("In parentheses: difference to the student without a distiller.")
+    if study.spec["scale"] == "smoke":
+        notes.append("Scale smoke proves the path; these numbers measure nothing.")
+    if not study.state.final:
+        notes.append(f"The study is {study.state}: this is what is there so far.")
+    if study.reason:
+        notes.append(f"The study failed: {_one_line(study.reason)}")
+    versions = {(trial.environment or {}).get("code_version") for trial in trials if trial.state.good} - {None}
+    if len(versions) > 1:
+        notes.append(f"Its trials were trained by {len(versions)} versions of the code.")
+    notes.extend(f"{row.title}, seed {run.seed} failed: {_one_line(run.reason)}" for row in table.rows for run in row.failed)
+    return notes
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "no reason known").split())
+
+
+def render(table: Table, format: Format) -> str:
+    """The table as text, ending in a newline."""
+    return _RENDERERS[format](table)
+
+
+def _cell(cell: Cell | None, plus_minus: str = "±") -> str:
+    """ "47.9 ±0.4 (+10.3)"; an en dash where there is nothing."""
+    if cell is None:
+        return "–"  # noqa: RUF001
+    interval = "" if cell.half_width is None else f" {plus_minus}{cell.half_width:.1f}"
+    difference = "" if cell.difference is None else f" ({_signed(cell.difference)})"
+    return f"{cell.mean:.1f}{interval}{difference}"
+
+
+def _signed(value: float) -> str:
+    """One decimal with a sign; a difference that prints as nought is "+0.0"."""
+    return f"{round(value, 1) + 0.0:+.1f}"
+
+
+def _grid(table: Table) -> list[list[str]]:
+    """Header and rows as printed in md."""
+    header = ["arm", *table.metrics, "seeds"]
+    return [header, *([row.title, *(_cell(row.cells.get(m)) for m in table.metrics), row.seeds] for row in table.rows)]
+
+
+def _md(table: Table) -> str:
+    grid = [[field.replace("|", "\\|") for field in line] for line in _grid(table)]
+    widths = [max(len(line[i]) for line in grid) for i in range(len(grid[0]))]
+    lines = ["| " + " | ".join(field.ljust(width) for field, width in zip(line, widths, strict=True)) + " |" for line in grid]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    head = f"**{table.name}** (study {table.study}, {table.dataset}, scale {table.scale})"
+    return "\n".join([head, "", lines[0], rule, *lines[1:], *(["", *(f"- {note}" for note in table.notes)] if table.notes else [])]) + "\n"
+
+
+def _csv(table: Table) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    per_metric = [name for m in table.metrics for name in (m, f"{m}_half_width", f"{m}_difference")]
+    writer.writerow(["arm", "title", "role", *per_metric, "seeds_done", "seeds", "failed", "cached"])
+    for row in table.rows:
+        numbers: list[Any] = []
+        for name in table.metrics:
+            cell = row.cells.get(name)
+            numbers += [cell.mean, cell.half_width, cell.difference] if cell else [None, None, None]
+        writer.writerow([_inert(row.id), _inert(row.title), row.role, *numbers, row.done, len(row.runs), len(row.failed), row.cached])
+    return out.getvalue()
+
+
+def _inert(text: str) -> str:
+    """Text that a spreadsheet does not take for a formula."""
+    return "'" + text if text[:1] in ("=", "+", "-", "@") else text
+
+
+def as_data(table: Table) -> dict[str, Any]:
+    """The table as JSON data."""
+    return {
+        "study": table.study,
+        "name": table.name,
+        "state": str(table.state),
+        "dataset": table.dataset,
+        "scale": table.scale,
+        "url": table.url,
+        "metrics": table.metrics,
+        "rows": [
+            {
+                "id": row.id,
+                "title": row.title,
+                "role": row.role,
+                "cells": {name: {"mean": c.mean, "half_width": c.half_width, "difference": c.difference} for name, c in row.cells.items()},
+                "seeds_done": row.done,
+                "runs": [{"trial": r.trial, "seed": r.seed, "state": str(r.state), "reason": r.reason, "url": r.url} for r in row.runs],
+            }
+            for row in table.rows
+        ],
+        "notes": table.notes,
+    }
+
+
+def _json(table: Table) -> str:
+    return json.dumps(as_data(table), indent=2, ensure_ascii=False) + "\n"
+
+
+_TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+
+
+def _tex_escaped(text: str) -> str:
+    return "".join(_TEX.get(char, char) for char in text)
+
+
+def _tex(table: Table) -> str:
+    def line(fields: list[str]) -> str:
+        return " & ".join(fields) + r" \\"
+
+    def cell(value: Cell | None) -> str:
+        return "--" if value is None else "$" + _cell(value, r"\pm ") + "$"
+
+    header, *_ = _grid(table)
+    body = [
+        line([_tex_escaped(row.title), *(cell(row.cells.get(m)) for m in table.metrics), _tex_escaped(row.seeds)]) for row in table.rows
+    ]
+    teachers = sum(row.role == "teacher" for row in table.rows)
+    if 0 < teachers < len(body):
+        body.insert(teachers, r"\midrule")
+    return "\n".join(
+        [
+            f"% {table.name} (study {table.study}); needs \\usepackage{{booktabs}}",
+            rf"\begin{{tabular}}{{l{'r' * len(table.metrics)}l}}",
+            r"\toprule",
+            line([_tex_escaped(field) for field in header]),
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            *(f"% {note}" for note in table.notes),
+        ]
+    ) + "\n"  # fmt: skip
+
+
+def _html(table: Table) -> str:
+    escape = html.escape
+    head = "".join(f"<th>{escape(field)}</th>" for field in _grid(table)[0])
+    rows = []
+    for row in table.rows:
+        cells = "".join(f"<td>{escape(_cell(row.cells.get(m)))}</td>" for m in table.metrics)
+        linked = " ".join(f'<a href="{escape(run.url)}">{run.seed}</a>' for run in row.runs if run.url)
+        seeds = escape(row.seeds) + (f" · runs: {linked}" if linked else "")
+        rows.append(f'<tr class="{escape(row.role)}"><th scope="row">{escape(row.title)}</th>{cells}<td>{seeds}</td></tr>')
+    notes = "".join(f"<p>{escape(note)}</p>" for note in table.notes)
+    caption = f"<caption>{escape(table.name)} (study {table.study}, {escape(table.dataset)}, scale {escape(table.scale)})</caption>"
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{notes}\n"
+
+
+_RENDERERS: dict[str, Callable[[Table], str]] = {"md": _md, "csv": _csv, "json": _json, "tex": _tex, "html": _html}
