@@ -145,12 +145,12 @@ class DistilledDetector(BaseModel):  # type: ignore[misc]
         super().__init__(data_preprocessor=student.data_preprocessor)
         self.student = student
         self._outside = (teacher.eval().requires_grad_(False),)
-        self.distillers = nn.ModuleList([build_distiller(use, *infos) for use in uses])
-        self.weights = [use.weight for use in uses]
+        distillers = [build_distiller(use, *infos) for use in uses]
+        self.distillers = nn.ModuleList(distillers)
+        self.weighted = [(distiller, use.weight) for distiller, use in zip(distillers, uses, strict=True)]
         self.iteration = 0  # set by the training loop before each step
-        captures = frozenset[str]().union(*(d.captures for d in self.distillers))  # type: ignore[attr-defined]
-        self.reads_rois = "roi" in captures
-        self.teacher_head = any(d.reads_head for d in self.distillers)
+        captures = frozenset[str]().union(*(d.captures for d in distillers))
+        self.teacher_head = any(d.reads_head for d in distillers)
         self.recorder = Recorder(student, captures)
         self.teacher_recorder = Recorder(teacher, captures - {"targets", "roi"})
         self.roi_recorder = RoIRecorder(student) if "roi" in captures else None
@@ -169,24 +169,24 @@ class DistilledDetector(BaseModel):  # type: ignore[misc]
             levels = self.teacher.extract_feat(inputs)
             if self.teacher_head:
                 self.teacher_recorder.head(levels)
-            rois = self._rois(levels)
-        for distiller in self.distillers:
-            scale_losses(losses, distiller.own_loss_factors())  # type: ignore[operator]
+            student_rois, teacher_rois = self._rois(levels)
+        for distiller, _ in self.weighted:
+            scale_losses(losses, distiller.own_loss_factors())
         with torch.autocast(inputs.device.type, enabled=False):
-            step = replace(self._step(inputs, data_samples), **rois)
-            for distiller, weight in zip(self.distillers, self.weights, strict=True):
+            step = replace(self._step(inputs, data_samples), student_rois=student_rois, teacher_rois=teacher_rois)
+            for distiller, weight in self.weighted:
                 ramp = min(1.0, self.iteration / distiller.ramp_iterations) if distiller.ramp_iterations else 1.0
                 for name, value in distiller(step).items():
                     assert name.startswith("loss") and name not in losses, f"{name} is no free loss name"
                     losses[name] = weight * ramp * value
         return losses
 
-    def _rois(self, levels: tuple[Tensor, ...]) -> dict[str, RoIOutputs]:
+    def _rois(self, levels: tuple[Tensor, ...]) -> tuple[RoIOutputs | None, RoIOutputs | None]:
         """The student's RoI outputs and the teacher's on the same proposals, where a distiller reads them."""
         if self.roi_recorder is None:
-            return {}
+            return None, None
         student = self.roi_recorder.take()
-        return {"student_rois": student, "teacher_rois": on_same_rois(self.teacher, levels, student)}
+        return student, on_same_rois(self.teacher, levels, student)
 
     def _step(self, inputs: Tensor, data_samples: Any) -> Step:
         student = self.recorder.take()
@@ -207,11 +207,6 @@ class DistilledDetector(BaseModel):  # type: ignore[misc]
         if sizes not in self._anchors:
             self._anchors[sizes] = self.recorder.head.prior_generator.grid_priors(sizes, device=outputs.logits[0].device)
         return self._anchors[sizes]
-
-
-def _scaled(loss: Any, factor: float) -> Any:
-    """A loss of mmdet (a tensor, or one per level) times a factor."""
-    return [factor * each for each in loss] if isinstance(loss, (list, tuple)) else factor * loss
 
 
 def _boxes(sample: Any) -> Tensor:

@@ -1,12 +1,15 @@
 """RoI outputs recorded from narrow mmdet two-stage detectors: what the loss saw, and the teacher on the same proposals."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from workers.detectors import zoo_config
+from studies.spec import MethodUse, Network
+from workers.detectors import describe, zoo_config
+from workers.distill import DistilledDetector
 from workers.distillers.base import RoIOutputs
 from workers.roi import RoIRecorder, first_stage, on_same_rois
 
@@ -143,3 +146,39 @@ def test_images_without_objects_have_background_proposals_only() -> None:
     assert len(rois.rois) > 0
     assert (rois.labels == CLASSES).all()
     assert rois.bbox_weights.sum() == 0
+
+
+def pair(teacher: str, uses: list[MethodUse]) -> DistilledDetector:
+    """A Faster R-CNN student with another two-stage detector as teacher."""
+    networks = (detector("faster"), detector(teacher, seed=1))
+    infos = [replace(describe(Network(detector="retinanet", backbone="resnet18"), m), detector="faster_rcnn") for m in networks]
+    return DistilledDetector(*networks, uses, (infos[0], infos[1])).train()
+
+
+@pytest.mark.parametrize("method", ["chen2017", "li2017", "defeat"])
+@pytest.mark.parametrize("teacher", ["faster", "cascade"])
+def test_two_stage_methods_train_the_student_and_not_the_teacher(method: str, teacher: str) -> None:
+    model = pair(teacher, [MethodUse(id=method)])
+    losses = model(*batch(), mode="loss")
+    own = [value for name, value in losses.items() if name.startswith(("loss_chen", "loss_li", "loss_defeat"))]
+    assert own
+    torch.stack(own).sum().backward()  # type: ignore[no-untyped-call]
+    head = model.student.roi_head.bbox_head
+    assert head.fc_cls.weight.grad is not None or method == "li2017"  # the mimic stops at the pooled features
+    assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
+    assert all(p.grad is not None for p in model.distillers.parameters())
+    assert all(p.grad is None for p in model.teacher.parameters())
+
+
+def test_chen_halves_the_students_own_class_losses() -> None:
+    plain = pair("faster", [MethodUse(id="li2017")])
+    shared = pair("faster", [MethodUse(id="chen2017")])
+    shared.student.load_state_dict(plain.student.state_dict())
+    results = []
+    for model in (plain, shared):
+        inputs = batch()
+        torch.manual_seed(5)  # of the samplers
+        results.append(model(*inputs, mode="loss"))
+    torch.testing.assert_close(results[1]["loss_cls"], results[0]["loss_cls"] / 2)
+    torch.testing.assert_close(sum(results[1]["loss_rpn_cls"]), sum(results[0]["loss_rpn_cls"]) / 2)
+    torch.testing.assert_close(results[1]["loss_bbox"], results[0]["loss_bbox"])
