@@ -24,9 +24,9 @@ from torch import Tensor, distributed, nn
 
 from studies.methods import Options
 from studies.methods.ld import LDOptions
-from workers.distillers.base import Distiller, NetworkInfo, Step, no_loss
+from workers.distillers.base import Distiller, NetworkInfo, Step
 from workers.distillers.fitnet import hint_loss
-from workers.distillers.masks import near_anchors
+from workers.distillers.masks import any_box, near_anchors
 from workers.distillers.regions import best_boxes, centres, decode_distribution, points_inside, vlr_weights
 
 Where = tuple[Tensor, ...]  # (image, y, x, anchor) indices of P boxes of a level
@@ -68,6 +68,11 @@ def score_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 def at(maps: Tensor, where: Where, anchors: int) -> Tensor:
     """What an (N, A*c, H, W) map says at the (image, y, x, anchor) indices `where`: (P, c)."""
     return maps.unflatten(1, (anchors, -1)).permute(0, 3, 4, 1, 2)[where]
+
+
+def by_image(pairs: Tensor, gt_boxes: list[Tensor]) -> Tensor:
+    """The largest value of each anchor over the boxes of each image: (A, all boxes) -> (N, A), 0 where an image has none."""
+    return torch.stack([any_box(part) for part in pairs.split([len(boxes) for boxes in gt_boxes], 1)])
 
 
 def over_workers(value: Tensor) -> Tensor:
@@ -132,8 +137,8 @@ class LD(Distiller):
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         o, s = self.options, self.settings
-        positives = [self.on_cells(p, logits) for p, logits in zip(step.targets().labels, step.student.logits, strict=True)]
-        positives = [(p >= 0) & (p < self.classes) for p in positives]  # (N, H, W, A)
+        labels = [self.on_cells(lab, logits) for lab, logits in zip(step.targets().labels, step.student.logits, strict=True)]
+        positives = [(lab >= 0) & (lab < self.classes) for lab in labels]  # (N, H, W, A)
         losses: dict[str, Tensor] = {}
         main = self.by_confidence(step, positives)
         divisor = over_workers(torch.stack([w.sum() for _, w in main]).sum()) if s.divided else 1.0
@@ -155,6 +160,11 @@ class LD(Distiller):
         """Cell-major (N, H*W*A) values as (N, H, W, A) of a level map (N, C, H, W)."""
         return values.view(len(values), level.shape[2], level.shape[3], self.cell_anchors)
 
+    def on_levels(self, values: Tensor, step: Step) -> list[Tensor]:
+        """Values of all anchors, (N, sum_l H_l*W_l*A), as per-level (N, H, W, A)."""
+        parts = values.split([len(anchors) for anchors in step.anchors()], 1)
+        return [self.on_cells(part, logits) for part, logits in zip(parts, step.student.logits, strict=True)]
+
     def by_confidence(self, step: Step, masks: Iterable[Tensor]) -> Region:
         """The boxes of per-level masks (N, H, W, A), each weighted by the student's confidence."""
         wheres = [mask.nonzero(as_tuple=True) for mask in masks]
@@ -162,47 +172,46 @@ class LD(Distiller):
 
     def valuable(self, step: Step, positives: list[Tensor]) -> Region:
         """The valuable localization region, weighted by IoU (points: by confidence)."""
-        levels = step.anchors()
+        levels, boxes = step.anchors(), torch.cat(step.gt_boxes)
         if self.settings.points:
-            points = centres(torch.cat(levels))
-            weights = torch.stack([points_inside(points, gt) for gt in step.gt_boxes]).float()
+            pairs = points_inside(centres(torch.cat(levels)), boxes)
         else:
-            weights = torch.stack([vlr_weights(levels, gt, self.settings.released_vlr) for gt in step.gt_boxes])
-        parts = weights.split([len(anchors) for anchors in levels], 1)
-        maps = [self.on_cells(part, logits) for part, logits in zip(parts, step.student.logits, strict=True)]
+            pairs = vlr_weights(levels, boxes, self.settings.released_vlr)
+        maps = self.on_levels(by_image(pairs, step.gt_boxes), step)
         if self.settings.exclude:
-            maps = [m * ~p for m, p in zip(maps, positives, strict=True)]
+            maps = [m.masked_fill(p, 0) for m, p in zip(maps, positives, strict=True)]
         if self.settings.points:
-            return self.by_confidence(step, (m > 0 for m in maps))
-        wheres = [(m > 0).nonzero(as_tuple=True) for m in maps]
+            return self.by_confidence(step, maps)
+        wheres = [m.nonzero(as_tuple=True) for m in maps]
         return [(w, m[w]) for w, m in zip(wheres, maps, strict=True)]
 
     def box_loss(self, step: Step, region: Region) -> Tensor:
         """Weighted sum of the box divergence over a region, before the term's weight."""
-        s, loss = self.settings, no_loss(step.student.boxes)
+        s, losses = self.settings, []
         for (where, weight), *boxes in zip(region, step.student.boxes, step.teacher.boxes, strict=True):
             ours, theirs = (at(b, where, self.cell_anchors) for b in boxes)
-            loss = loss + (weight * box_divergence(ours, theirs, self.options.temperature, s.joint, s.total)).sum()
-        return loss
+            losses.append((weight * box_divergence(ours, theirs, self.options.temperature, s.joint, s.total)).sum())
+        return torch.stack(losses).sum()
 
     def class_loss(self, step: Step, region: Region) -> Tensor:
         """Class divergence averaged over a region's boxes of each level, summed over levels."""
-        loss = no_loss(step.student.logits)
+        losses = []
         for (where, _), *logits in zip(region, step.student.logits, step.teacher.logits, strict=True):
             ours, theirs = (at(z, where, self.cell_anchors) for z in logits)
-            loss = loss + score_loss(ours, theirs, self.settings.kd_temperature)
-        return loss
+            losses.append(score_loss(ours, theirs, self.settings.kd_temperature))
+        return torch.stack(losses).sum()
 
     def imitation_loss(self, step: Step, positives: list[Tensor]) -> Tensor:
         """Mean squared feature difference over the chosen cells of each level, summed over levels."""
-        loss = no_loss(step.student.neck)
+        losses = []
         masks = self.imitated(step, positives)
         for adapter, ours, theirs, mask in zip(self.adapters, step.student.neck, step.teacher.neck, masks, strict=True):
-            loss = loss + hint_loss(theirs, adapter(ours), mask)
+            adapted = adapter(ours)
+            losses.append(hint_loss(theirs, adapted, mask))
             if self.options.imitation == "decouple":
                 assert mask is not None
-                loss = loss + 2 * hint_loss(theirs, adapter(ours), 1 - mask)
-        return loss
+                losses.append(2 * hint_loss(theirs, adapted, 1 - mask))
+        return torch.stack(losses).sum()
 
     def imitated(self, step: Step, positives: list[Tensor]) -> list[Tensor | None]:
         """Which cells are imitated, per level (N, H, W) of 0 and 1; None: all."""
@@ -214,13 +223,12 @@ class LD(Distiller):
         elif how == "gibox":
             chosen = self.general_instances(step)
         else:
-            levels = step.anchors()
+            levels, boxes = step.anchors(), torch.cat(step.gt_boxes)
             if how == "finegrained":
-                images = [[near.any(1) for near in near_anchors(levels, gt, FINE_GRAINED, own_level=False)] for gt in step.gt_boxes]
+                pairs = torch.cat(near_anchors(levels, boxes, FINE_GRAINED, own_level=False))
             else:  # gt_boxes, decouple
-                images = [[points_inside(centres(anchors), gt) for anchors in levels] for gt in step.gt_boxes]
-            stacked = (torch.stack(level) for level in zip(*images, strict=True))
-            chosen = [self.on_cells(level, logits) for level, logits in zip(stacked, step.student.logits, strict=True)]
+                pairs = points_inside(centres(torch.cat(levels)), boxes)
+            chosen = self.on_levels(by_image(pairs, step.gt_boxes), step)
         return [mask.any(3).float() for mask in chosen]
 
     @torch.no_grad()

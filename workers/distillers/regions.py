@@ -11,9 +11,11 @@ TINY = 1e-12  # least area that is divided by
 
 def intersection(a: Tensor, b: Tensor) -> Tensor:
     """Common area of every pair, (A, B)."""
-    low = torch.maximum(a[:, None, :2], b[None, :, :2])
-    high = torch.minimum(a[:, None, 2:], b[None, :, 2:])
-    return (high - low).clamp(min=0).prod(2)
+    width, height = (
+        (torch.minimum(a[:, None, axis + 2], b[None, :, axis + 2]) - torch.maximum(a[:, None, axis], b[None, :, axis])).clamp(min=0)
+        for axis in (0, 1)  # apart, since reductions over a dimension of two are slow
+    )
+    return width * height
 
 
 def area(boxes: Tensor) -> Tensor:
@@ -32,6 +34,12 @@ def centres(boxes: Tensor) -> Tensor:
     return (boxes[:, :2] + boxes[:, 2:]) / 2
 
 
+def squared_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Squared distance of the centres of every pair, (A, B)."""
+    (ax, ay), (bx, by) = centres(a).unbind(1), centres(b).unbind(1)
+    return (ax[:, None] - bx[None]).square() + (ay[:, None] - by[None]).square()
+
+
 def cells_inside(boxes: Tensor, size: tuple[int, int], stride: int) -> Tensor:
     """Whether the centre of each cell of an (H, W) map lies inside one of the boxes: bool (H, W)."""
     height, width = size
@@ -47,46 +55,52 @@ def diou(anchors: Tensor, gt: Tensor, released: bool = False) -> Tensor:
 
     released: overlap over the anchor's area alone instead of the IoU, as HikariTJU/LD's `mode='diou'` computes it.
     """
-    low = torch.minimum(anchors[:, None, :2], gt[None, :, :2])
-    high = torch.maximum(anchors[:, None, 2:], gt[None, :, 2:])
-    diagonal = (high - low).square().sum(2).clamp(min=TINY)
-    distance = (centres(anchors)[:, None] - centres(gt)[None]).square().sum(2)
+    width, height = (
+        torch.maximum(anchors[:, None, axis + 2], gt[None, :, axis + 2]) - torch.minimum(anchors[:, None, axis], gt[None, :, axis])
+        for axis in (0, 1)
+    )
+    apart = squared_distance(anchors, gt) / (width.square() + height.square()).clamp(min=TINY)
     if released:
-        return intersection(anchors, gt) / area(anchors)[:, None].clamp(min=TINY) - distance / diagonal
-    return box_iou(anchors, gt) - distance / diagonal
+        return intersection(anchors, gt) / area(anchors)[:, None].clamp(min=TINY) - apart
+    return box_iou(anchors, gt) - apart
 
 
-def atss_thresholds(levels: list[Tensor], gt: Tensor, topk: int = 9) -> Tensor:
-    """ATSS's IoU threshold of each box: mean + standard deviation over the `topk` nearest anchors of every level, (G,)."""
-    overlaps = []
-    for anchors in levels:
-        distance = (centres(anchors)[:, None] - centres(gt)[None]).square().sum(2).sqrt()
-        nearest = distance.topk(min(topk, len(anchors)), dim=0, largest=False).indices  # (topk, G)
-        overlaps.append(box_iou(anchors, gt).gather(0, nearest))
-    candidates = torch.cat(overlaps)
-    return candidates.mean(0) + candidates.std(0)
+def atss_thresholds(levels: list[Tensor], gt: Tensor, overlap: Tensor, topk: int = 9) -> Tensor:
+    """ATSS's threshold of each box: mean + standard deviation of its IoU with the `topk` nearest anchors of every level, (G,).
+
+    overlap: IoU of all anchors with the boxes, (A, G).
+    """
+    distance = squared_distance(gt, torch.cat(levels)).sqrt()  # (G, A)
+    sizes = [len(anchors) for anchors in levels]
+    nearest = torch.cat(
+        [
+            iou.gather(1, far.topk(min(topk, far.shape[1]), largest=False).indices)
+            for iou, far in zip(overlap.T.split(sizes, 1), distance.split(sizes, 1), strict=True)
+        ],
+        dim=1,
+    )
+    return nearest.mean(1) + nearest.std(1)
 
 
-def vlr_mask(levels: list[Tensor], gt: Tensor, released: bool, gamma: float = 0.25) -> Tensor:
+def vlr_mask(levels: list[Tensor], gt: Tensor, overlap: Tensor, released: bool, gamma: float = 0.25) -> Tensor:
     """Valuable localization region of every box, (A, G): gamma * threshold <= DIoU <= threshold (released: < threshold)."""
-    threshold = atss_thresholds(levels, gt)
+    threshold = atss_thresholds(levels, gt, overlap)
     near = diou(torch.cat(levels), gt, released)
     below = near < threshold if released else near <= threshold
     return below & (near >= gamma * threshold)
 
 
 def vlr_weights(levels: list[Tensor], gt: Tensor, released: bool) -> Tensor:
-    """Weight of every anchor in the VLR: IoU with the best box whose region holds it, 0 outside, (A,)."""
-    anchors = torch.cat(levels)
+    """IoU of anchors with the boxes whose valuable localization region they are in, 0 elsewhere, (A, G)."""
+    overlap = box_iou(torch.cat(levels), gt)
     if len(gt) == 0:
-        return anchors.new_zeros(len(anchors))
-    return (box_iou(anchors, gt) * vlr_mask(levels, gt, released)).max(1).values
+        return overlap
+    return overlap * vlr_mask(levels, gt, overlap, released)
 
 
 def points_inside(points: Tensor, gt: Tensor) -> Tensor:
-    """Whether each point (P, 2) lies strictly inside one of the boxes, bool (P,)."""
-    inside = (points[:, None] > gt[None, :, :2]) & (points[:, None] < gt[None, :, 2:])
-    return inside.all(2).any(1)
+    """Whether each point (P, 2) lies strictly inside each box, bool (P, G)."""
+    return ((points[:, None] > gt[None, :, :2]) & (points[:, None] < gt[None, :, 2:])).all(2)
 
 
 def decode_distribution(logits: Tensor, points: Tensor, stride: int) -> Tensor:
