@@ -34,6 +34,8 @@ import numpy as np
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
+from mmdet.registry import DATASETS as DATASET_TYPES
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -125,8 +127,11 @@ def _runner(
     if read_manifest(data / spec.dataset) is None:
         raise TrialFailure("data", f"dataset {spec.dataset!r} is not prepared under {data}")
     images = schedule.max_iterations and schedule.max_iterations * schedule.batch_size
-    train = dataset_config(spec.dataset, data, "train", limit=images)
-    val = dataset_config(spec.dataset, data, "val", limit=images)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        train = DATASET_TYPES.build(dataset_config(spec.dataset, data, "train", limit=images))
+        val = DATASET_TYPES.build(dataset_config(spec.dataset, data, "val", limit=images))
+    if len(train) < schedule.batch_size:
+        raise TrialFailure("data", f"dataset {spec.dataset!r} has {len(train)} annotated training images; one batch takes {schedule.batch_size}")
     loader = {"num_workers": 4, "persistent_workers": True} if spec.gpus else {"num_workers": 0}
     return Runner(
         model=model,
@@ -184,8 +189,6 @@ class EpochHook(Hook):  # type: ignore[misc]
         self.started = self.trained = 0.0
 
     def before_train(self, runner: Runner) -> None:
-        if len(runner.train_dataloader.dataset) == 0:
-            raise TrialFailure("data", f"dataset {self.spec.dataset!r} has no annotated training image")
         if self.progress.state:
             self.progress.restore(runner)
 
