@@ -4,10 +4,12 @@ State moves only by `machine.advance`; every write is one transaction that holds
 processes never decide on the same stale state. Rows handed out are detached copies.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -42,9 +44,18 @@ class Superseded(Exception):
 class Claim(Enum):
     """What became of a driver's wish to start a trial."""
 
-    STARTED = "started"  # it holds the lease and is running
+    HELD = "held"  # the lease is its own: train
     CACHED = "cached"  # an equal trial was finished, its results are copied
     BUSY = "busy"  # another trial trains the same right now; ask again
+
+
+@dataclass(frozen=True)
+class RunOwner:
+    """Whose an MLflow run is. trial_id: None for a study's parent run. final: it has come to its end."""
+
+    study_id: int
+    trial_id: int | None
+    final: bool
 
 
 def engine_for(url: str) -> Engine:
@@ -265,7 +276,10 @@ class Store:
         environment: dict[str, str],
         reuse: bool,
     ) -> Claim:
-        """Starts a ready trial, or reuses the results of its equal, or tells to wait for the one who trains it."""
+        """Takes the lease of a ready trial, or the results of its equal, or tells to wait for the one who trains it.
+
+        `folder` is where it trains, under $RETORT_HOME/trials; `environment` what is known of it before it runs.
+        """
         try:
             with self._unit(study_id, attempt) as unit:
                 trial = unit.trials[name]
@@ -285,13 +299,17 @@ class Store:
                 # Looked up with the lease in hand: whoever held it before has recorded its result by now.
                 equal = _finished_trial(unit.session, key) if reuse else None
                 if equal is None:
-                    unit.advance(machine.TrialStarted(name))
-                    return Claim.STARTED
+                    return Claim.HELD
                 _copy_results(unit, equal, trial)
                 unit.advance(machine.TrialCached(name))
                 return Claim.CACHED
         except IntegrityError:  # another study took the lease in the same moment
             return Claim.BUSY
+
+    def start_trial(self, study_id: int, attempt: int, name: str) -> None:
+        """A claimed trial has its devices and its process."""
+        with self._unit(study_id, attempt) as unit:
+            unit.advance(machine.TrialStarted(name))
 
     def keep_leases(self, study_id: int) -> None:
         """Heartbeat of a driver: its leases hold for another LEASE_SECONDS."""
@@ -299,7 +317,11 @@ class Store:
             session.execute(update(Lease).where(Lease.study_id == study_id).values(heartbeat=self.now()))
 
     def record_epoch(self, study_id: int, attempt: int, name: str, epoch: int, epochs: int, metrics: dict[str, float]) -> bool:
-        """Stores the metrics of an epoch (1-based); an epoch that is known changes nothing and gives False."""
+        """Stores the metrics of an epoch (1-based); an epoch that is known changes nothing and gives False.
+
+        A metric that is not finite (AP of large objects where there are none) is left out.
+        """
+        metrics = _finite(metrics)
         with self._unit(study_id, attempt) as unit:
             trial = unit.trials[name]
             if unit.session.scalar(select(Point.epoch).where(Point.trial_id == trial.id, Point.epoch == epoch).limit(1)):
@@ -330,7 +352,7 @@ class Store:
         with self._unit(study_id, attempt) as unit:
             trial = unit.trials[name]
             trial.metrics, trial.checkpoint, trial.checkpoint_sha256, trial.best_checkpoint = (
-                metrics,
+                _finite(metrics),
                 checkpoint,
                 checkpoint_sha256,
                 best_checkpoint,
@@ -398,6 +420,20 @@ class Store:
         """Puts a study or a trial into the outbox as a whole, for whoever found MLflow telling something else."""
         with self._writes.begin() as session:
             session.add(Outbox(study_id=study_id, trial_id=trial_id, epoch=None, time=self.now()))
+
+    def studies_with_run(self) -> list[Study]:
+        """Studies that MLflow knows of."""
+        with self._reads() as session:
+            return list(session.scalars(select(Study).where(Study.run.is_not(None)).order_by(Study.id)))
+
+    def owner_of_run(self, run: str) -> RunOwner | None:
+        """The study or trial that an MLflow run belongs to."""
+        with self._reads() as session:
+            study = session.scalar(select(Study).where(Study.run == run))
+            if study:
+                return RunOwner(study.id, None, study.state.final)
+            trial = session.scalar(select(Trial).where(Trial.run == run))
+            return RunOwner(trial.study_id, trial.id, trial.state.final) if trial else None
 
     # --- health
 
@@ -498,6 +534,10 @@ class _Unit:
     def tell_mlflow(self, trial: Trial | None, epoch: int | None = None) -> None:
         self.session.add(Outbox(study_id=self.study.id, trial_id=trial.id if trial else None, epoch=epoch, time=self.now))
         self.session.flush()
+
+
+def _finite(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _add_trials(session: Session, study: Study, planned: Sequence[PlannedTrial]) -> None:

@@ -1,0 +1,136 @@
+"""Keeps every unfinished study in the hands of exactly one Ray Job: submits, watches, stops and replaces drivers."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from orchestrator.machine import StudyState
+from orchestrator.schema import Attempt, Study
+from orchestrator.settings import Settings
+from orchestrator.store import Store
+
+log = logging.getLogger(__name__)
+STOP_WAIT_SECONDS = 60  # a driver has so long to stop in good order
+GONE = ("STOPPED", "FAILED", "SUCCEEDED")
+
+
+class JobClient(Protocol):
+    """The part of Ray's JobSubmissionClient that is used here."""
+
+    def submit_job(self, *, entrypoint: str, submission_id: str, runtime_env: dict[str, Any]) -> str: ...
+    def get_job_info(self, job_id: str) -> Any: ...
+    def stop_job(self, job_id: str) -> bool: ...
+
+
+def connect(address: str) -> JobClient:
+    """Ray's own client. Raises ConnectionError while there is no dashboard at `address`."""
+    from ray.job_submission import JobSubmissionClient
+
+    client: JobClient = JobSubmissionClient(address)
+    return client
+
+
+class Jobs:
+    """Reconciles studies with Ray Jobs. Killed at any line, it finds its way from the database and from Ray."""
+
+    name = "jobs"
+    interval = 0.5
+
+    def __init__(self, store: Store, places: Settings, connect: Callable[[str], JobClient] = connect) -> None:
+        self.store, self.places, self._connect = store, places, connect
+        self._client: JobClient | None = None
+        self._told: set[int] = set()  # studies whose watchers know that Ray is away
+        self._stopping: dict[str, float] = {}  # submission -> when it was last asked to stop
+
+    def step(self) -> None:
+        studies = self.store.unfinished_studies()
+        try:
+            self._reconcile(studies)
+        except (ConnectionError, OSError, RuntimeError) as error:
+            self._client = None
+            for study in studies:
+                if study.id not in self._told:
+                    self.store.note(study.id, f"Ray cannot be reached at {self.places.ray_jobs}; trying again")
+                    self._told.add(study.id)
+            raise ConnectionError(f"Ray at {self.places.ray_jobs}: {error}") from error
+        for study_id in self._told:
+            self.store.note(study_id, "Ray is back")
+        self._told.clear()
+
+    def _reconcile(self, studies: list[Study]) -> None:
+        live = {study.id: self.store.live_attempt(study.id) for study in studies}
+        free = self.places.concurrent_studies - sum(attempt is not None for attempt in live.values())
+        for study in studies:
+            attempt = live[study.id]
+            if attempt:
+                self._watch(study, attempt)
+            elif study.state == StudyState.QUEUED and free > 0 and self._rested(study):
+                opened = self.store.new_attempt(study.id)
+                if opened:
+                    free -= 1
+                    self._submit(opened)
+
+    def _rested(self, study: Study) -> bool:
+        """Attempts that keep getting lost are tried at growing intervals: at once, then after 2, 4, 8 s."""
+        if study.stalls < 2:
+            return True
+        last = self.store.attempts(study.id)[-1]
+        rested: bool = self.store.now() - (last.ended or 0) > 1000 * 2 ** (study.stalls - 1)
+        return rested
+
+    def _watch(self, study: Study, attempt: Attempt) -> None:
+        info = self._info(attempt.submission)
+        if info is None:
+            # Opened, but Ray does not know it: never submitted, or Ray's head has died with it and all its processes.
+            if study.state == StudyState.QUEUED:
+                self._submit(attempt)
+            else:
+                self.store.end_attempt(study.id, attempt.number, "Ray no longer knows it")
+        elif str(getattr(info.status, "value", info.status)) in GONE:
+            self.store.end_attempt(study.id, attempt.number, _outcome(info))
+        elif study.state == StudyState.CANCELLING:
+            self._stop(attempt.submission)
+
+    def _stop(self, submission: str) -> None:
+        """SIGINT now, SIGKILL by Ray after STOP_WAIT_SECONDS; asked again should Ray have forgotten."""
+        if time.monotonic() - self._stopping.get(submission, -1e9) > STOP_WAIT_SECONDS + 30:
+            self._ray.stop_job(submission)
+            self._stopping[submission] = time.monotonic()
+
+    def _submit(self, attempt: Attempt) -> None:
+        variables = {
+            **self.places.environment(),
+            "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+            "RAY_JOB_STOP_SIGNAL": "SIGINT",
+            "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_SECONDS),
+        }
+        entrypoint = f"exec {sys.executable} -m orchestrator.driver {attempt.study_id} {attempt.number}"
+        try:
+            self._ray.submit_job(entrypoint=entrypoint, submission_id=attempt.submission, runtime_env={"env_vars": variables})
+        except RuntimeError:
+            # Ray answers HTTP 500 to an id it knows: this attempt was submitted before and the answer was lost.
+            if self._info(attempt.submission) is None:
+                raise
+
+    def _info(self, submission: str) -> Any | None:
+        try:
+            return self._ray.get_job_info(submission)
+        except RuntimeError as error:
+            if "404" in str(error) or "does not exist" in str(error):
+                return None
+            raise
+
+    @property
+    def _ray(self) -> JobClient:
+        if self._client is None:
+            self._client = self._connect(self.places.ray_jobs)
+        return self._client
+
+
+def _outcome(info: Any) -> str:
+    """How a job ended, in one line: the last line of its log where Ray quotes one."""
+    lines = [line.strip() for line in (info.message or "").splitlines() if line.strip()]
+    return f"its driver ended: {lines[-1][:300]}" if lines else "its driver ended"

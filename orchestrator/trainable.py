@@ -1,0 +1,99 @@
+"""The Tune trainable: one trial in a process of its own, told and asked through plain dicts. The one place that meets `workers`.
+
+`workers` is imported inside the functions: the driver imports this module, and must stay free of torch.
+"""
+
+import fcntl
+import json
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from studies.trial import TrialFailure, TrialSpec
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a trial process is given. `spec`: the TrialSpec as JSON data; `folder`, `data`: absolute paths."""
+
+    trial: str
+    spec: dict[str, Any]
+    folder: str
+    data: str
+
+    def config(self) -> dict[str, str]:
+        """The order as a Tune config. One string, so that Tune has nothing to flatten, resolve or print."""
+        return {"order": json.dumps(asdict(self))}
+
+    @staticmethod
+    def of(config: dict[str, Any]) -> "Order":
+        return Order(**json.loads(config["order"]))
+
+
+def train(config: dict[str, Any]) -> None:
+    """Trains the trial of an order. Reports {epoch, epochs, metrics} per epoch and at the end {result} or {failure, reason}.
+
+    A TrialFailure is reported, not raised: the driver decides what is tried again, never Tune.
+    """
+    from workers.trial import EpochReport, run_trial
+
+    order = Order.of(config)
+    folder = Path(order.folder)
+
+    def report(done: EpochReport) -> None:
+        tune.report({"epoch": done.epoch, "epochs": done.epochs, "metrics": done.metrics})
+
+    try:
+        with _alone_in(folder):
+            result = run_trial(TrialSpec.model_validate(order.spec), folder, Path(order.data), report)
+    except TrialFailure as failed:
+        _leave_traceback(folder)
+        tune.report({"failure": failed.kind, "reason": failed.sentence})
+        return
+    except Exception:
+        _leave_traceback(folder)
+        raise
+    tune.report(
+        {
+            "result": {
+                "metrics": result.metrics,
+                "checkpoint": str(result.checkpoint),
+                "checkpoint_sha256": result.checkpoint_sha256,
+                "best_checkpoint": str(result.best_checkpoint),
+                "seconds": result.seconds,
+                "environment": result.environment,
+            }
+        }
+    )
+
+
+def prepare_dataset(name: str, data: Path) -> str:
+    """Makes or checks a dataset in this process and gives its digest. Raises TrialFailure."""
+    from workers.datasets import prepare
+
+    return prepare(name, data)
+
+
+def import_workers() -> None:
+    """Runs at the start of every trial process, so that the slow imports are done while the driver is still getting ready."""
+    with suppress(Exception):  # a process that cannot import is told so by its first trial, which has somebody to tell
+        import workers.trial  # noqa: F401
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock: the process of a lost attempt may outlive its driver by a moment and must be gone first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _leave_traceback(folder: Path) -> None:
+    """For whoever looks into why: the whole story beside the checkpoints."""
+    (folder / "error.txt").write_text(traceback.format_exc())
