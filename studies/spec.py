@@ -27,7 +27,7 @@ class SpecModel(BaseModel):
 
 def refuse(kind: str, message: str) -> PydanticCustomError:
     """An error whose text is shown as it is (braces in user text must not be taken for fields)."""
-    return PydanticCustomError(kind, "{text}", {"text": message})  # type: ignore[arg-type]
+    return PydanticCustomError(kind, "{text}", {"text": message})
 
 
 def known(name: str, allowed: dict[str, Any], what: str) -> str:
@@ -242,9 +242,9 @@ def _misfits(spec: StudySpec) -> Iterator[Problem]:
         if len(way) != 1:
             yield Problem(where, "exactly one of grid, choice")
             return
-        values = next(iter(way.values()))
-        if not 1 <= len(values) <= 100:
-            yield Problem(where, f"1 to 100 values, not {len(values)}")
+        listed = next(iter(way.values()))
+        if not 1 <= len(listed) <= 100:
+            yield Problem(where, f"1 to 100 values, not {len(listed)}")
             return
     if spec.search.trials is None and any("choice" in way for way in spec.search.space.values()):
         yield Problem("search.trials", "choice spaces need `trials`: how many combinations to draw")
@@ -277,7 +277,10 @@ def _arm_misfits(spec: StudySpec, arm: Arm, where: tuple[int | str, ...]) -> Ite
     if arm.distiller is None and arm.options:
         yield Problem(at("options"), "options need a distiller: set `distiller`, or leave `options` out")
     if isinstance(arm.distiller, list) and (arm.options or arm.weight != 1.0):
-        yield Problem(at("options" if arm.options else "weight"), "with a list of distillers give each its own: distiller: [{id: fitnet, weight: 1, options: {}}]")
+        yield Problem(
+            at("options" if arm.options else "weight"),
+            "with a list of distillers give each its own: distiller: [{id: fitnet, weight: 1, options: {}}]",
+        )
     if len({use.id for use in uses}) < len(uses):
         yield Problem(at("distiller"), "the same distiller twice in one arm")
     teacher, student = arm.teacher or spec.teacher, arm.student or spec.student
@@ -307,7 +310,9 @@ def _problems_of(error: ValidationError, where: tuple[int | str, ...], model: ty
         if e["type"] == "extra_forbidden":
             allowed = _fields_at(model, loc[:-1])
             near = get_close_matches(str(loc[-1]), allowed, n=1) if allowed else []
-            message = "unknown field" + (f"; allowed: {', '.join(allowed)}" if allowed else "") + (f"; did you mean {near[0]!r}?" if near else "")
+            message = (
+                "unknown field" + (f"; allowed: {', '.join(allowed)}" if allowed else "") + (f"; did you mean {near[0]!r}?" if near else "")
+            )
         problems.append(Problem(".".join(str(part)[:80] for part in (*where, *loc)), message))
     return problems
 

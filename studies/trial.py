@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from studies.spec import MethodUse, Network, Scale, Schedule, SpecModel
+from studies.catalog import Scale
+from studies.spec import MethodUse, Network, Schedule, SpecModel
 
 FailureKind = Literal["nan", "oom", "data", "user", "infra"]
 FAILURES: dict[str, str] = {

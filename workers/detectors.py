@@ -70,7 +70,7 @@ def build(network: Network, classes: int) -> nn.Module:
     with DefaultScope.overwrite_default_scope("mmdet"):
         model = MODELS.build(model_config(network, classes))
         model.init_weights()
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def load_checkpoint(model: nn.Module, path: Path, what: str) -> None:

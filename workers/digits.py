@@ -43,7 +43,8 @@ def write_split(
     import cv2
 
     (folder / split).mkdir()
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for index in range(count):
         scene, objects = compose(rng, scans, labels, pool)
         name = f"{index:05d}.png"
@@ -140,5 +141,6 @@ def digest(folder: Path) -> str:
     for split in SPLITS:
         total.update((folder / f"{split}.json").read_bytes())
         for path in sorted((folder / split).glob("*.png")):
-            total.update(cv2.imread(str(path), cv2.IMREAD_COLOR).tobytes())
+            pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+            total.update(pixels.tobytes() if pixels is not None else b"unreadable")
     return total.hexdigest()

@@ -134,7 +134,7 @@ def build_distiller(use: MethodUse, student: NetworkInfo, teacher: NetworkInfo) 
     return distiller
 
 
-class DistilledDetector(BaseModel):  # type: ignore[misc]
+class DistilledDetector(BaseModel):
     """A student that trains on its own losses plus those of its distillers.
 
     The state holds `student.*` and `distillers.*`; the teacher is kept outside (in a tuple, so that torch does not
@@ -154,6 +154,8 @@ class DistilledDetector(BaseModel):  # type: ignore[misc]
         self.recorder = Recorder(student, captures)
         self.teacher_recorder = Recorder(teacher, captures - {"targets", "roi"})
         self.roi_recorder = RoIRecorder(student) if "roi" in captures else None
+        for distiller in built:
+            distiller.inherit(student, teacher)
         self._anchors: dict[tuple[tuple[int, int], ...], list[Tensor]] = {}
 
     @property

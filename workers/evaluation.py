@@ -14,7 +14,7 @@ from mmengine.evaluator import BaseMetric
 SUMMARY = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5}
 
 
-class CocoBoxMetric(BaseMetric):  # type: ignore[misc]
+class CocoBoxMetric(BaseMetric):
     """Collects detections of a validation pass and compares them with a COCO annotation file.
 
     mmdet's own metric rounds to three digits; gains between distillers can be smaller. A size class without any object

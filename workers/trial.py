@@ -32,9 +32,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmdet.registry import DATASETS as DATASET_TYPES
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
-from mmdet.registry import DATASETS as DATASET_TYPES
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -113,15 +113,10 @@ def _networks(spec: TrialSpec) -> Any:
         raise TrialFailure("user", f"the teacher's checkpoint is not the one that was planned: {path} has another sha256")
     _seed(spec.seed, 0)
     infos = describe(spec.network, student), describe(spec.teacher.network, teacher)
-    model = DistilledDetector(student, teacher.to(device), spec.distillers, infos)
-    for distiller in model.distillers:
-        distiller.inherit(student, teacher)
-    return model.to(device)
+    return DistilledDetector(student, teacher.to(device), spec.distillers, infos).to(device)
 
 
-def _runner(
-    spec: TrialSpec, folder: Path, data: Path, model: Any, progress: Progress, report: Callable[[EpochReport], None]
-) -> Runner:
+def _runner(spec: TrialSpec, folder: Path, data: Path, model: Any, progress: Progress, report: Callable[[EpochReport], None]) -> Runner:
     schedule = spec.schedule
     assert schedule.epochs and schedule.batch_size
     if read_manifest(data / spec.dataset) is None:
@@ -131,7 +126,9 @@ def _runner(
         train = DATASET_TYPES.build(dataset_config(spec.dataset, data, "train", limit=images))
         val = DATASET_TYPES.build(dataset_config(spec.dataset, data, "val", limit=images))
     if len(train) < schedule.batch_size:
-        raise TrialFailure("data", f"dataset {spec.dataset!r} has {len(train)} annotated training images; one batch takes {schedule.batch_size}")
+        raise TrialFailure(
+            "data", f"dataset {spec.dataset!r} has {len(train)} annotated training images; one batch takes {schedule.batch_size}"
+        )
     loader = {"num_workers": 4, "persistent_workers": True} if spec.gpus else {"num_workers": 0}
     return Runner(
         model=model,
@@ -179,7 +176,7 @@ def _optimisation(schedule: Schedule) -> dict[str, Any]:
     }
 
 
-class EpochHook(Hook):  # type: ignore[misc]
+class EpochHook(Hook):
     """What a trial does around mmengine's loop: seeds, sums losses on the device, reports, writes and reads the checkpoint."""
 
     def __init__(self, spec: TrialSpec, folder: Path, progress: Progress, report: Callable[[EpochReport], None]) -> None:

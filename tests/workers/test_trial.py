@@ -93,7 +93,20 @@ def test_the_exported_student_is_exactly_the_plain_detector(tmp_path: Path, data
 def test_reports_name_every_loss_and_the_speed(tmp_path: Path, data: Path, teacher: dict[str, Any]) -> None:
     told: list[EpochReport] = []
     run(distilled(teacher, "fitnet", "ld"), tmp_path, data, told.append)
-    wanted = {"AP", "AP50", "AP75", "loss", "loss_cls", "loss_bbox", "loss_dfl", "loss_fitnet", "loss_ld", "images_per_second", "epoch_seconds", "lr"}
+    wanted = {
+        "AP",
+        "AP50",
+        "AP75",
+        "loss",
+        "loss_cls",
+        "loss_bbox",
+        "loss_dfl",
+        "loss_fitnet",
+        "loss_ld",
+        "images_per_second",
+        "epoch_seconds",
+        "lr",
+    }
     assert wanted <= told[-1].metrics.keys()
     parts = sum(v for k, v in told[-1].metrics.items() if k.startswith("loss_"))
     assert told[-1].metrics["loss"] == pytest.approx(parts, rel=1e-4)
