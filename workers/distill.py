@@ -154,7 +154,7 @@ class DistilledDetector(BaseModel):
         self.recorder = Recorder(student, captures)
         self.teacher_recorder = Recorder(teacher, captures - {"targets", "roi"})
         self.roi_recorder = RoIRecorder(student) if "roi" in captures else None
-        for distiller in built:
+        for distiller in distillers:
             distiller.inherit(student, teacher)
         self._anchors: dict[tuple[tuple[int, int], ...], list[Tensor]] = {}
 
@@ -179,7 +179,8 @@ class DistilledDetector(BaseModel):
             for distiller, weight in self.weighted:
                 ramp = min(1.0, self.iteration / distiller.ramp_iterations) if distiller.ramp_iterations else 1.0
                 for name, value in distiller(step).items():
-                    assert name.startswith("loss") and name not in losses, f"{name} is no free loss name"
+                    if not name.startswith("loss") or name in losses:
+                        raise ValueError(f"{type(distiller).__name__} gives {name!r}: a loss needs a name of its own that starts with loss_")
                     losses[name] = weight * ramp * value
         return losses
 

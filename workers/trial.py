@@ -118,7 +118,8 @@ def _networks(spec: TrialSpec) -> Any:
 
 def _runner(spec: TrialSpec, folder: Path, data: Path, model: Any, progress: Progress, report: Callable[[EpochReport], None]) -> Runner:
     schedule = spec.schedule
-    assert schedule.epochs and schedule.batch_size
+    assert schedule.epochs
+    assert schedule.batch_size
     if read_manifest(data / spec.dataset) is None:
         raise TrialFailure("data", f"dataset {spec.dataset!r} is not prepared under {data}")
     images = schedule.max_iterations and schedule.max_iterations * schedule.batch_size
