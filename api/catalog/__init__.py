@@ -1,0 +1,1 @@
+"""What a spec may name: shipped studies, detectors, distillers with their options, datasets, backbones."""

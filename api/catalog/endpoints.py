@@ -1,0 +1,38 @@
+"""Routes of the catalogue."""
+
+from fastapi import APIRouter
+
+from api.catalog import service
+from api.catalog.schemas import BackboneEntry, DatasetEntry, DetectorEntry, DistillerEntry, Listing, StudyEntry
+
+router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
+
+
+@router.get("/studies")
+def studies() -> Listing[StudyEntry]:
+    """The studies that come with Retort."""
+    return Listing(items=service.studies())
+
+
+@router.get("/detectors")
+def detectors() -> Listing[DetectorEntry]:
+    """The detector families."""
+    return Listing(items=service.detectors())
+
+
+@router.get("/distillers")
+def distillers() -> Listing[DistillerEntry]:
+    """The distillation methods, what they need and their options."""
+    return Listing(items=service.distillers())
+
+
+@router.get("/datasets")
+def datasets() -> Listing[DatasetEntry]:
+    """The datasets."""
+    return Listing(items=service.datasets())
+
+
+@router.get("/backbones")
+def backbones() -> Listing[BackboneEntry]:
+    """The backbones."""
+    return Listing(items=service.backbones())

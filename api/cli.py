@@ -1,0 +1,293 @@
+"""The `retort` command. Imports little at the top, so that every command answers at once; each command imports what it needs."""
+
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from api.client import Client
+
+app = typer.Typer(
+    name="retort",
+    help="Distillation studies for object detectors: submit a spec, get the table.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class What(StrEnum):
+    """Parts of the catalogue."""
+
+    STUDIES = "studies"
+    DETECTORS = "detectors"
+    DISTILLERS = "distillers"
+    DATASETS = "datasets"
+    BACKBONES = "backbones"
+
+
+class ScaleName(StrEnum):
+    """Scales of a study."""
+
+    SMOKE = "smoke"
+    NANO = "nano"
+    PAPER = "paper"
+
+
+class TableForm(StrEnum):
+    """Forms of a table."""
+
+    MD = "md"
+    TEX = "tex"
+    CSV = "csv"
+    JSON = "json"
+    HTML = "html"
+
+
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a YAML file, or the id of a shipped study (retort catalog studies)")]
+StudyId = Annotated[str, typer.Argument(metavar="ID", help="number of a study (retort list)")]
+Scale = Annotated[ScaleName | None, typer.Option(help="instead of the scale in the spec")]
+Setting = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="change the spec: schedule.epochs=2, seeds=[0,1], arms.ld.weight=2")
+]
+
+
+def main() -> None:
+    """Entry point: errors that a person can mend become a line each and exit status 1."""
+    try:
+        app()
+    except BrokenPipeError:  # the reader of our output has seen enough
+        sys.stderr.close()
+    except Exception as error:
+        lines = _told(error)
+        if lines is None:
+            raise
+        print("\n".join(lines), file=sys.stderr)
+        sys.exit(1)
+
+
+# --- the stack
+
+
+@app.command()
+def up(
+    api_port: Annotated[int | None, typer.Option(min=1, max=65535, envvar="RETORT_API_PORT", help="the service [8080]")] = None,
+    mlflow_port: Annotated[int | None, typer.Option(min=1, max=65535, envvar="RETORT_MLFLOW_PORT", help="MLflow [5000]")] = None,
+    dashboard_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, envvar="RETORT_DASHBOARD_PORT", help="Ray's dashboard [8265]")
+    ] = None,
+    ray_port: Annotated[int | None, typer.Option(min=1, max=65535, envvar="RETORT_RAY_PORT", help="Ray's head [6379]")] = None,
+    ports: Annotated[str | None, typer.Option(metavar="auto", envvar="RETORT_PORTS", help="auto: free ports where none is given")] = None,
+    cpus: Annotated[int | None, typer.Option(min=1, help="cores for trials [all]")] = None,
+) -> None:
+    """Start Ray, MLflow, the service and the orchestrator on this machine."""
+    from api.supervision import up as start
+    from studies.home import retort_home
+
+    if ports not in {None, "auto"}:
+        raise typer.BadParameter("the only value is auto", param_hint="--ports")
+    wanted = {"api": api_port, "mlflow": mlflow_port, "dashboard": dashboard_port, "ray": ray_port}
+    stack, started = start(retort_home(), wanted, ports == "auto", cpus, _say)
+    _say(f"{'up' if started else 'already up'}: service {stack.url('api')}, MLflow {stack.url('mlflow')}, state in {stack.home}")
+
+
+@app.command()
+def down() -> None:
+    """Stop what `up` started. Studies that run go on at the next `up`."""
+    from api.supervision import down as stop
+    from studies.home import retort_home
+
+    _say("down" if stop(retort_home(), _say) else f"nothing is up ($RETORT_HOME is {retort_home()})")
+
+
+@app.command()
+def status() -> None:
+    """Show each part of the stack, its address and health. Exit status 1 unless all is well."""
+    from api.stack import load_stack
+    from api.supervision import status as parts_of
+    from api.views import status_table
+    from studies.home import retort_home
+
+    stack = load_stack()
+    if stack is None:
+        _say(f"nothing is up ($RETORT_HOME is {retort_home()}); start it with `retort up`")
+        raise typer.Exit(1)
+    parts = parts_of(stack)
+    _console().print(status_table(parts))
+    _say(f"Ray's dashboard asks for the token in {stack.token}; logs are in {stack.logs}")
+    raise typer.Exit(0 if all(part.well for part in parts) else 1)
+
+
+# --- studies
+
+
+@app.command()
+def plan(study: StudyName, scale: Scale = None, setting: Setting = None) -> None:
+    """Show what a study would run: trials, what is reused, device time."""
+    from api.specs import study_data
+    from api.views import plan_lines
+
+    found = _client().plan(study_data(study, scale, setting or []))
+    for line in plan_lines(found):
+        _console().print(line)
+
+
+@app.command()
+def submit(
+    study: StudyName,
+    scale: Scale = None,
+    setting: Setting = None,
+    watch: Annotated[bool, typer.Option("--watch", help="show it live and end with its table")] = False,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="the same key and spec make no second study [one made up for this call]")
+    ] = None,
+) -> None:
+    """Submit a study; it is queued and run."""
+    from api.specs import study_data
+
+    client = _client()
+    made = client.submit(study_data(study, scale, setting or []), idempotency_key)
+    _say(f"study {made['id']}: {made['name']} ({made['state']})")
+    if watch:
+        _follow(client, str(made["id"]))
+    else:
+        _say(f"watch it: retort watch {made['id']}    its table: retort table {made['id']}")
+
+
+@app.command()
+def watch(study: StudyId) -> None:
+    """Show a study live until it is at rest, then its table. Ctrl-C leaves the study running."""
+    _follow(_client(), study)
+
+
+@app.command()
+def show(study: StudyId) -> None:
+    """Show a study and its trials."""
+    from api.views import study_lines
+
+    client = _client()
+    for line in study_lines(client.study(study), client.trials(study)):
+        _console().print(line)
+
+
+@app.command("list")
+def list_(limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=200, help="how many")] = 20) -> None:
+    """List studies, newest first."""
+    from api.views import studies_table
+
+    page = _client().studies(limit=limit)
+    if not page["items"]:
+        _say("no study yet; submit one: retort submit digits --watch")
+        return
+    _console().print(studies_table(page["items"]))
+    if page["next"]:
+        _say(f"there are more: retort list -n {min(200, limit * 2)}")
+
+
+@app.command()
+def cancel(study: StudyId) -> None:
+    """Stop a study gracefully; what is trained is kept."""
+    answer = _client().cancel(study)
+    _say(f"study {answer['id']} is {answer['state']}; what is missing runs with: retort resume {answer['id']}")
+
+
+@app.command()
+def resume(study: StudyId, watch: Annotated[bool, typer.Option("--watch", help="show it live and end with its table")] = False) -> None:
+    """Run what is missing of a cancelled, failed or incomplete study."""
+    client = _client()
+    answer = client.resume(study)
+    _say(f"study {answer['id']} is {answer['state']}")
+    if watch:
+        _follow(client, study)
+
+
+@app.command()
+def table(study: StudyId, format: Annotated[TableForm, typer.Option(help="md is aligned for the terminal")] = TableForm.MD) -> None:
+    """Print a study's table, from what is there by now."""
+    print(_client().table(study, format).rstrip("\n"))
+
+
+@app.command()
+def catalog(what: What) -> None:
+    """List what a spec may name."""
+    from api.views import catalog_table
+
+    _console().print(catalog_table(what, _client().catalog(what)))
+
+
+# --- one trial, here and now
+
+
+@app.command()
+def trial(
+    study: Annotated[str, typer.Argument(metavar="SPEC", help="a YAML file, or the id of a shipped study")],
+    arm: Annotated[str | None, typer.Option(help="row of the study [its first]")] = None,
+    seed: Annotated[int | None, typer.Option(help="[the study's first]")] = None,
+    scale: Scale = None,
+    setting: Setting = None,
+) -> None:
+    """Run one trial (and its teacher) in this process: no Ray, no service."""
+    from api.specs import study_data
+    from api.trial import run_here
+    from studies.spec import parse_study
+
+    spec = parse_study(study_data(study, scale, setting or []))
+    run_here(spec, arm or spec.arms[0].id, spec.seeds[0] if seed is None else seed, _console())
+
+
+# --- what commands share
+
+
+def _client() -> "Client":
+    from api.client import Client
+
+    return Client()
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _follow(client: "Client", study: str) -> None:
+    """Watch, then the table; exit status 1 where the study came to no good end."""
+    from api.watch import watch as show_live
+
+    try:
+        last: dict[str, Any] = show_live(client, study, _console())
+    except KeyboardInterrupt:
+        _say(f"\nstudy {study} goes on without you. Watch it again: retort watch {study}    stop it: retort cancel {study}")
+        raise typer.Exit(130) from None
+    _say("")
+    _say(client.table(study).rstrip("\n"))
+    raise typer.Exit(0 if last["state"] == "finished" else 1)
+
+
+def _told(error: Exception) -> list[str] | None:
+    """An error that a person can mend, in a line each; None for one that is ours."""
+    from api.client import Refused, Unreachable
+    from api.stack import StackError
+    from studies.spec import SpecError
+    from studies.trial import TrialFailure
+
+    if isinstance(error, Refused):
+        return error.lines()
+    if isinstance(error, SpecError):
+        return [f"{p.field}: {p.message}" if p.field else p.message for p in error.problems]
+    if isinstance(error, TrialFailure):
+        return [f"the trial failed ({error.kind}): {error.sentence}"]
+    return [str(error)] if isinstance(error, Unreachable | StackError) else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""The service's client: one method a route, problems raised with their fields, events as an iterator that can go on where it ended."""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from api.stack import LOOPBACK, PORTS, load_stack
+
+_RETRY_SECONDS = 10.0  # how long a request that may be repeated waits for a service that restarts
+_SILENCE_SECONDS = 40.0  # the event stream says something every 15 s, if only that it is there
+
+
+class Unreachable(Exception):
+    """Nothing answers where the service should be."""
+
+
+class Refused(Exception):
+    """The service answered with a problem document."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.status = int(document.get("status", 0))
+        self.kind = str(document.get("type", "")).rsplit(":", 1)[-1]
+        self.errors: list[dict[str, str]] = document.get("errors", [])
+        self.title, self.detail = str(document.get("title", "")), str(document.get("detail", ""))
+        super().__init__("\n".join(self.lines()))
+
+    def lines(self) -> list[str]:
+        """What is wrong, one "field: message" a line."""
+        return [f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in self.errors] or [self.detail or self.title]
+
+
+@dataclass(frozen=True)
+class StreamedEvent:
+    """One event of a study: `id` rises; `kind` is study, trial, epoch or note."""
+
+    id: int
+    kind: str
+    data: dict[str, Any]
+
+
+def service_url() -> str:
+    """Where the service is: $RETORT_URL, else the running stack of this home, else the default port."""
+    stack = load_stack()
+    return os.environ.get("RETORT_URL") or (stack.url("api") if stack else f"http://{LOOPBACK}:{PORTS['api'][0]}")
+
+
+class Client:
+    """A connection to one service. Raises Unreachable and Refused."""
+
+    def __init__(self, url: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
+        self.url = (url or service_url()).rstrip("/")
+        self._http = httpx.Client(base_url=self.url, timeout=30, trust_env=False, transport=transport)
+
+    def submit(self, spec: Any, idempotency_key: str | None = None) -> dict[str, Any]:
+        """Submit a study once, however often the connection breaks."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        return self._json("POST", "/v1/studies", json=spec, headers=headers)
+
+    def plan(self, spec: Any) -> dict[str, Any]:
+        """What the study would run."""
+        return self._json("POST", "/v1/studies:plan", json=spec)
+
+    def studies(self, cursor: str | None = None, limit: int = 50) -> dict[str, Any]:
+        """A page of studies, newest first."""
+        return self._json("GET", "/v1/studies", params={"limit": limit, **({"cursor": cursor} if cursor else {})})
+
+    def study(self, study: str) -> dict[str, Any]:
+        """One study."""
+        return self._json("GET", f"/v1/studies/{study}")
+
+    def trials(self, study: str) -> list[dict[str, Any]]:
+        """Its trials, teachers first."""
+        trials: list[dict[str, Any]] = self._json("GET", f"/v1/studies/{study}/trials")["items"]
+        return trials
+
+    def table(self, study: str, form: str = "md") -> str:
+        """Its table as text."""
+        return self._send("GET", f"/v1/studies/{study}/table", params={"format": form}).text
+
+    def cancel(self, study: str) -> dict[str, Any]:
+        """Stop it gracefully, keeping what is trained."""
+        return self._json("POST", f"/v1/studies/{study}:cancel")
+
+    def resume(self, study: str) -> dict[str, Any]:
+        """Queue what is not finished again."""
+        return self._json("POST", f"/v1/studies/{study}:resume")
+
+    def catalog(self, what: str) -> list[dict[str, Any]]:
+        """The names of one kind that a spec may use."""
+        items: list[dict[str, Any]] = self._json("GET", f"/v1/catalog/{what}")["items"]
+        return items
+
+    def events(self, study: str, after: int = 0) -> Iterator[StreamedEvent]:
+        """The events after number `after`, as they happen; ends when the study is at rest.
+
+        Raises Unreachable when the connection breaks: ask again, after the last event seen.
+        """
+        timeout = httpx.Timeout(30, read=_SILENCE_SECONDS)
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+        try:
+            with self._http.stream("GET", f"/v1/studies/{study}/events", headers=headers, timeout=timeout) as response:
+                if response.status_code != 200:
+                    response.read()
+                    raise _refusal(response)
+                yield from _events(response.iter_lines())
+        except httpx.HTTPError as error:
+            raise Unreachable(self._nothing(error)) from None
+
+    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        data: dict[str, Any] = self._send(method, path, **options).json()
+        return data
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Repeat what may be repeated until the service is back (reads, and whatever carries an idempotency key)."""
+        repeatable = method == "GET" or "Idempotency-Key" in options.get("headers", {})
+        deadline = time.monotonic() + _RETRY_SECONDS
+        while True:
+            try:
+                response = self._http.request(method, path, **options)
+            except httpx.ConnectError as error:
+                raise Unreachable(self._nothing(error)) from None
+            except httpx.HTTPError as error:
+                if not repeatable or time.monotonic() > deadline:
+                    raise Unreachable(self._nothing(error)) from None
+                time.sleep(0.3)
+                continue
+            if response.status_code == 503 and repeatable and time.monotonic() < deadline:
+                time.sleep(0.3)
+                continue
+            if response.is_error:
+                raise _refusal(response)
+            return response
+
+    def _nothing(self, error: Exception) -> str:
+        if isinstance(error, httpx.ConnectError):
+            return f"nothing answers at {self.url}; start it with `retort up`"
+        return f"the connection to {self.url} broke ({error or type(error).__name__})"
+
+
+def _refusal(response: httpx.Response) -> Refused:
+    try:
+        return Refused(response.json())
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
+        return Refused({"status": response.status_code, "detail": f"{response.url} answers {response.status_code}: {response.text[:200]}"})
+
+
+def _events(lines: Iterator[str]) -> Iterator[StreamedEvent]:
+    """Server-sent events from the lines of a stream (an empty line ends an event, a colon opens a comment)."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line.startswith(":"):
+            continue
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+        elif "data" in fields:
+            yield StreamedEvent(int(fields.get("id", 0)), fields.get("event", "message"), json.loads(fields["data"]))
+            fields = {}

@@ -1,0 +1,70 @@
+"""Routes of health. `/healthz`: the process lives. `/readyz`: it reaches its database; with what the orchestrator's loops last said."""
+
+import logging
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.dependencies import StoreOf
+from orchestrator.store import Store
+
+_SILENT_SECONDS = 30
+_log = logging.getLogger(__name__)
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: str = "ok"
+
+
+class Orchestrator(BaseModel):
+    """The loops that run studies."""
+
+    last_seen_seconds: float | None = Field(description="since the loop that was silent longest was seen; null: never")
+    trouble: str = Field(description="what keeps studies from running; empty: nothing")
+
+
+class Ready(BaseModel):
+    """Whether requests can be served. A silent orchestrator does not hinder that: studies wait in the queue."""
+
+    status: str
+    database: str = Field(description="ok, or what is wrong")
+    orchestrator: Orchestrator
+
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+def healthz() -> Alive:
+    """The process lives."""
+    return Alive()
+
+
+def _ready(store: StoreOf) -> Ready:
+    try:
+        return Ready(status="ok", database="ok", orchestrator=_orchestrator(store))
+    except SQLAlchemyError as error:
+        _log.warning("the database does not answer: %s", error)
+        unknown = Orchestrator(last_seen_seconds=None, trouble="unknown without the database")
+        return Ready(status="unavailable", database=f"does not answer ({type(error).__name__})", orchestrator=unknown)
+
+
+@router.get("/readyz", responses={503: {"model": Ready, "description": "The database does not answer"}})
+def readyz(ready: Annotated[Ready, Depends(_ready)], response: Response) -> Ready:
+    """Whether requests can be served."""
+    response.status_code = 200 if ready.status == "ok" else 503
+    return ready
+
+
+def _orchestrator(store: Store) -> Orchestrator:
+    now = store.now()
+    beats = [((now - beat.time) / 1000, beat) for beat in store.heartbeats()]
+    if not beats:
+        return Orchestrator(last_seen_seconds=None, trouble="it has never been seen")
+    troubles = [f"{beat.name}: {beat.trouble}" for _, beat in beats if beat.trouble]
+    troubles += [f"{beat.name}: silent for {round(age)} s" for age, beat in beats if age > _SILENT_SECONDS]
+    return Orchestrator(last_seen_seconds=max(0.0, max(age for age, _ in beats)), trouble="; ".join(troubles))

@@ -1,0 +1,1 @@
+"""Studies: submit, plan, look at, follow, cancel, resume, and their tables."""

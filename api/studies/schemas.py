@@ -1,0 +1,119 @@
+"""Studies, trials and plans as they are answered, and the schema of a spec as OpenAPI shows it."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from studies.catalog import BACKBONES, DATASETS, DETECTORS, METRICS
+from studies.methods import methods
+from studies.shipped import read_study_file, shipped_studies
+from studies.spec import StudySpec
+
+StateName = Literal["queued", "running", "cancelling", "cancelled", "finished", "failed"]
+TrialStateName = Literal["waiting", "ready", "running", "finished", "cached", "failed", "cancelled"]
+
+
+class StudyAnswer(BaseModel):
+    """A study."""
+
+    id: int
+    name: str
+    state: StateName
+    at_rest: bool = Field(description="nothing happens until somebody resumes it")
+    reason: str | None = Field(description="why it failed")
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+    trials: dict[TrialStateName, int] = Field(description="how many trials are in each state")
+    mlflow: str | None = Field(description="its page in MLflow")
+
+
+class StudyDetail(StudyAnswer):
+    """A study with what was asked for."""
+
+    attempts: int = Field(description="how often its driver was started")
+    spec: dict[str, Any]
+
+
+class StudyPage(BaseModel):
+    """Some studies, newest first. `next`: the cursor of the following page, null on the last."""
+
+    items: list[StudyAnswer]
+    next: str | None
+
+
+class TrialAnswer(BaseModel):
+    """One training of a study."""
+
+    name: str = Field(description='unique in the study: "fitnet/seed-0"')
+    title: str
+    role: Literal["teacher", "baseline", "distilled"]
+    seed: int
+    teacher: str | None = Field(description="name of the trial whose checkpoint this one needs")
+    state: TrialStateName
+    reason: str | None = Field(description="why it failed, in a sentence")
+    failure: str | None = Field(description="class of failure: nan, oom, data, user or infra")
+    epoch: int = Field(description="epochs done")
+    epochs: int | None
+    latest: dict[str, float] | None = Field(description="metrics after the last epoch")
+    metrics: dict[str, float] | None = Field(description="final metrics")
+    seconds: float | None = Field(description="time in training")
+    started: datetime | None
+    finished: datetime | None
+    key: str | None = Field(description="trial key: equal keys are the same training")
+    checkpoint_sha256: str | None
+    mlflow: str | None = Field(description="its page in MLflow")
+
+
+class TrialList(BaseModel):
+    """The trials of a study, every teacher before its students."""
+
+    items: list[TrialAnswer]
+
+
+class PlannedTrialAnswer(BaseModel):
+    """A trial that a study would run, or reuse."""
+
+    name: str
+    title: str
+    role: Literal["teacher", "baseline", "distilled"]
+    seed: int
+    teacher: str | None
+    key: str | None = Field(description="trial key; null while the teacher's checkpoint or the dataset is not made yet")
+    reused: bool = Field(description="an equal finished trial serves")
+    seconds: float | None = Field(description="estimated training time; null when nothing alike was trained here")
+
+
+class PlanAnswer(BaseModel):
+    """What a study would run."""
+
+    name: str
+    trials: list[PlannedTrialAnswer]
+    to_run: int
+    reused: int
+    unknown: int = Field(description="trials whose time cannot be estimated")
+    device: Literal["cpu", "gpu"]
+    device_seconds: float = Field(description="estimated device time of the trials that can be estimated")
+
+
+def study_schemas() -> dict[str, Any]:
+    """JSON schemas of StudySpec and its parts by name, with the catalogue's names spelled out and the shipped studies as examples."""
+    schema = StudySpec.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas: dict[str, Any] = schema.pop("$defs", {})
+    schemas["StudySpec"] = schema
+    schemas["Network"]["properties"]["detector"]["enum"] = list(DETECTORS)
+    schemas["Network"]["properties"]["backbone"]["enum"] = list(BACKBONES)
+    schemas["Teacher"]["properties"]["detector"]["enum"] = list(DETECTORS)
+    schemas["Teacher"]["properties"]["backbone"]["enum"] = list(BACKBONES)
+    schemas["MethodUse"]["properties"]["id"]["enum"] = list(methods())
+    schema["properties"]["dataset"]["enum"] = list(DATASETS)
+    schema["properties"]["metrics"]["items"]["enum"] = list(METRICS)
+    schema["properties"]["metrics"]["uniqueItems"] = True
+    schema["properties"]["seeds"]["uniqueItems"] = True
+    for way in schemas["Arm"]["properties"]["distiller"]["anyOf"]:
+        for text in (way, *way.get("items", {}).get("anyOf", [])):
+            if text.get("type") == "string":
+                text["enum"] = list(methods())
+    schema["examples"] = [read_study_file(study.path) for study in shipped_studies().values()]
+    return schemas

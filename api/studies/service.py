@@ -1,0 +1,168 @@
+"""From the store's rows to answers, and from its refusals to problems."""
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+from api.problems import ProblemError, conflict, not_found
+from api.studies.schemas import PlanAnswer, PlannedTrialAnswer, StudyAnswer, StudyDetail, StudyPage, TrialAnswer, TrialList
+from orchestrator.machine import IllegalMove, StudyState, TrialState
+from orchestrator.plan import plan
+from orchestrator.schema import Event, Study, Trial
+from orchestrator.settings import Settings
+from orchestrator.store import IdempotencyMismatch, NoSuchStudy, Store
+from orchestrator.table import Format, build, render
+from studies.spec import StudySpec
+
+
+class Studies:
+    """What can be done with studies. Every method raises ProblemError where it cannot."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store = store
+        self.settings = settings
+
+    def submit(self, spec: StudySpec, idempotency_key: str | None) -> StudyDetail:
+        """The study that was made, now or by an earlier request with the same key."""
+        try:
+            study, _ = self.store.create_study(spec, idempotency_key)
+        except IdempotencyMismatch as error:
+            raise conflict("idempotency-key-reused", str(error), "Idempotency-Key") from None
+        return self._detail(study)
+
+    def plan(self, spec: StudySpec) -> PlanAnswer:
+        """What would run."""
+        found = plan(spec, self.store)
+        trials = [
+            PlannedTrialAnswer(
+                name=step.trial.id,
+                title=f"{step.trial.title} · seed {step.trial.seed}",
+                role=step.trial.role,
+                seed=step.trial.seed,
+                teacher=step.trial.teacher,
+                key=step.key,
+                reused=step.reuses,
+                seconds=step.seconds,
+            )
+            for step in found.steps
+        ]
+        return PlanAnswer(
+            name=spec.name,
+            trials=trials,
+            to_run=found.to_run,
+            reused=len(trials) - found.to_run,
+            unknown=found.unknown,
+            device=found.device,
+            device_seconds=found.device_seconds,
+        )
+
+    def page(self, cursor: int | None, limit: int) -> StudyPage:
+        """Studies with a smaller id than `cursor`, newest first."""
+        studies = self.store.studies(cursor, limit + 1)
+        more, studies = len(studies) > limit, studies[:limit]
+        counts = self.store.trial_counts(study.id for study in studies)
+        return StudyPage(items=[self._answer(study, counts[study.id]) for study in studies], next=str(studies[-1].id) if more else None)
+
+    def study(self, study_id: int) -> StudyDetail:
+        """One study."""
+        return self._detail(self.row(study_id))
+
+    def row(self, study_id: int) -> Study:
+        """The stored study."""
+        try:
+            return self.store.study(study_id)
+        except NoSuchStudy:
+            raise not_found("study", str(study_id)) from None
+
+    def trials(self, study_id: int) -> TrialList:
+        """Its trials, teachers first."""
+        study = self.row(study_id)
+        return TrialList(items=[self._trial(study, trial) for trial in self.store.trials(study_id)])
+
+    def table(self, study_id: int, form: Format) -> str:
+        """Its table as text, from what is stored until now."""
+        study = self.row(study_id)
+        table = build(study, self.store.arms(study_id), self.store.trials(study_id), self.settings.mlflow_ui)
+        return render(table, form)
+
+    def cancel(self, study_id: int) -> StudyDetail:
+        """Stop it, keeping its state."""
+        self.row(study_id)
+        try:
+            return self._detail(self.store.request_cancel(study_id))
+        except IllegalMove as error:
+            raise _illegal(error, "cancel") from None
+
+    def resume(self, study_id: int) -> StudyDetail:
+        """Queue what is missing."""
+        self.row(study_id)
+        try:
+            return self._detail(self.store.request_resume(study_id))
+        except IllegalMove as error:
+            raise _illegal(error, "resume") from None
+
+    def news(self, study_id: int, after: int) -> tuple[list[Event], bool]:
+        """Events after `after`, and whether the study was at rest before they were read."""
+        at_rest = StudyState(self.row(study_id).state).final
+        return self.store.events(study_id, after), at_rest
+
+    def _detail(self, study: Study) -> StudyDetail:
+        answer = self._answer(study, self.store.trial_counts([study.id])[study.id])
+        return StudyDetail(**answer.model_dump(), attempts=len(self.store.attempts(study.id)), spec=study.spec)
+
+    def _answer(self, study: Study, counts: Counter[TrialState]) -> StudyAnswer:
+        return StudyAnswer(
+            id=study.id,
+            name=study.name,
+            state=StudyState(study.state).value,
+            at_rest=StudyState(study.state).final,
+            reason=study.reason,
+            created=at(study.created),
+            started=_maybe_at(study.started),
+            finished=_maybe_at(study.finished),
+            trials={state.value: counts[state] for state in TrialState if counts[state]},
+            mlflow=self._page(study, study.run),
+        )
+
+    def _trial(self, study: Study, trial: Trial) -> TrialAnswer:
+        return TrialAnswer(
+            name=trial.name,
+            title=trial.title,
+            role=trial.role,
+            seed=trial.seed,
+            teacher=trial.teacher,
+            state=TrialState(trial.state).value,
+            reason=trial.reason,
+            failure=trial.failure,
+            epoch=trial.epoch,
+            epochs=trial.epochs,
+            latest=trial.latest,
+            metrics=trial.metrics,
+            seconds=trial.seconds,
+            started=_maybe_at(trial.started),
+            finished=_maybe_at(trial.finished),
+            key=trial.key,
+            checkpoint_sha256=trial.checkpoint_sha256,
+            mlflow=self._page(study, trial.run),
+        )
+
+    def _page(self, study: Study, run: str | None) -> str | None:
+        return f"{self.settings.mlflow_ui}/#/experiments/{study.experiment}/runs/{run}" if study.experiment and run else None
+
+
+def at(milliseconds: int) -> datetime:
+    """A stored time."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def event_data(event: Event) -> dict[str, Any]:
+    """An event as it is streamed: what happened, and when."""
+    return {**event.data, "time": at(event.time).isoformat()}
+
+
+def _maybe_at(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else at(milliseconds)
+
+
+def _illegal(error: IllegalMove, wish: str) -> ProblemError:
+    return conflict("wrong-state", f"cannot {wish} a study that is {error.state}: {error.why}")

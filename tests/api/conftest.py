@@ -1,0 +1,140 @@
+"""A service on a fresh database: in process for single answers, on a real port where a connection is the point."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+
+from api.app import create_app
+from orchestrator.settings import Settings
+from orchestrator.store import Store
+from studies.expand import expand
+from studies.spec import StudySpec, parse_study
+from studies.trial import TeacherRef
+
+SPEC: dict[str, Any] = {
+    "name": "Does FitNet help?",
+    "dataset": "digits",
+    "schedule": {"epochs": 2},
+    "teacher": {"detector": "gfl", "backbone": "resnet34"},
+    "student": {"detector": "gfl", "backbone": "resnet18"},
+    "arms": [{"id": "student"}, {"id": "fitnet", "distiller": "fitnet"}],
+}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        home=tmp_path,
+        database=f"sqlite:///{tmp_path}/retort.db",
+        mlflow="http://127.0.0.1:5000",
+        mlflow_ui="http://mlflow.example",
+        ray="auto",
+        ray_jobs="http://127.0.0.1:8265",
+        concurrent_studies=1,
+    )
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    store = Store(settings.database)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client
+
+
+class LiveService:
+    """The service on a port of its own, which can be stopped and started again."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        config = uvicorn.Config(create_app(self._settings), port=self.port, log_level="error", timeout_graceful_shutdown=0)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run)
+        self._thread.start()
+        while not self._server.started:
+            assert self._thread.is_alive()
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+
+
+@pytest.fixture
+def live(settings: Settings) -> Iterator[LiveService]:
+    service = LiveService(settings)
+    service.start()
+    yield service
+    service.stop()
+
+
+class Driver:
+    """Does to a stored study what its driver would: one attempt, one trial after the other."""
+
+    def __init__(self, store: Store, study_id: int) -> None:
+        self.store, self.study_id = store, study_id
+        self.planned = {trial.id: trial for trial in expand(StudySpec.model_validate(store.study(study_id).spec))}
+
+    def start(self) -> None:
+        attempt = self.store.new_attempt(self.study_id)
+        assert attempt is not None
+        self.attempt = attempt.number
+        self.store.start_attempt(self.study_id, self.attempt)
+
+    def begin(self, name: str) -> None:
+        study = parse_study(self.store.study(self.study_id).spec)
+        planned = self.planned[name]
+        teacher = (
+            TeacherRef(network=self.planned[planned.teacher].network, checkpoint="/t.pth", sha256="0" * 64) if planned.teacher else None
+        )
+        spec = planned.resolve(study, teacher)
+        key = spec.key("digest", "code")
+        self.store.claim(self.study_id, self.attempt, name, spec, key, key, "digest", {}, reuse=False)
+        self.store.start_trial(self.study_id, self.attempt, name)
+
+    def epoch(self, name: str, epoch: int, ap: float) -> None:
+        self.store.record_epoch(self.study_id, self.attempt, name, epoch, 2, {"AP": ap, "AP50": ap, "AP75": ap, "epoch_seconds": 10.0})
+
+    def finish(self, name: str, ap: float) -> None:
+        self.store.finish_trial(
+            self.study_id,
+            self.attempt,
+            name,
+            metrics={"AP": ap, "AP50": ap, "AP75": ap},
+            checkpoint="/model.pth",
+            checkpoint_sha256="0" * 64,
+            best_checkpoint="/best.pth",
+            seconds=20.0,
+            environment={},
+        )
+
+    def train(self, name: str, ap: float) -> None:
+        self.begin(name)
+        for epoch in (1, 2):
+            self.epoch(name, epoch, ap * epoch / 2)
+        self.finish(name, ap)
+
+    def train_all(self) -> None:
+        """Every trial to its end, and the study with them."""
+        self.start()
+        for rank, name in enumerate(self.planned):
+            self.train(name, 40.0 + rank)
+        self.store.conclude(self.study_id, self.attempt)
