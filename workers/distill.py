@@ -180,7 +180,7 @@ class DistilledDetector(BaseModel):
                 ramp = min(1.0, self.iteration / distiller.ramp_iterations) if distiller.ramp_iterations else 1.0
                 for name, value in distiller(step).items():
                     if not name.startswith("loss") or name in losses:
-                        raise ValueError(f"{type(distiller).__name__} gives {name!r}: a loss needs a name of its own that starts with loss_")
+                        raise ValueError(f"{type(distiller).__name__} gives {name!r}; a loss has a name of its own, loss_...")
                     losses[name] = weight * ramp * value
         return losses
 
