@@ -43,14 +43,18 @@ class LDOptions(Options):
     imitation_weight: float = Field(2.0, ge=0)
 
 
-def _needs_distributions(student: Detector, teacher: Detector, options: Options) -> str | None:
-    """LD terms and general instances read box distributions; class distillation and the other regions do not."""
+def _needs(student: Detector, teacher: Detector, options: Options) -> str | None:
+    """Which terms read distributions or anchor boxes: LD and general instances the former, the fine-grained region the latter."""
     assert isinstance(options, LDOptions)
-    if not (options.main_ld or options.vlr_ld or options.imitation == "gibox"):
-        return None
-    for role, detector in (("student", student), ("teacher", teacher)):
-        if "distribution" not in detector.traits:
-            return f"LD needs {TRAITS['distribution']}, which the {role}'s {detector.title} does not have"
+    wanted = set()
+    if options.main_ld or options.vlr_ld or options.imitation == "gibox":
+        wanted.add("distribution")
+    if options.imitation == "finegrained":
+        wanted.add("anchors")
+    for trait in sorted(wanted):
+        for role, detector in (("student", student), ("teacher", teacher)):
+            if trait not in detector.traits:
+                return f"LD needs {TRAITS[trait]} for these options, which the {role}'s {detector.title} does not have"
     return None
 
 
@@ -65,5 +69,5 @@ METHOD = Method(
     same_detector="it compares box distributions cell by cell",
     form="sum",
     reference_images_per_gpu=3,
-    also=_needs_distributions,
+    also=_needs,
 )

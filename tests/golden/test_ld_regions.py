@@ -11,6 +11,11 @@ def levels_and_boxes(case: Case, dtype: torch.dtype) -> tuple[list[torch.Tensor]
     return list(case.tensor("anchors", dtype).split(case.params["num_per_level"])), case.tensor("gt", dtype)
 
 
+def settings(case: Case) -> tuple[float, int]:
+    """gamma and topk of a case; RetinaNet's does not state them."""
+    return case.params.get("gamma", 0.25), case.params.get("topk", 9)
+
+
 @each_case("ld_regions")
 def test_overlaps(case: Case, dtype: torch.dtype) -> None:
     levels, gt = levels_and_boxes(case, dtype)
@@ -19,7 +24,7 @@ def test_overlaps(case: Case, dtype: torch.dtype) -> None:
         "iou": box_iou(anchors, gt),
         "diou_true": diou(anchors, gt),
         "diou_code": diou(anchors, gt, released=True),
-        "thr": atss_thresholds(levels, gt, box_iou(anchors, gt)),
+        "thr": atss_thresholds(levels, gt, box_iou(anchors, gt), settings(case)[1]),
     }
     for name, value in values.items():
         if name in case.arrays_out:
@@ -31,13 +36,13 @@ def test_overlaps(case: Case, dtype: torch.dtype) -> None:
 @each_case("ld_regions")
 def test_valuable_region(case: Case, dtype: torch.dtype) -> None:
     levels, gt = levels_and_boxes(case, dtype)
-    weights = vlr_weights(levels, gt, released=True).amax(1).numpy()
+    weights = vlr_weights(levels, gt, True, *settings(case)).amax(1).numpy()
     np.testing.assert_array_equal(weights > 0, case.arrays_out["vlr_code"] > 0)
     np.testing.assert_allclose(weights, case.arrays_out["vlr_code"], rtol=1e-4, atol=1e-6)
     assert int((weights > 0).sum()) == case.outputs["n_vlr_code"]
     np.testing.assert_allclose(weights.sum(), case.outputs["vlr_weight_sum"], rtol=1e-4)
     if "vlr_paper_mask" in case.arrays_out:
-        mask = vlr_mask(levels, gt, box_iou(torch.cat(levels), gt), released=False).numpy()
+        mask = vlr_mask(levels, gt, box_iou(torch.cat(levels), gt), False, *settings(case)).numpy()
         np.testing.assert_array_equal(mask, case.arrays_out["vlr_paper_mask"])
         assert int(mask.any(1).sum()) == case.outputs["n_vlr_paper"]
 
@@ -56,7 +61,7 @@ def test_main_region_is_what_the_students_assigner_gives(case: Case, dtype: torc
     np.testing.assert_array_equal(assigned, case.arrays_out["main_gt_inds"])
     main = assigned > 0
     assert int(main.sum()) == case.outputs["n_main"]
-    code = vlr_weights(levels, gt, released=True).amax(1).numpy() > 0
-    paper = vlr_weights(levels, gt, released=False).amax(1).numpy() > 0
+    code = vlr_weights(levels, gt, True, *settings(case)).amax(1).numpy() > 0
+    paper = vlr_weights(levels, gt, False, *settings(case)).amax(1).numpy() > 0
     assert int((main & code).sum()) == case.outputs["n_main_and_vlr_code"]
     assert int((main & paper).sum()) == case.outputs["n_main_and_vlr_paper"]

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from studies.methods.fitnet import FitNetOptions
+from studies.catalog import DETECTORS, Detector
+from studies.methods.fitnet import METHOD, FitNetOptions
 from tests.workers.steps import Scene, scene
 from workers.distillers.fitnet import FitNet, hint_loss
 
@@ -63,6 +64,8 @@ def test_no_objects_give_zero_in_the_gt_region() -> None:
     assert s.reached(losses) == set()
 
 
-def test_zero_weight_leaves_the_loss_out() -> None:
-    s = scene()
-    assert fitnet(s, loss_weight=0)(s.step) == {}
+def test_one_stage_and_two_stage_pyramids_do_not_match() -> None:
+    one = DETECTORS["gfl"]
+    two = Detector("two", "Two-stage", "", frozenset({"neck", "roi_head"}))
+    assert METHOD.misfit(one, DETECTORS["retinanet"], FitNetOptions()) is None
+    assert "strides" in (METHOD.misfit(one, two, FitNetOptions()) or "")

@@ -138,8 +138,10 @@ def test_positives_leave_the_valuable_region_when_excluded() -> None:
 
 def test_the_valuable_region_of_points_is_every_point_in_a_box() -> None:
     s = scene("fcos")
+    anchors = s.step.anchors()
+    s.step.anchors = lambda: [(a[:, :2] + a[:, 2:]) / 2 for a in anchors]  # anchor-free: (x, y) alone
     region = ld(s, vlr_ld=True, exclude_positives=False).valuable(s.step, [])
-    inside = [points_inside((a[:, :2] + a[:, 2:]) / 2, s.step.gt_boxes[0]).any(1) for a in s.step.anchors()]
+    inside = [points_inside(points, s.step.gt_boxes[0]).any(1) for points in s.step.anchors()]
     assert [len(w) for _, w in region] == [int(i.sum()) for i in inside]
     assert sum(len(w) for _, w in region) > 10
 
@@ -168,9 +170,12 @@ def test_decoding_puts_the_sides_at_the_expected_bins() -> None:
     torch.testing.assert_close(decode_distribution(logits, torch.tensor([[40.0, 50.0]]), 8), torch.tensor([[32.0, 34.0, 64.0, 82.0]]))
 
 
-def test_distributions_are_needed_only_by_terms_that_read_them() -> None:
+def test_distributions_and_anchors_are_needed_only_by_terms_that_read_them() -> None:
     method = methods()["ld"]
     plain = Detector("retinanet", "RetinaNet", "", frozenset({"neck", "dense_logits", "anchors"}))
+    points = Detector("fcos", "FCOS", "", frozenset({"neck", "dense_logits", "points", "distribution"}))
+    assert method.misfit(points, points, LDOptions()) is None
+    assert "anchor boxes" in (method.misfit(points, points, LDOptions(imitation="finegrained")) or "")
     bars = Detector("retinanet", "RetinaNet", "", plain.traits | {"distribution"})
     assert method.misfit(bars, bars, LDOptions()) is None
     assert method.misfit(plain, plain, LDOptions(main_ld=False, main_kd=True, imitation="main")) is None

@@ -1,6 +1,6 @@
 """FitNets hint: the student's pyramid features, through a 1x1 convolution, imitate the teacher's.
 
-    L = w * sum_l (1 / (|M_l| C)) sum_{cells in M_l} sum_c (F^t - phi_l(F^s))^2
+    L = sum_l (1 / (|M_l| C)) sum_{cells in M_l} sum_c (F^t - phi_l(F^s))^2
 
 M_l: every cell of the level in the batch, or (`region: gt_boxes`) the cells whose centre lies in a ground-truth box;
 phi_l: 1x1 convolution, one per level, kept even where the channels agree. Source: Romero et al. 2015, Eq. 3 (there one
@@ -41,10 +41,8 @@ class FitNet(Distiller):
         self.adapters = convolutions(student.neck_channels, teacher.neck_channels)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        if self.options.loss_weight == 0:
-            return {}
         loss = torch.zeros((), device=step.student.neck[0].device)
         for adapter, stride, ours, theirs in zip(self.adapters, self.strides, step.student.neck, step.teacher.neck, strict=True):
             mask = gt_mask(step.gt_boxes, ours, stride) if self.options.region == "gt_boxes" else None
             loss = loss + hint_loss(theirs, adapter(ours), mask)
-        return {"loss_fitnet": self.options.loss_weight * loss}
+        return {"loss_fitnet": loss}

@@ -30,7 +30,9 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def centres(boxes: Tensor) -> Tensor:
-    """Centre (x, y) of every box, (A, 2)."""
+    """Centre (x, y) of every box, (A, 2); points (A, 2) are their own."""
+    if boxes.shape[1] == 2:
+        return boxes
     return (boxes[:, :2] + boxes[:, 2:]) / 2
 
 
@@ -82,20 +84,20 @@ def atss_thresholds(levels: list[Tensor], gt: Tensor, overlap: Tensor, topk: int
     return nearest.mean(1) + nearest.std(1)
 
 
-def vlr_mask(levels: list[Tensor], gt: Tensor, overlap: Tensor, released: bool, gamma: float = 0.25) -> Tensor:
+def vlr_mask(levels: list[Tensor], gt: Tensor, overlap: Tensor, released: bool, gamma: float = 0.25, topk: int = 9) -> Tensor:
     """Valuable localization region of every box, (A, G): gamma * threshold <= DIoU <= threshold (released: < threshold)."""
-    threshold = atss_thresholds(levels, gt, overlap)
+    threshold = atss_thresholds(levels, gt, overlap, topk)
     near = diou(torch.cat(levels), gt, released)
     below = near < threshold if released else near <= threshold
     return below & (near >= gamma * threshold)
 
 
-def vlr_weights(levels: list[Tensor], gt: Tensor, released: bool) -> Tensor:
+def vlr_weights(levels: list[Tensor], gt: Tensor, released: bool, gamma: float = 0.25, topk: int = 9) -> Tensor:
     """IoU of anchors with the boxes whose valuable localization region they are in, 0 elsewhere, (A, G)."""
     overlap = box_iou(torch.cat(levels), gt)
     if len(gt) == 0:
         return overlap
-    return overlap * vlr_mask(levels, gt, overlap, released)
+    return overlap * vlr_mask(levels, gt, overlap, released, gamma, topk)
 
 
 def points_inside(points: Tensor, gt: Tensor) -> Tensor:
