@@ -1,38 +1,17 @@
 """The Tune trainable: one trial in a process of its own, told and asked through plain dicts. The one place that meets `workers`.
 
-`workers` is imported inside the functions: the driver imports this module, and must stay free of torch.
+`workers` and Tune are imported inside the functions: the driver imports this module early, and must stay free of torch.
 """
 
 import fcntl
-import json
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ray import tune
-
+from orchestrator.order import Order
 from studies.trial import TrialFailure, TrialSpec
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a trial process is given. `spec`: the TrialSpec as JSON data; `folder`, `data`: absolute paths."""
-
-    trial: str
-    spec: dict[str, Any]
-    folder: str
-    data: str
-
-    def config(self) -> dict[str, str]:
-        """The order as a Tune config. One string, so that Tune has nothing to flatten, resolve or print."""
-        return {"order": json.dumps(asdict(self))}
-
-    @staticmethod
-    def of(config: dict[str, Any]) -> "Order":
-        return Order(**json.loads(config["order"]))
 
 
 def train(config: dict[str, Any]) -> None:
@@ -40,6 +19,8 @@ def train(config: dict[str, Any]) -> None:
 
     A TrialFailure is reported, not raised: the driver decides what is tried again, never Tune.
     """
+    from ray import tune
+
     from workers.trial import EpochReport, run_trial
 
     order = Order.of(config)
@@ -77,12 +58,6 @@ def prepare_dataset(name: str, data: Path) -> str:
     from workers.datasets import prepare
 
     return prepare(name, data)
-
-
-def import_workers() -> None:
-    """Runs at the start of every trial process, so that the slow imports are done while the driver is still getting ready."""
-    with suppress(Exception):  # a process that cannot import is told so by its first trial, which has somebody to tell
-        import workers.trial  # noqa: F401
 
 
 @contextmanager

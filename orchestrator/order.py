@@ -1,0 +1,23 @@
+"""What a trial process is given, as it travels through Tune's config."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a trial process is given. `spec`: the TrialSpec as JSON data; `folder`, `data`: absolute paths."""
+
+    trial: str
+    spec: dict[str, Any]
+    folder: str
+    data: str
+
+    def config(self) -> dict[str, str]:
+        """The order as a Tune config. One string, so that Tune has nothing to flatten, resolve or print."""
+        return {"order": json.dumps(asdict(self))}
+
+    @staticmethod
+    def of(config: dict[str, Any]) -> "Order":
+        return Order(**json.loads(config["order"]))

@@ -1,0 +1,92 @@
+"""Ray Tune around a study's graph: a searcher that suggests what is ready, and a callback that records what happens."""
+
+import os
+from typing import Any
+
+# Tune reads these at import: no result files, no state snapshots, no warnings about a cluster that another study uses.
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+os.environ.setdefault("TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S", "86400")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from orchestrator.graph import Graph
+from orchestrator.order import Order
+from orchestrator.trainable import train
+
+
+class GraphSearcher(Searcher):
+    """Gives Tune the next ready trial of the graph; None while there is none, FINISHED when every trial has its end."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def suggest(self, trial_id: str) -> Any:
+        order = self.graph.next()
+        if order:
+            return order.config()
+        return Searcher.FINISHED if self.graph.ended else None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        pass  # the callback below has recorded it
+
+    def save(self, checkpoint_path: str) -> None:
+        pass  # the database is the state
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a study is resumed from the database")
+
+
+class Recorder(tune.Callback):
+    """Writes what Tune reports into the graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.graph.started(Order.of(trial.config).trial)
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+        self.graph.reported(Order.of(trial.config).trial, result)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.graph.lost(Order.of(trial.config).trial, _cause(trial))
+
+
+def _cause(trial: Any) -> str:
+    """Why Tune gave a trial up, as one sentence."""
+    error = trial.get_error()
+    cause = getattr(error, "cause", None) or error
+    if isinstance(cause, ray.exceptions.RayActorError):
+        return "its process died"
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return f"its process raised {lines[-1][:500]}" if lines else "its process failed without a word"
+
+
+def tuner(graph: Graph, slots: int) -> tune.Tuner:
+    """The Tuner of an attempt. Tune only runs trials here: it retries nothing, keeps no state, prints nothing."""
+    resources = graph.spec.resources
+    return tune.Tuner(
+        tune.with_resources(train, {"cpu": resources.cpus, "gpu": resources.gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=GraphSearcher(graph),
+            num_samples=-1,
+            max_concurrent_trials=slots,
+            # A warm process saves the imports; one that held a GPU may hold its memory still.
+            reuse_actors=resources.gpus == 0,
+            trial_name_creator=lambda trial: trial.trial_id,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name=f"study-{graph.study_id}-a{graph.attempt}",
+            storage_path=str(graph.places.home / "tune"),
+            failure_config=tune.FailureConfig(max_failures=0),
+            callbacks=[Recorder(graph)],
+            verbose=0,
+        ),
+    )
