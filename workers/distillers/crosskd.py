@@ -1,6 +1,6 @@
 """Cross-head distillation (CrossKD): the student's head features pass the rest of the teacher's head, to predict like it.
 
-    f' = ReLU(z(f^s) std(f^t) + mean(f^t)),   z: standardised per channel over images and cells (see `pkd`)
+    f' = ReLU(z(f^s) std(f^t) + mean(f^t)),   z: standardised per channel over images and cells
     p' = rest of the teacher's head (f'),     f: tower features before the activation of the third convolution (FCOS: second)
     L_cls = w_c sum v |sigma(p') - y| BCE(sigma(p'), y) / N_pos,   y = sigma(p^t), v: the assignment's label weights
     L_reg = w_r sum u D(box', box^t) / N,                          u = max_c sigma(p^t) where v > 0
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from studies.methods import Options
 from studies.trial import TrialFailure
 from workers.distillers.base import Distiller, NetworkInfo, Step, Targets
-from workers.distillers.pkd import scale_of
+from workers.distillers.channels import scale_of
 
 # Detector -> names of the head's predictors of classes and boxes.
 PREDICTORS = {

@@ -14,16 +14,10 @@ from torch.nn import functional as F
 
 from studies.methods import Options
 from workers.distillers.base import Distiller, NetworkInfo, Step
+from workers.distillers.channels import scale_of
 
 LEVELS = 4
 DEFAULTS = {"one": 10.0, "two": 6.0}  # w
-
-
-def scale_of(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased standard deviation of every channel of (N, C, H, W) over images and cells, each (1, C, 1, 1)."""
-    several = features.shape[0] * features.shape[2] * features.shape[3] > 1  # a single value has no unbiased deviation
-    std, mean = torch.std_mean(features, dim=(0, 2, 3), correction=int(several), keepdim=True)
-    return mean, std
 
 
 def standardise(features: Tensor) -> Tensor:
