@@ -146,7 +146,7 @@ def plain_match(gt: Tensor, priors: Tensor, anchors: bool = True) -> tuple[Tenso
 
 
 def balanced_l1(difference: Tensor, alpha: float = 0.5, gamma: float = 1.5, beta: float = 0.11) -> Tensor:
-    """Balanced L1 loss (Pang et al., Libra R-CNN, CVPR 2019, Eq. 10) of each difference."""
+    """Balanced L1 loss (Pang et al., Libra R-CNN, CVPR 2019) of each difference."""
     size = difference.abs()
     b = math.exp(gamma / alpha) - 1
     inner = alpha / b * (b * size + 1) * (b * size / beta + 1).log() - alpha * size

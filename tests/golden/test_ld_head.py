@@ -6,7 +6,8 @@ from torch import nn
 from studies.methods.ld import LDOptions
 from tests.golden.cases import Case, check, each_case
 from workers.distillers.base import NetworkInfo, Outputs, Step, Targets
-from workers.distillers.ld import LD, at, box_divergence, confidence
+from workers.distillers.cells import at, on_cells
+from workers.distillers.ld import LD, box_divergence, confidence
 
 
 def step_of(case: Case, dtype: torch.dtype) -> Step:
@@ -46,7 +47,7 @@ def test_terms_of_the_gfl_head(case: Case, dtype: torch.dtype) -> None:
     check(case.outputs["loss_ld"], losses["loss_ld"], dtype, inputs)
     check(case.outputs["loss_kd"], losses["loss_ld_kd"], dtype, inputs)
 
-    vlr = method.on_cells(case.tensor("vlr", dtype).view(len(inputs[0]), -1), inputs[0])
+    vlr = on_cells(case.tensor("vlr", dtype).view(len(inputs[0]), -1), inputs[0], 1)
     where = (vlr > 0).nonzero(as_tuple=True)
     value = method.settings.vlr_weight * method.box_loss(step, [(where, vlr[where])])
     check(case.outputs["loss_ld_vlr"], value, dtype, inputs)

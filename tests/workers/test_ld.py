@@ -46,7 +46,7 @@ def test_features_need_an_adapter_only_where_channels_differ() -> None:
     s = scene()
     method = ld(s, main_ld=False, imitation="main")
     method(s.step)["loss_ld_im"].backward()
-    assert [a.weight.shape[:2] for a in method.adapters] == [(8, 6)] * 3
+    assert [a.weight.shape[:2] for a in method.imitation.adapters] == [(8, 6)] * 3
     assert not list(ld(s).parameters())
 
 

@@ -8,11 +8,11 @@
 
 The valuable localization region (VLR) holds the anchors whose DIoU with a box lies between gamma alpha_pos and alpha_pos,
 alpha_pos being ATSS's threshold; for points it is every point inside a box, weighted like a positive.
-Source: Zheng et al., CVPR 2022, Eqs. 3-5 and Sec. 3.2; released code HikariTJU/LD@4287990 mmdet/models/losses/kd_loss.py
+L_im is in `ld_imitation`.
+Source: Zheng et al., CVPR 2022 (its total loss, Eq. 5); released code HikariTJU/LD@4287990 mmdet/models/losses/kd_loss.py
 (mean over the bins where the paper sums), dense_heads/{ld_head,ld_retina,ld_fcos_head,ld_atss}.py (sum over the batch
 where GIoU and DFL are divided by sum w_b; RetinaNet's four sides share one softmax) and core/bbox/assigners/
-atss_assigner.py (VLR by overlap over the anchor's area). Two slips of that code are not repeated: `decouple` compares
-background with background, and general instances are suppressed within their own image.
+atss_assigner.py (VLR by overlap over the anchor's area).
 Sum form unless `average: weight_sum`.
 """
 
@@ -20,23 +20,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 
 from studies.methods import Options
 from studies.methods.ld import LDOptions
 from workers.distillers.base import Distiller, NetworkInfo, Step
-from workers.distillers.fitnet import hint_loss
-from workers.distillers.masks import any_box, near_anchors
-from workers.distillers.regions import best_boxes, centres, decode_distribution, points_inside, vlr_weights
+from workers.distillers.cells import Where, at, by_image, on_cells, on_levels
+from workers.distillers.ld_imitation import Imitation
+from workers.distillers.regions import centres, points_inside, vlr_weights
 
-Where = tuple[Tensor, ...]  # (image, y, x, anchor) indices of P boxes of a level
 Region = list[tuple[Where, Tensor]]  # per level: which boxes, and their weights (P,)
 
 # By detector, as released: main weight with the sides apart, VLR weight as a part of it, classification temperature.
 DEFAULTS = {"gfl": (0.25, 0.25, 2.0), "retinanet": (0.25, 0.03, 8.0), "fcos": (0.25, 0.25, 2.0), "atss": (0.25, 0.15, 2.0)}
 JOINT = 20.0  # one softmax over 68 bins: released weight 5 instead of 0.25
-FINE_GRAINED = 0.5  # share of a box's best IoU from which its anchors are imitated
-GI_OVERLAP, GI_BOXES = 0.3, 10  # general instances: NMS threshold, boxes kept per image and level
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float, total: bool = False) -> Tensor:
@@ -63,16 +60,6 @@ def confidence(logits: Tensor) -> Tensor:
 def score_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Mean over boxes of the softened class divergence, from logits (P, K); zero where there is no box."""
     return divergence(student, teacher, temperature).sum() / max(1, len(student))
-
-
-def at(maps: Tensor, where: Where, anchors: int) -> Tensor:
-    """What an (N, A*c, H, W) map says at the (image, y, x, anchor) indices `where`: (P, c)."""
-    return maps.unflatten(1, (anchors, -1)).permute(0, 3, 4, 1, 2)[where]
-
-
-def by_image(pairs: Tensor, gt_boxes: list[Tensor]) -> Tensor:
-    """The largest value of each anchor over the boxes of each image: (A, all boxes) -> (N, A), 0 where an image has none."""
-    return torch.stack([any_box(part) for part in pairs.split([len(boxes) for boxes in gt_boxes], 1)])
 
 
 def over_workers(value: Tensor) -> Tensor:
@@ -126,10 +113,9 @@ class LD(Distiller):
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__(options, student, teacher)
         self.settings = Settings.of(self.options, student.detector)
-        self.classes, self.cell_anchors, self.strides = student.classes, student.anchors_per_cell, student.strides
-        # As released, features are compared without an adapter, which needs equal channels.
-        pairs = zip(student.neck_channels, teacher.neck_channels, strict=True) if self.options.imitation != "none" else []
-        self.adapters = nn.ModuleList(nn.Identity() if s == t else nn.Conv2d(s, t, 1) for s, t in pairs)
+        self.classes, self.anchors = student.classes, student.anchors_per_cell
+        imitates = self.options.imitation != "none" and self.options.imitation_weight > 0
+        self.imitation = Imitation(self.options.imitation, student, teacher) if imitates else None
 
     def own_loss_factors(self) -> dict[str, float]:
         """Individual LD: the student learns boxes from the teacher alone."""
@@ -137,7 +123,7 @@ class LD(Distiller):
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         o, s = self.options, self.settings
-        labels = [self.on_cells(lab, logits) for lab, logits in zip(step.targets().labels, step.student.logits, strict=True)]
+        labels = [on_cells(lab, logits, self.anchors) for lab, logits in zip(step.targets().labels, step.student.logits, strict=True)]
         positives = [(lab >= 0) & (lab < self.classes) for lab in labels]  # (N, H, W, A)
         losses: dict[str, Tensor] = {}
         main = self.by_confidence(step, positives)
@@ -152,23 +138,14 @@ class LD(Distiller):
                 losses["loss_ld_vlr"] = s.vlr_weight * self.box_loss(step, valuable) / divisor
             if o.vlr_kd and o.kd_weight:
                 losses["loss_ld_kd_vlr"] = o.kd_weight * self.class_loss(step, valuable)
-        if o.imitation != "none" and o.imitation_weight:
-            losses["loss_ld_im"] = o.imitation_weight * self.imitation_loss(step, positives)
+        if self.imitation is not None:
+            losses["loss_ld_im"] = o.imitation_weight * self.imitation(step, positives)
         return losses
-
-    def on_cells(self, values: Tensor, level: Tensor) -> Tensor:
-        """Cell-major (N, H*W*A) values as (N, H, W, A) of a level map (N, C, H, W)."""
-        return values.view(len(values), level.shape[2], level.shape[3], self.cell_anchors)
-
-    def on_levels(self, values: Tensor, step: Step) -> list[Tensor]:
-        """Values of all anchors, (N, sum_l H_l*W_l*A), as per-level (N, H, W, A)."""
-        parts = values.split([len(anchors) for anchors in step.anchors()], 1)
-        return [self.on_cells(part, logits) for part, logits in zip(parts, step.student.logits, strict=True)]
 
     def by_confidence(self, step: Step, masks: Iterable[Tensor]) -> Region:
         """The boxes of per-level masks (N, H, W, A), each weighted by the student's confidence."""
         wheres = [mask.nonzero(as_tuple=True) for mask in masks]
-        return [(w, confidence(at(z, w, self.cell_anchors))) for w, z in zip(wheres, step.student.logits, strict=True)]
+        return [(w, confidence(at(z, w, self.anchors))) for w, z in zip(wheres, step.student.logits, strict=True)]
 
     def valuable(self, step: Step, positives: list[Tensor]) -> Region:
         """The valuable localization region, weighted by IoU (points: by confidence)."""
@@ -177,7 +154,7 @@ class LD(Distiller):
             pairs = points_inside(centres(torch.cat(levels)), boxes)
         else:
             pairs = vlr_weights(levels, boxes, self.settings.released_vlr)
-        maps = self.on_levels(by_image(pairs, step.gt_boxes), step)
+        maps = on_levels(by_image(pairs, step.gt_boxes), step, self.anchors)
         if self.settings.exclude:
             maps = [m.masked_fill(p, 0) for m, p in zip(maps, positives, strict=True)]
         if self.settings.points:
@@ -189,7 +166,7 @@ class LD(Distiller):
         """Weighted sum of the box divergence over a region, before the term's weight."""
         s, losses = self.settings, []
         for (where, weight), *boxes in zip(region, step.student.boxes, step.teacher.boxes, strict=True):
-            ours, theirs = (at(b, where, self.cell_anchors) for b in boxes)
+            ours, theirs = (at(b, where, self.anchors) for b in boxes)
             losses.append((weight * box_divergence(ours, theirs, self.options.temperature, s.joint, s.total)).sum())
         return torch.stack(losses).sum()
 
@@ -197,55 +174,6 @@ class LD(Distiller):
         """Class divergence averaged over a region's boxes of each level, summed over levels."""
         losses = []
         for (where, _), *logits in zip(region, step.student.logits, step.teacher.logits, strict=True):
-            ours, theirs = (at(z, where, self.cell_anchors) for z in logits)
+            ours, theirs = (at(z, where, self.anchors) for z in logits)
             losses.append(score_loss(ours, theirs, self.settings.kd_temperature))
         return torch.stack(losses).sum()
-
-    def imitation_loss(self, step: Step, positives: list[Tensor]) -> Tensor:
-        """Mean squared feature difference over the chosen cells of each level, summed over levels."""
-        losses = []
-        masks = self.imitated(step, positives)
-        for adapter, ours, theirs, mask in zip(self.adapters, step.student.neck, step.teacher.neck, masks, strict=True):
-            adapted = adapter(ours)
-            losses.append(hint_loss(theirs, adapted, mask))
-            if self.options.imitation == "decouple":
-                assert mask is not None
-                losses.append(2 * hint_loss(theirs, adapted, 1 - mask))
-        return torch.stack(losses).sum()
-
-    def imitated(self, step: Step, positives: list[Tensor]) -> list[Tensor | None]:
-        """Which cells are imitated, per level (N, H, W) of 0 and 1; None: all."""
-        how = self.options.imitation
-        if how == "whole":
-            return [None] * len(positives)
-        if how == "main":
-            chosen = positives
-        elif how == "gibox":
-            chosen = self.general_instances(step)
-        else:
-            levels, boxes = step.anchors(), torch.cat(step.gt_boxes)
-            if how == "finegrained":
-                pairs = torch.cat(near_anchors(levels, boxes, FINE_GRAINED, own_level=False))
-            else:  # gt_boxes, decouple
-                pairs = points_inside(centres(torch.cat(levels)), boxes)
-            chosen = self.on_levels(by_image(pairs, step.gt_boxes), step)
-        return [mask.any(3).float() for mask in chosen]
-
-    @torch.no_grad()
-    def general_instances(self, step: Step) -> list[Tensor]:
-        """Where the two networks disagree most: after suppression the best boxes of each image and level, bool (N, H, W, A)."""
-        chosen = []
-        nets = (step.student, step.teacher)
-        for level, anchors in enumerate(step.anchors()):
-            ours, theirs = (self.rows(net.logits[level]).sigmoid() for net in nets)  # (N, P, K)
-            score, cls = (theirs - ours).abs().max(2)
-            teacher_wins = (theirs - ours).gather(2, cls[..., None]) >= 0
-            ours, theirs = (decode_distribution(self.rows(net.boxes[level]), centres(anchors), self.strides[level]) for net in nets)
-            index, valid = best_boxes(torch.where(teacher_wins, theirs, ours), score, GI_OVERLAP, GI_BOXES)
-            picked = torch.zeros_like(score).scatter_add_(1, index, valid.to(score.dtype)) > 0
-            chosen.append(self.on_cells(picked, nets[0].logits[level]))
-        return chosen
-
-    def rows(self, level: Tensor) -> Tensor:
-        """A level map (N, A*c, H, W) as rows of its boxes, cell-major: (N, H*W*A, c)."""
-        return level.unflatten(1, (self.cell_anchors, -1)).permute(0, 3, 4, 1, 2).flatten(1, 3)
