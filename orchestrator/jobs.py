@@ -107,7 +107,8 @@ class Jobs:
             "RAY_JOB_STOP_SIGNAL": "SIGINT",
             "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_SECONDS),
         }
-        entrypoint = f"exec {sys.executable} -m orchestrator.driver {attempt.study_id} {attempt.number}"
+        # -P: the code that runs is the one of this process, wherever Ray was started
+        entrypoint = f"exec {sys.executable} -P -m orchestrator.driver {attempt.study_id} {attempt.number}"
         try:
             self._ray.submit_job(entrypoint=entrypoint, submission_id=attempt.submission, runtime_env={"env_vars": variables})
         except RuntimeError:
