@@ -151,6 +151,7 @@ class DistilledDetector(BaseModel):
         self.iteration = 0  # set by the training loop before each step
         captures = frozenset[str]().union(*(d.captures for d in distillers))
         self.teacher_head = any(d.reads_head for d in distillers)
+        self.exact_head = any(d.exact_head for d in distillers)
         self.recorder = Recorder(student, captures)
         self.teacher_recorder = Recorder(teacher, captures - {"targets", "roi"})
         self.roi_recorder = RoIRecorder(student) if "roi" in captures else None
@@ -169,7 +170,10 @@ class DistilledDetector(BaseModel):
             losses = self.student(inputs, data_samples, mode="loss")
         with torch.no_grad():
             levels = self.teacher.extract_feat(inputs)
-            if self.teacher_head:
+            if self.exact_head:
+                with torch.autocast(inputs.device.type, enabled=False):
+                    self.teacher_recorder.head(_float(levels))
+            elif self.teacher_head:
                 self.teacher_recorder.head(levels)
             student_rois, teacher_rois = self._rois(levels)
         for distiller, _ in self.weighted:

@@ -7,14 +7,17 @@ import pytest
 import torch
 from mmdet.models.losses.iou_loss import giou_loss, iou_loss
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from studies.methods.crosskd import CrossKDOptions
+from studies.spec import MethodUse, Network
 from studies.trial import TrialFailure
-from workers.detectors import zoo_config
-from workers.distill import Recorder
+from workers.detectors import build, describe, zoo_config
+from workers.distill import DistilledDetector, Recorder
 from workers.distillers.base import NetworkInfo, Outputs, Step, Targets
 from workers.distillers.crosskd import CrossKD, box_distance, on_map, tower_index
 
@@ -190,6 +193,23 @@ def test_recorded_tower_is_before_the_activation(detector: str) -> None:
     step = make_step(detector, student, teacher)
     for outputs in (step.student, step.teacher):
         assert all((level < 0).any() for branch in ("cls", "reg") for level in outputs.tower[branch])
+
+
+@pytest.mark.parametrize("detector", ["gfl", "retinanet"])
+def test_bfloat16_gives_the_loss(detector: str) -> None:
+    """Fresh heads predict almost the same everywhere: a teacher's logit in bfloat16 would be off by more than they differ."""
+    torch.manual_seed(0)
+    ours, theirs = (Network(detector=detector, backbone="resnet18", width=width) for width in (8, 16))
+    student, teacher = build(ours, CLASSES), build(theirs, CLASSES)
+    model = DistilledDetector(student, teacher, [MethodUse(id="crosskd")], (describe(ours, student), describe(theirs, teacher)))
+    sample = DetDataSample(metainfo={"img_shape": (IMAGE, IMAGE), "pad_shape": (IMAGE, IMAGE), "batch_input_shape": (IMAGE, IMAGE)})
+    sample.gt_instances = InstanceData(bboxes=torch.tensor([[8.0, 8.0, 40.0, 48.0]]), labels=torch.tensor([1]))
+    images = torch.randn(1, 3, IMAGE, IMAGE)
+    exact = model(images, [sample], mode="loss")
+    with torch.autocast("cpu", torch.bfloat16):
+        coarse = model(images, [sample], mode="loss")
+    for name in ("loss_crosskd_cls", "loss_crosskd_reg"):
+        assert coarse[name].item() == pytest.approx(exact[name].item(), rel=0.02), name
 
 
 def test_heads_of_other_width_are_refused() -> None:

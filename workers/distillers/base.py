@@ -126,6 +126,7 @@ class Distiller(nn.Module):
 
     captures: frozenset[str] = frozenset()  # of the class, or narrowed by an instance to what its options need
     reads_head: bool = True  # False where the teacher's head need not run
+    exact_head: bool = False  # True where it must run in float32 under autocast too: bf16 logits are 0.03 apart at the usual -4.6
     ramp_iterations: int = 0  # losses grow linearly from 0 over this many iterations
 
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
