@@ -223,7 +223,7 @@ class _Move:
 
     def go(self, state: StudyState, reason: str | None = None) -> None:
         if (state, reason) != (self.study.state, self.study.reason):
-            self.study = replace(self.study, state=state, reason=reason)
+            self.study = replace(self.study, state=state, reason=reason, driven=self.study.driven and not state.final)
             self.changes.append(StudyChange(state, reason))
 
     def trial(self, name: str, *states: TrialState, to: str) -> Trial:
@@ -254,6 +254,7 @@ _OPEN = (TrialState.WAITING, TrialState.READY, TrialState.RUNNING)
 
 def _attempt_started(move: _Move, event: AttemptStarted) -> None:
     move.need(StudyState.QUEUED, StudyState.RUNNING, to="starting an attempt")
+    move.study = replace(move.study, driven=True)
     _let_go(move)
     move.go(StudyState.RUNNING)
 
@@ -279,7 +280,7 @@ def _attempt_lost(move: _Move, event: AttemptLost) -> None:
 
 def _cancel_requested(move: _Move, event: CancelRequested) -> None:
     move.need(StudyState.QUEUED, StudyState.RUNNING, StudyState.CANCELLING, to="cancelling")
-    if move.study.state == StudyState.RUNNING or move.study.driven:
+    if move.study.driven:
         move.go(StudyState.CANCELLING)
     else:
         _cancel(move)

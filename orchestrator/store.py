@@ -492,7 +492,7 @@ class _Unit:
     def _study_changed(self, change: machine.StudyChange) -> None:
         self.study.state, self.study.reason = change.state, change.reason
         self.study.finished = self.now if change.state.final else None
-        if change.state.final:
+        if change.state.final or change.state == StudyState.QUEUED:  # no driver, nobody trains
             self.session.execute(delete(Lease).where(Lease.study_id == self.study.id))
         self.event("study", {"state": change.state, "reason": change.reason})
         if change.state != StudyState.QUEUED:

@@ -1,0 +1,142 @@
+"""Stores to test against, a clock that stands still, and small studies."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from orchestrator.schema import Trial
+from orchestrator.store import Claim, Store, engine_for
+from studies.spec import StudySpec, parse_study
+from studies.trial import TrialSpec
+
+
+@dataclass
+class Clock:
+    """Seconds since 1970, moved by hand."""
+
+    seconds: float = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+BACKENDS = ["sqlite", *(["postgresql"] if os.environ.get("RETORT_TEST_DATABASE_URL") else [])]
+
+
+@pytest.fixture(params=BACKENDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database; a PostgreSQL one where RETORT_TEST_DATABASE_URL names it (everything in it is dropped)."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'retort.db'}"
+    address = os.environ["RETORT_TEST_DATABASE_URL"]
+    engine = engine_for(address)
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+    return address
+
+
+@pytest.fixture
+def store(url: str, clock: Clock) -> Iterator[Store]:
+    opened = Store(url, clock)
+    yield opened
+    opened.close()
+
+
+def a_study(**changes: Any) -> StudySpec:
+    """A teacher, a baseline and a FitNet student, one seed."""
+    data = {
+        "name": "a try",
+        "dataset": "digits",
+        "teacher": {"detector": "gfl", "backbone": "resnet34"},
+        "student": {"detector": "gfl", "backbone": "resnet18"},
+        "arms": [{"id": "student"}, {"id": "fitnet", "distiller": "fitnet"}],
+    }
+    return parse_study(data | changes)
+
+
+TEACHER, ALONE, PUPIL = "teacher-gfl-resnet34/seed-0", "student/seed-0", "fitnet/seed-0"
+
+
+@dataclass
+class Driven:
+    """A study under attempt 1, with the moves of a driver in short."""
+
+    store: Store
+    id: int
+    folder: Path
+    attempt: int = 1
+
+    @staticmethod
+    def start(store: Store, folder: Path, spec: StudySpec | None = None) -> "Driven":
+        study, _ = store.create_study(spec or a_study())
+        attempt = store.new_attempt(study.id)
+        assert attempt
+        store.start_attempt(study.id, attempt.number)
+        return Driven(store, study.id, folder, attempt.number)
+
+    def trial(self, name: str) -> Trial:
+        return next(trial for trial in self.store.trials(self.id) if trial.name == name)
+
+    def claim(self, name: str, key: str | None = None, reuse: bool = True) -> Claim:
+        key = key or f"key of {name}"
+        spec = trial_spec()
+        return self.store.claim(self.id, self.attempt, name, spec, key, key, "digest", {"git_sha": "abc"}, reuse)
+
+    def begin(self, name: str, key: str | None = None) -> None:
+        assert self.claim(name, key) == Claim.HELD
+        self.store.start_trial(self.id, self.attempt, name)
+
+    def epoch(self, name: str, epoch: int, **metrics: float) -> bool:
+        return self.store.record_epoch(self.id, self.attempt, name, epoch, 2, metrics or {"AP": 10.0 * epoch})
+
+    def finish(self, name: str, **metrics: float) -> None:
+        checkpoint = self.folder / f"{self.id}-{name.replace('/', '-')}.pth"
+        checkpoint.write_bytes(b"weights")
+        self.store.finish_trial(
+            self.id,
+            self.attempt,
+            name,
+            metrics=metrics or {"AP": 20.0},
+            checkpoint=str(checkpoint),
+            checkpoint_sha256="c0ffee",
+            best_checkpoint=str(checkpoint),
+            seconds=30.0,
+            environment={"torch": "2"},
+        )
+
+    def train(self, name: str, key: str | None = None, **metrics: float) -> None:
+        """All of a trial's life."""
+        self.begin(name, key)
+        self.epoch(name, 1)
+        self.epoch(name, 2)
+        self.finish(name, **metrics)
+
+
+def trial_spec() -> TrialSpec:
+    return TrialSpec.model_validate(
+        {
+            "dataset": "digits",
+            "scale": "nano",
+            "network": {"detector": "gfl", "backbone": "resnet18"},
+            "schedule": {"epochs": 2},
+            "seed": 0,
+        }
+    )
+
+
+@pytest.fixture
+def driven(store: Store, tmp_path: Path) -> Driven:
+    """A study whose driver has just come up."""
+    return Driven.start(store, tmp_path)

@@ -1,0 +1,224 @@
+"""The life of studies and trials: what may follow what, and what always holds."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator import machine
+from orchestrator.machine import IllegalMove, Study, StudyChange, StudyState, Trial, TrialChange, TrialState, advance
+
+TRIALS = {"teacher": None, "alone": None, "pupil": "teacher", "pupil2": "teacher"}
+
+
+def new_study(state: StudyState = StudyState.QUEUED, **states: TrialState) -> Study:
+    trials = {
+        name: Trial(states.get(name, TrialState.WAITING if teacher else TrialState.READY), teacher) for name, teacher in TRIALS.items()
+    }
+    return Study("study 1 (a try)", state, trials)
+
+
+def after(study: Study, *events: machine.Event) -> Study:
+    for event in events:
+        study, _ = advance(study, event)
+    return study
+
+
+def states(study: Study) -> dict[str, str]:
+    return {name: str(trial.state) for name, trial in study.trials.items()}
+
+
+trial_names = st.sampled_from([*TRIALS, "nobody"])
+events = st.one_of(
+    st.sampled_from(
+        [
+            machine.AttemptStarted(),
+            machine.AttemptLost("killed"),
+            machine.CancelRequested(),
+            machine.Stopped(),
+            machine.ResumeRequested(),
+            machine.AllTrialsEnded(),
+            machine.StudyFailed("no dataset"),
+        ]
+    ),
+    st.builds(machine.TrialStarted, trial_names),
+    st.builds(machine.EpochDone, trial_names),
+    st.builds(machine.TrialFinished, trial_names),
+    st.builds(machine.TrialCached, trial_names),
+    st.builds(machine.TrialFailed, trial_names, st.sampled_from(["nan", "oom", "data", "user", "infra"]), st.just("because")),
+)
+
+
+def applied(study: Study, changes: list[machine.Change]) -> Study:
+    """The study that a store ends up with when it writes the changes."""
+    for change in changes:
+        if isinstance(change, StudyChange):
+            study = replace(study, state=change.state, reason=change.reason)
+        else:
+            assert study.trials[change.name].state == change.before
+            study = replace(study, trials={**study.trials, change.name: change.trial})
+    return study
+
+
+@given(st.lists(events, max_size=40), st.booleans())
+def test_whatever_happens_a_study_stays_consistent(happened: list[machine.Event], driven: bool) -> None:
+    study = replace(new_study(), driven=driven)
+    for event in happened:
+        try:
+            moved, changes = advance(study, event)
+        except IllegalMove:
+            continue
+        written = applied(study, changes)
+        assert (written.state, written.reason, written.trials) == (moved.state, moved.reason, moved.trials)
+        for name, trial in moved.trials.items():
+            teacher_good = trial.teacher is None or moved.trials[trial.teacher].state.good
+            if trial.state == TrialState.WAITING:
+                assert not teacher_good
+            if trial.state in (TrialState.READY, TrialState.RUNNING, TrialState.FINISHED, TrialState.CACHED):
+                assert teacher_good
+            if study.trials[name].state.good:
+                assert trial == study.trials[name]
+            assert (trial.reason is not None) == (trial.state == TrialState.FAILED)
+            assert trial.losses <= machine.MAX_LOSSES
+        if moved.state.final:
+            assert all(trial.state.final for trial in moved.trials.values())
+        if moved.state == StudyState.QUEUED:
+            assert not any(trial.state == TrialState.RUNNING for trial in moved.trials.values())
+        study = moved
+
+
+@given(st.lists(events, max_size=25))
+def test_from_wherever_it_got_a_study_can_be_brought_to_its_end(happened: list[machine.Event]) -> None:
+    study = new_study()
+    for event in happened:
+        try:
+            study = after(study, event)
+        except IllegalMove:
+            continue
+    if study.state == StudyState.CANCELLING:
+        study = after(study, machine.Stopped())
+    if study.state.final:
+        if all(trial.state.good for trial in study.trials.values()):
+            return
+        study = after(study, machine.ResumeRequested())
+    study = after(study, machine.AttemptStarted())
+    while ready := [name for name, trial in study.trials.items() if trial.state == TrialState.READY]:
+        study = after(study, machine.TrialStarted(ready[0]), machine.EpochDone(ready[0]), machine.TrialFinished(ready[0]))
+    assert after(study, machine.AllTrialsEnded()).state == StudyState.FINISHED
+
+
+def test_students_wait_for_their_teacher_and_baselines_do_not() -> None:
+    study = after(new_study(), machine.AttemptStarted(), machine.TrialStarted("teacher"))
+    assert states(study) == {"teacher": "running", "alone": "ready", "pupil": "waiting", "pupil2": "waiting"}
+    study = after(study, machine.TrialFinished("teacher"))
+    assert states(study) == {"teacher": "finished", "alone": "ready", "pupil": "ready", "pupil2": "ready"}
+
+
+def test_a_cached_teacher_teaches_like_a_finished_one() -> None:
+    study = after(new_study(), machine.AttemptStarted(), machine.TrialCached("teacher"))
+    assert states(study)["pupil"] == "ready"
+
+
+def test_students_of_a_failed_teacher_fail_with_its_reason_and_the_others_go_on() -> None:
+    study = after(new_study(), machine.AttemptStarted(), machine.TrialStarted("teacher"))
+    study = after(study, machine.TrialFailed("teacher", "nan", "the loss became NaN"))
+    assert states(study) == {"teacher": "failed", "alone": "ready", "pupil": "failed", "pupil2": "failed"}
+    assert study.trials["pupil"].reason == "its teacher failed: the loss became NaN"
+    study = after(study, machine.TrialStarted("alone"), machine.TrialFinished("alone"), machine.AllTrialsEnded())
+    assert study.state == StudyState.FINISHED
+
+
+def test_a_lost_process_is_tried_three_times_again_and_nothing_else_is_tried_again() -> None:
+    study = after(new_study(), machine.AttemptStarted())
+    for losses in (1, 2, 3):
+        study = after(study, machine.TrialStarted("alone"), machine.TrialFailed("alone", "infra", "its process died"))
+        assert study.trials["alone"] == Trial(TrialState.READY, losses=losses)
+    study = after(study, machine.TrialStarted("alone"), machine.TrialFailed("alone", "infra", "its process died"))
+    assert study.trials["alone"].state == TrialState.FAILED
+    assert study.trials["alone"].reason == "lost 4 times, the last time: its process died"
+    study = after(study, machine.TrialStarted("teacher"), machine.TrialFailed("teacher", "oom", "out of memory"))
+    assert study.trials["teacher"].state == TrialState.FAILED
+
+
+def test_a_lost_driver_costs_its_trials_nothing() -> None:
+    study = after(new_study(), machine.AttemptStarted(), machine.TrialStarted("teacher"), machine.AttemptLost("killed"))
+    assert study.state == StudyState.QUEUED
+    assert study.trials["teacher"] == Trial(TrialState.READY)
+
+
+def test_five_attempts_without_a_new_epoch_fail_the_study() -> None:
+    study = new_study()
+    for _ in range(4):
+        study = after(study, machine.AttemptStarted(), machine.AttemptLost("killed"))
+        assert study.state == StudyState.QUEUED
+    study = after(study, machine.AttemptLost("no such interpreter"))
+    assert study.state == StudyState.FAILED
+    assert study.reason == "5 attempts in a row were lost without a new epoch, the last one: no such interpreter"
+
+
+def test_a_new_epoch_between_two_losses_starts_the_count_anew() -> None:
+    study = new_study()
+    for _ in range(12):
+        study = after(study, machine.AttemptStarted(), machine.TrialStarted("alone"), machine.EpochDone("alone"))
+        study = after(study, machine.AttemptLost("killed"))
+    assert study.state == StudyState.QUEUED
+    assert study.stalls == 1
+
+
+def test_cancelling_an_undriven_study_takes_effect_at_once_and_a_driven_one_waits_for_its_driver() -> None:
+    assert after(new_study(), machine.CancelRequested()).state == StudyState.CANCELLED
+    study = after(replace(new_study(), driven=True), machine.CancelRequested())
+    assert study.state == StudyState.CANCELLING
+    study = after(study, machine.Stopped())
+    assert study.state == StudyState.CANCELLED
+    assert set(states(study).values()) == {"cancelled"}
+
+
+def test_cancelling_twice_changes_nothing_the_second_time() -> None:
+    study = after(new_study(), machine.AttemptStarted(), machine.CancelRequested())
+    assert advance(study, machine.CancelRequested())[1] == []
+
+
+def test_a_study_that_ends_while_being_cancelled_is_finished() -> None:
+    study = after(new_study(), machine.AttemptStarted(), machine.TrialCached("teacher"), machine.TrialCached("alone"))
+    study = after(study, machine.TrialCached("pupil"), machine.TrialStarted("pupil2"), machine.CancelRequested())
+    study = after(study, machine.TrialFinished("pupil2"), machine.Stopped())
+    assert study.state == StudyState.FINISHED
+
+
+def test_resuming_keeps_results_and_forgets_failures() -> None:
+    study = after(new_study(), machine.AttemptStarted(), machine.TrialStarted("teacher"), machine.TrialFinished("teacher"))
+    study = after(study, machine.TrialFailed("pupil", "user", "does not fit"), machine.CancelRequested(), machine.Stopped())
+    assert states(study) == {"teacher": "finished", "alone": "cancelled", "pupil": "failed", "pupil2": "cancelled"}
+    study = after(study, machine.ResumeRequested())
+    assert study.state == StudyState.QUEUED
+    assert states(study) == {"teacher": "finished", "alone": "ready", "pupil": "ready", "pupil2": "ready"}
+    assert study.trials["pupil"].reason is None
+
+
+def test_a_complete_study_has_nothing_to_resume() -> None:
+    study = after(new_study(), machine.AttemptStarted(), *(machine.TrialCached(name) for name in TRIALS), machine.AllTrialsEnded())
+    with pytest.raises(IllegalMove, match="nothing is missing"):
+        advance(study, machine.ResumeRequested())
+
+
+def test_a_study_without_one_good_trial_has_failed() -> None:
+    study = after(new_study(), machine.AttemptStarted(), machine.TrialFailed("teacher", "user", "too wide"))
+    study = after(study, machine.TrialFailed("alone", "nan", "the loss became NaN"), machine.AllTrialsEnded())
+    assert (study.state, study.reason) == (StudyState.FAILED, "no trial succeeded, the first one: too wide")
+
+
+def test_an_illegal_move_tells_the_story() -> None:
+    study = after(new_study(), machine.AttemptStarted(), machine.TrialStarted("alone"))
+    with pytest.raises(IllegalMove) as refused:
+        advance(study, machine.TrialStarted("alone"))
+    assert str(refused.value) == (
+        "study 1 (a try) is running: trial 'alone' is running; starting it needs ready (its story: AttemptStarted; TrialStarted alone)"
+    )
+
+
+def test_a_change_names_the_state_before() -> None:
+    study = after(new_study(), machine.AttemptStarted())
+    _, changes = advance(study, machine.TrialStarted("alone"))
+    assert changes == [TrialChange("alone", TrialState.READY, Trial(TrialState.RUNNING))]
