@@ -1,0 +1,89 @@
+"""From study to trials: order, teachers shared, searched rows, and what a trial key depends on."""
+
+from typing import Any
+
+import pytest
+
+from studies.code import code_version
+from studies.expand import PlannedTrial, expand
+from studies.spec import parse_study
+from studies.trial import TeacherRef
+from tests.studies.test_spec import GOOD
+
+
+def trials(**changes: Any) -> list[PlannedTrial]:
+    return expand(parse_study(GOOD | changes))
+
+
+def test_teachers_come_first_and_one_serves_all_arms_and_seeds() -> None:
+    found = trials(seeds=[0, 1])
+    assert [t.id for t in found] == [
+        "teacher-gfl-resnet34/seed-0",
+        *(f"{arm}/seed-{seed}" for arm in ("student", "fitnet", "ld") for seed in (0, 1)),
+    ]
+    assert [t.teacher for t in found] == [None, None, None, *["teacher-gfl-resnet34/seed-0"] * 4]
+    assert {t.role for t in found[1:3]} == {"baseline"}
+
+
+def test_a_baseline_needs_no_teacher() -> None:
+    assert [t.id for t in trials(teacher=None, arms=[{"id": "student"}])] == ["student/seed-0"]
+
+
+def test_a_grid_makes_a_row_of_each_combination() -> None:
+    space = {"options.temperature": {"grid": [5, 10]}, "weight": {"grid": [1, 2, 3]}}
+    rows = [t.row for t in trials(search={"space": space, "arms": ["ld"]}) if t.row.startswith("ld")]
+    assert len(rows) == len(set(rows)) == 6
+    assert "ld[temperature=5, weight=1]" in rows
+
+
+def test_choices_are_drawn_without_repeats_and_the_same_every_time() -> None:
+    search = {"space": {"options.temperature": {"choice": list(range(1, 21))}}, "arms": ["ld"], "trials": 5, "seed": 3}
+    rows = [[t.row for t in trials(search=search) if t.row.startswith("ld")] for _ in range(2)]
+    assert rows[0] == rows[1]
+    assert len(set(rows[0])) == 5
+
+
+def test_nano_networks_have_their_width_and_a_smoke_run_stays_one() -> None:
+    teacher, student, *_ = trials()
+    assert (teacher.network.width, student.network.width) == (16, 8)
+    assert {t.schedule.max_iterations for t in trials(scale="smoke", schedule={"epochs": 50})} == {3}
+
+
+def test_an_arm_may_have_its_own_teacher_and_schedule() -> None:
+    arms = [{"id": "a", "distiller": "fitnet", "teacher": {"detector": "retinanet", "backbone": "resnet50"}, "schedule": {"epochs": 7}}]
+    teacher, student = trials(arms=arms)
+    assert (teacher.network.detector, student.schedule.epochs) == ("retinanet", 7)
+
+
+def key(trial: PlannedTrial, sha256: str = "0" * 64, data: str = "d", checkpoint: str = "/a", **changes: Any) -> str:
+    study = parse_study(GOOD | changes)
+    teacher = TeacherRef(network=study.teacher, checkpoint=checkpoint, sha256=sha256) if trial.teacher else None  # type: ignore[arg-type]
+    return trial.resolve(study, teacher).key(data, "code")
+
+
+def test_a_key_depends_on_what_decides_the_numbers_only() -> None:
+    fitnet = next(t for t in trials() if t.row == "fitnet")
+    same = key(fitnet)
+    assert same == key(fitnet, checkpoint="/elsewhere") == key(fitnet, name="another name", metrics=["AP"])
+    others = {key(fitnet, sha256="1" * 64), key(fitnet, data="e"), key(fitnet, resources={"cpus": 2})}
+    others |= {key(next(t for t in trials(**c) if t.row == "fitnet"), **c) for c in ({"seeds": [1]}, {"schedule": {"epochs": 9}})}
+    assert len(others | {same}) == 6
+
+
+def test_an_option_left_out_and_its_default_have_one_key() -> None:
+    said = [GOOD["arms"][0], {"id": "fitnet", "distiller": "fitnet", "options": {"region": "whole"}}]
+    assert key(trials()[2]) == key(trials(arms=said)[2])
+
+
+def test_a_trial_that_lacks_its_teacher_cannot_be_resolved() -> None:
+    with pytest.raises(ValueError, match="teacher missing"):
+        trials()[2].resolve(parse_study(GOOD), None)
+
+
+def test_the_code_version_ignores_methods_that_are_not_used() -> None:
+    teacher, student, fitnet, ld = trials()
+    ref = TeacherRef(network=teacher.network, checkpoint="/a", sha256="0" * 64)
+    study = parse_study(GOOD)
+    versions = [code_version(t.resolve(study, ref if t.teacher else None)) for t in (teacher, student, fitnet, ld)]
+    assert versions[0] == versions[1]
+    assert len(set(versions)) == 3
