@@ -411,7 +411,7 @@ class Store:
         with self._writes.begin() as session:
             session.execute(update(Study).where(Study.id == study_id).values(experiment=experiment, run=run))
 
-    def set_trial_run(self, trial_id: int, run: str) -> None:
+    def set_trial_run(self, trial_id: int, run: str | None) -> None:
         """MLflow's id of a trial."""
         with self._writes.begin() as session:
             session.execute(update(Trial).where(Trial.id == trial_id).values(run=run))
