@@ -1,5 +1,7 @@
 """From study to trials: order, teachers shared, searched rows, and what a trial key depends on."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -87,3 +89,8 @@ def test_the_code_version_ignores_methods_that_are_not_used() -> None:
     versions = [code_version(t.resolve(study, ref if t.teacher else None)) for t in (teacher, student, fitnet, ld)]
     assert versions[0] == versions[1]
     assert len(set(versions)) == 3
+
+
+def test_the_code_version_is_found_without_loading_torch() -> None:
+    code = "import sys; from studies.code import _digest; assert _digest(frozenset({'workers.distillers.ld'})); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
