@@ -53,7 +53,8 @@ StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a YAML file, or
 StudyId = Annotated[str, typer.Argument(metavar="ID", help="number of a study (retort list)")]
 Scale = Annotated[ScaleName | None, typer.Option(help="instead of the scale in the spec")]
 Setting = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="change the spec: schedule.epochs=2, seeds=[0,1], arms.ld.weight=2")
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="change the spec: schedule.epochs=2, 'seeds=[0,1]', arms.ld.weight=2"),
 ]
 
 
@@ -82,7 +83,9 @@ def up(
         int | None, typer.Option(min=1, max=65535, envvar="RETORT_DASHBOARD_PORT", help="Ray's dashboard [8265]")
     ] = None,
     ray_port: Annotated[int | None, typer.Option(min=1, max=65535, envvar="RETORT_RAY_PORT", help="Ray's head [6379]")] = None,
-    ports: Annotated[str | None, typer.Option(metavar="auto", envvar="RETORT_PORTS", help="auto: free ports where none is given")] = None,
+    ports: Annotated[
+        str | None, typer.Option(metavar="auto", envvar="RETORT_PORTS", help="auto: free ports where a default one is taken")
+    ] = None,
     cpus: Annotated[int | None, typer.Option(min=1, help="cores for trials [all]")] = None,
 ) -> None:
     """Start Ray, MLflow, the service and the orchestrator on this machine."""
@@ -215,9 +218,10 @@ def table(study: StudyId, format: Annotated[TableForm, typer.Option(help="md is 
 @app.command()
 def catalog(what: What) -> None:
     """List what a spec may name."""
-    from api.views import catalog_table
+    from api.views import catalog_lines
 
-    _console().print(catalog_table(what, _client().catalog(what)))
+    for line in catalog_lines(what, _client().catalog(what)):
+        _console().print(line)
 
 
 # --- one trial, here and now

@@ -45,6 +45,13 @@ MALFORMED = [
     (changed(arms=[{"id": "a"}, {"id": "a"}]), "arms.1.id", "used twice"),
     (changed(search={"space": {"options.region": {"grid": ["whole", "nowhere"]}}}), "search.space", "nowhere"),
     (changed(search={"space": {"weight": {"choice": [1, 2]}}}), "search.trials", "how many combinations"),
+    (
+        changed(
+            seeds=list(range(50)), search={"space": {"weight": {"grid": list(range(100))}, "schedule.epochs": {"grid": list(range(1, 10))}}}
+        ),
+        "search.space",
+        "45050 trials; at most 10000",
+    ),
     (changed(name="two\nlines"), "name", "on one line"),
     ([SPEC], "", "a study is a mapping"),
 ]
