@@ -50,7 +50,7 @@ class TableForm(StrEnum):
 
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a YAML file, or the id of a shipped study (retort catalog studies)")]
-StudyId = Annotated[str, typer.Argument(metavar="ID", help="number of a study (retort list)")]
+StudyId = Annotated[int, typer.Argument(metavar="ID", min=1, help="number of a study (retort list)")]
 Scale = Annotated[ScaleName | None, typer.Option(help="instead of the scale in the spec")]
 Setting = Annotated[
     list[str] | None,
@@ -88,7 +88,7 @@ def up(
     ] = None,
     cpus: Annotated[int | None, typer.Option(min=1, help="cores for trials [all]")] = None,
 ) -> None:
-    """Start Ray, MLflow, the service and the orchestrator on this machine."""
+    """Start Ray, MLflow, the service and the orchestrator."""
     from api.supervision import up as start
     from studies.home import retort_home
 
@@ -157,7 +157,7 @@ def submit(
     made = client.submit(study_data(study, scale, setting or []), idempotency_key)
     _say(f"study {made['id']}: {made['name']} ({made['state']})")
     if watch:
-        _follow(client, str(made["id"]))
+        _follow(client, made["id"])
     else:
         _say(f"watch it: retort watch {made['id']}    its table: retort table {made['id']}")
 
@@ -235,7 +235,7 @@ def trial(
     scale: Scale = None,
     setting: Setting = None,
 ) -> None:
-    """Run one trial (and its teacher) in this process: no Ray, no service."""
+    """Run one trial (and its teacher) here and now, without Ray."""
     from api.specs import study_data
     from api.trial import run_here
     from studies.spec import parse_study
@@ -263,7 +263,7 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _follow(client: "Client", study: str) -> None:
+def _follow(client: "Client", study: int) -> None:
     """Watch, then the table; exit status 1 where the study came to no good end."""
     from api.watch import watch as show_live
 

@@ -40,7 +40,7 @@ def _run(stack: Stack, console: Console) -> int:
     client = Client(stack.url("api"))
     spec = study_data(STUDY)
     console.print(f"\n{plan_summary(client.plan(spec))}\n", style="bold")
-    study = str(client.submit(spec)["id"])
+    study = client.submit(spec)["id"]
     try:
         last = watch(client, study, console)
     except KeyboardInterrupt:

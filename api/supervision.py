@@ -5,6 +5,7 @@
 
 import contextlib
 import fcntl
+import functools
 import http.client
 import os
 import secrets
@@ -155,13 +156,16 @@ def _migrate(stack: Stack) -> None:
 
 
 def _revive(stack: Stack, say: Say) -> None:
-    """Start the parts that the supervisor has given up, and wait until all answer."""
-    for part in status(stack):
+    """Start the parts that the supervisor has given up, and wait until all answer; instant when all is well."""
+    parts = status(stack)
+    if all(part.well for part in parts):
+        return
+    for part in parts:
         if part.state in {"FATAL", "EXITED", "STOPPED"}:
             say(f"{part.part.title} was {part.state.lower()}; starting it again")
             with contextlib.suppress(xmlrpc.client.Fault):
                 _rpc(stack).supervisor.startProcess(part.part.name, False)
-    _await_all(stack, lambda line: None if all(part.well for part in status(stack)) else say(line))
+    _await_all(stack, say)
 
 
 def _await_all(stack: Stack, say: Say) -> None:
@@ -325,12 +329,18 @@ def _readiness(stack: Stack) -> dict[str, Any] | None:
     return None
 
 
+@functools.cache
+def _http() -> httpx.Client:
+    """One client for all questions: making one costs more than asking."""
+    return httpx.Client(timeout=3, trust_env=False)
+
+
 def _get(stack: Stack, url: str) -> httpx.Response | None:
     headers = {}
     with contextlib.suppress(FileNotFoundError):
         headers = {"Authorization": f"Bearer {stack.token.read_text()}"} if url.startswith(stack.url("dashboard")) else {}
     try:
-        return httpx.get(url, timeout=3, trust_env=False, headers=headers)
+        return _http().get(url, headers=headers)
     except httpx.HTTPError:
         return None
 

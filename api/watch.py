@@ -54,7 +54,7 @@ class Snapshot:
     trouble: str = ""
 
 
-def watch(client: Client, study: str, console: Console) -> dict[str, Any]:
+def watch(client: Client, study: int, console: Console) -> dict[str, Any]:
     """Show a study until it is at rest; the study as it then is.
 
     KeyboardInterrupt passes through and leaves the study as it is. Raises Refused, Unreachable.
@@ -78,7 +78,7 @@ class _Reader:
     """Reads events in a thread of its own; after a break it goes on from the last one it saw."""
 
     client: Client
-    study: str
+    study: int
     items: queue.Queue[Item] = field(default_factory=queue.Queue)
     stopped: threading.Event = field(default_factory=threading.Event)
     last: int = 0
@@ -110,7 +110,7 @@ class _Reader:
 
 
 @contextlib.contextmanager
-def _reading(client: Client, study: str) -> Iterator[_Reader]:
+def _reading(client: Client, study: int) -> Iterator[_Reader]:
     reader = _Reader(client, study)
     threading.Thread(target=reader.run, name="events", daemon=True).start()
     try:
@@ -122,7 +122,7 @@ def _reading(client: Client, study: str) -> Iterator[_Reader]:
 # --- a terminal
 
 
-def _live(client: Client, study: str, snapshot: Snapshot, console: Console) -> None:
+def _live(client: Client, study: int, snapshot: Snapshot, console: Console) -> None:
     fetched, stale, ended = time.monotonic(), False, False
     with _reading(client, study) as reader, Live(console=console, auto_refresh=False) as live:
         while True:
@@ -286,7 +286,7 @@ def _fitting(trials: list[dict[str, Any]], lines: int) -> tuple[list[dict[str, A
 # --- no terminal
 
 
-def _plain(client: Client, study: str, snapshot: Snapshot, console: Console) -> None:
+def _plain(client: Client, study: int, snapshot: Snapshot, console: Console) -> None:
     titles = {trial["name"]: trial["title"] for trial in snapshot.trials}
     with _reading(client, study) as reader:
         while (item := reader.items.get()) is not None:

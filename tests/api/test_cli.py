@@ -107,7 +107,7 @@ def test_the_catalogue_is_listed(retort: Retort) -> None:
 
 def test_an_unknown_study_is_a_line(retort: Retort) -> None:
     assert retort("show", "7").stderr == "there is no study '7'\n"
-    assert retort("show", "x").stderr.startswith("study_id: ")
+    assert "Invalid value for 'ID'" in retort("show", "x").stderr
 
 
 def test_a_service_that_is_not_there_is_said_with_what_to_do(retort: Retort, live: LiveService) -> None:

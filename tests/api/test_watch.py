@@ -112,7 +112,7 @@ def test_watching_goes_on_across_a_restart_of_the_service(live: LiveService, sto
     output = io.StringIO()
     console = Console(file=output, force_terminal=terminal, width=120, height=40)
     ended: list[dict[str, Any]] = []
-    watcher = threading.Thread(target=lambda: ended.append(watch(client, "1", console)))
+    watcher = threading.Thread(target=lambda: ended.append(watch(client, 1, console)))
     watcher.start()
     driver.train(first, 40.0)
     while "AP" not in output.getvalue():
@@ -135,4 +135,4 @@ def test_watching_goes_on_across_a_restart_of_the_service(live: LiveService, sto
 
 def test_watching_an_unknown_study_is_refused(live: LiveService) -> None:
     with pytest.raises(Refused, match="there is no study '7'"):
-        watch(Client(live.url), "7", Console(file=io.StringIO()))
+        watch(Client(live.url), 7, Console(file=io.StringIO()))
