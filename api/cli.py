@@ -231,7 +231,7 @@ def catalog(what: What) -> None:
 def trial(
     study: Annotated[str, typer.Argument(metavar="SPEC", help="a YAML file, or the id of a shipped study")],
     arm: Annotated[str | None, typer.Option(help="row of the study [its first]")] = None,
-    seed: Annotated[int | None, typer.Option(help="[the study's first]")] = None,
+    seed: Annotated[int | None, typer.Option(help="any seed [the study's first]")] = None,
     scale: Scale = None,
     setting: Setting = None,
 ) -> None:
@@ -240,8 +240,9 @@ def trial(
     from api.trial import run_here
     from studies.spec import parse_study
 
-    spec = parse_study(study_data(study, scale, setting or []))
-    run_here(spec, arm or spec.arms[0].id, spec.seeds[0] if seed is None else seed, _console())
+    chosen = [] if seed is None else [f"seeds=[{seed}]"]
+    spec = parse_study(study_data(study, scale, [*(setting or []), *chosen]))
+    run_here(spec, arm or spec.arms[0].id, spec.seeds[0], _console())
 
 
 # --- what commands share
