@@ -77,7 +77,9 @@ def batch(setting: Setting, device: str) -> dict[str, Any]:
         corner = torch.rand(8, 2, generator=generator) * torch.tensor([w, h]) * 0.6
         extent = (0.08 + 0.3 * torch.rand(8, 2, generator=generator)) * torch.tensor([w, h])
         labels = torch.randint(0, setting.classes, (8,), generator=generator)
-        sample = DetDataSample(gt_instances=InstanceData(bboxes=torch.cat([corner, corner + extent], 1).to(device), labels=labels.to(device)))
+        sample = DetDataSample(
+            gt_instances=InstanceData(bboxes=torch.cat([corner, corner + extent], 1).to(device), labels=labels.to(device))
+        )
         sample.set_metainfo({"img_shape": (h, w), "pad_shape": (h, w), "batch_input_shape": (h, w)})
         samples.append(sample)
     return {"inputs": torch.randn(n, 3, h, w, generator=generator).to(device), "data_samples": samples}
@@ -141,7 +143,9 @@ def measure(setting: Setting, device: str, rounds: int, wanted: list[str] | None
     teacher = build(setting.teacher, setting.classes).to(device)
     plain = build(setting.student, setting.classes).to(device).train()
     plain_step = training_step(plain, data, precision)
-    print(f"\n{setting.title}, {rounds} rounds\n{'method':12}{'time':>8}{'target':>8}{'memory':>9}{'method':>9}   base: student + teacher, ms")
+    print(
+        f"\n{setting.title}, {rounds} rounds\n{'method':12}{'time':>8}{'target':>8}{'memory':>9}{'method':>9}   base: student + teacher, ms"
+    )
     for use in fitting(setting, wanted):
         student = build(setting.student, setting.classes).to(device)
         model = DistilledDetector(student, teacher, [use], (describe(setting.student, student), describe(setting.teacher, teacher)))

@@ -5,33 +5,33 @@ Everything that `studies` decides (options, schedules, networks) stands in the t
 """
 
 import ast
-import functools
 import hashlib
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 
 from studies.methods import methods
-from studies.trial import TrialSpec
 
 ENTRY = "workers.trial"  # where every training starts
 
 
-def code_version(trial: TrialSpec) -> str:
-    """sha256 (hex) over the sources of the training and of the trial's distillers, with all that they import of `workers`."""
-    return _digest(frozenset(methods()[use.id].implementation.split(":")[0] for use in trial.distillers))
+def code_version(methods_used: Iterable[str] = ()) -> str:
+    """sha256 (hex) over the sources of the training and of the named methods, with all that they import of `workers`.
 
-
-@functools.cache
-def _digest(used: frozenset[str]) -> str:
-    unseen, sources = {ENTRY, *used}, dict[str, bytes]()
+    Reads the files anew at each call. Raises ValueError where the code of a method cannot be found.
+    """
+    unseen = {ENTRY, *(methods()[name].implementation.split(":")[0] for name in methods_used)}
+    sources = dict[str, bytes]()
     while unseen:
         module = unseen.pop()
         path = _source(module)
-        sources[module] = path.read_bytes() if path else b""
+        if path is None:
+            raise ValueError(f"the code of {module} cannot be found; without it no trial has an identity")
+        sources[module] = path.read_bytes()
         unseen |= _imports(sources[module]) - sources.keys()
     total = hashlib.sha256()
     for module, source in sorted(sources.items()):
-        total.update(module.encode() + b"\0" + source + b"\0")
+        total.update(f"{module}\0{len(source)}\0".encode() + source)
     return total.hexdigest()
 
 
@@ -46,7 +46,6 @@ def _imports(source: bytes) -> set[str]:
     return {name for name in names if name.split(".")[0] == "workers" and _source(name)}
 
 
-@functools.cache
 def _source(module: str) -> Path | None:
     """The file of a module; of `workers` without importing anything of it (that would load torch)."""
     package, *inside = module.split(".")

@@ -4,10 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from orchestrator import plan as planning
-from orchestrator.plan import code_version, plan
+from orchestrator.plan import plan
 from orchestrator.store import Store
 from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, a_study, trained
 
@@ -57,23 +54,6 @@ def test_time_is_estimated_from_equal_networks_and_methods(store: Store, tmp_pat
     new = a_study(seeds=[5], arms=[{"id": "ld", "distiller": "ld"}])
     assert plan(new, store).steps[1].seconds == 25.0  # never seen: the mean of what differs only in its distillers
     assert plan(a_study(resources={"cpus": 2}), store).steps[0].seconds is None
-
-
-def test_the_code_version_follows_every_source_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    folders = {name: tmp_path / name for name in ("studies", "workers")}
-    for folder in folders.values():
-        folder.mkdir()
-        (folder / "a.py").write_text("a = 1")
-    monkeypatch.setattr(planning, "_folder", folders.__getitem__)
-    first = code_version()
-    assert code_version() == first
-    (folders["workers"] / "a.py").write_text("a = 2")
-    second = code_version()
-    (folders["workers"] / "a.py").rename(folders["workers"] / "b.py")
-    third = code_version()
-    (folders["workers"] / "notes.txt").write_text("not code")
-    assert len({first, second, third}) == 3
-    assert code_version() == third
 
 
 def test_planning_needs_neither_torch_nor_ray() -> None:
