@@ -10,6 +10,7 @@ column "method" is the method's own forward and backward on features of that siz
 """
 
 import argparse
+import logging
 import statistics
 import sys
 import time
@@ -77,9 +78,8 @@ def batch(setting: Setting, device: str) -> dict[str, Any]:
         corner = torch.rand(8, 2, generator=generator) * torch.tensor([w, h]) * 0.6
         extent = (0.08 + 0.3 * torch.rand(8, 2, generator=generator)) * torch.tensor([w, h])
         labels = torch.randint(0, setting.classes, (8,), generator=generator)
-        sample = DetDataSample(
-            gt_instances=InstanceData(bboxes=torch.cat([corner, corner + extent], 1).to(device), labels=labels.to(device))
-        )
+        boxes = torch.cat([corner, corner + extent], 1)
+        sample = DetDataSample(gt_instances=InstanceData(bboxes=boxes.to(device), labels=labels.to(device)))
         sample.set_metainfo({"img_shape": (h, w), "pad_shape": (h, w), "batch_input_shape": (h, w)})
         samples.append(sample)
     return {"inputs": torch.randn(n, 3, h, w, generator=generator).to(device), "data_samples": samples}
@@ -202,6 +202,7 @@ def main() -> None:
     if given.device == "cuda" and not torch.cuda.is_available():
         sys.exit("no GPU is visible to torch here")
     warnings.simplefilter("ignore")
+    logging.disable(logging.INFO)
     torch.set_num_threads(given.threads)
     for setting in GPU if given.device == "cuda" else CPU:
         measure(setting, given.device, given.rounds, given.methods.split(",") if given.methods else None)

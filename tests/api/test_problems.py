@@ -136,7 +136,7 @@ def test_an_unknown_study_cannot_be_moved(service: TestClient, action: str) -> N
 
 
 def test_a_database_that_fails_is_a_problem_to_try_again_after(service: TestClient, store: Store) -> None:
-    with store.engine.connect() as connection:
+    with store.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE study RENAME TO gone")
     response = service.get("/v1/studies")
     assert problem(response, 503)["detail"] == "the database does not answer; try again"
