@@ -3,9 +3,10 @@
     L = sum_l a_l (1 / (|M_l| C)) sum_{cells in M_l} sum_c (F^t - phi_l(F^s))^2
 
 M_l: every cell of the level in the batch, or (`region: gt_boxes`) the cells whose centre lies in a ground-truth box;
-phi_l: 1x1 convolution, one per level, kept even where the channels agree. a_l = 1, or (`average: cells`) |M_l| / sum |M|,
-which is one mean over the cells of all levels, as in the comparison of PDF-Distil (utils/loss/hint_loss.py). Source: Romero et al. 2015, Eq. 3 (there one
-layer and half the squared norm), as the hint on detector features of later papers. Mean form.
+phi_l: 1x1 convolution, one per level, kept even where the channels agree. a_l = 1, or (`average: cells`) |M_l| / sum |M|:
+one mean over the cells of all levels, as in the comparison of PDF-Distil (released code utils/loss/hint_loss.py).
+Source: Romero et al. 2015, Eq. 3 (there one layer and half the squared norm), as the hint on detector features of later
+papers. Mean form.
 """
 
 import torch
