@@ -377,7 +377,12 @@ def _lock(home: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _choosing_ports() -> Iterator[None]:
-    """One stack at a time takes its ports on this machine: from looking for free ones until its parts listen there."""
-    with (Path(tempfile.gettempdir()) / f"retort-{os.getuid()}.lock").open("w") as file:
+    """One stack of a user at a time takes its ports: from looking for free ones until its parts listen there."""
+    try:
+        file = (Path(tempfile.gettempdir()) / f"retort-{os.getuid()}.lock").open("w")
+    except OSError:  # somebody else's file: then two at the same moment may meet, and one of them says so
+        yield
+        return
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
