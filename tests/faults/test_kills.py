@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from orchestrator.schema import Event
 from tests.faults.conftest import Bench
 
@@ -30,11 +32,12 @@ def test_a_trial_process_is_killed(bench: Bench, undisturbed: int) -> None:
     assert next(event.data["state"] for event in lost) == "ready"
 
 
-def test_the_orchestrator_is_killed(bench: Bench, undisturbed: int) -> None:
-    study = bench.submit("the orchestrator is killed", force=True)
+@pytest.mark.parametrize("part", ["orchestrator.service", "api.app:create_app", "mlflow server"])
+def test_a_part_of_the_stack_is_killed(bench: Bench, undisturbed: int, part: str) -> None:
+    study = bench.submit(f"{part} is killed", force=True)
     bench.await_event(study, first_epoch)
-    (service,) = bench.processes("orchestrator.service")
-    service.kill()
+    for process in bench.processes(part):
+        process.kill()
     bench.hold_against(study, undisturbed)
     assert len(bench.store.attempts(study)) == 1
 
