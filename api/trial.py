@@ -31,7 +31,8 @@ def run_here(study: StudySpec, arm: str, seed: int, console: Console) -> None:
 
         result, folder = run_locally(study, arm, seed, retort_home(), report)
     for name in study.metrics:
-        console.print(f"{name:<5} {result.metrics[name]:6.2f}")
+        value = result.metrics.get(name)
+        console.print(f"{name:<5} {'none, the data has no such object' if value is None else f'{value:6.2f}'}")
     console.print(f"detector: {result.checkpoint}\nfolder:   {folder}", soft_wrap=True)
 
 
