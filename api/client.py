@@ -46,7 +46,7 @@ class StreamedEvent:
 
 
 def service_url() -> str:
-    """Where the service is: $RETORT_URL, else the stack of this home. No guess beyond that: it may be somebody else's. Raises Unreachable."""
+    """Where the service is: $RETORT_URL, else the stack of this home; no guess beyond, it may be somebody else's. Raises Unreachable."""
     if url := os.environ.get("RETORT_URL"):
         return url
     stack = load_stack()
