@@ -154,7 +154,7 @@ def _notes(study: Study, table: Table, trials: Sequence[Trial]) -> list[str]:
         notes.append(f"The study is {study.state}: this is what is there so far.")
     if study.reason:
         notes.append(f"The study failed: {_one_line(study.reason)}")
-    versions = {(trial.environment or {}).get("code_version") for trial in trials if trial.state.good} - {None}
+    versions = {(trial.environment or {}).get("training_code") for trial in trials if trial.state.good} - {None}
     if len(versions) > 1:
         notes.append(f"Its trials were trained by {len(versions)} versions of the code.")
     notes.extend(f"{row.title}, seed {run.seed} failed: {_one_line(run.reason)}" for row in table.rows for run in row.failed)

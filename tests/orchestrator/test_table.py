@@ -184,5 +184,5 @@ def test_html_is_escaped_and_links_the_runs() -> None:
 
 
 def test_two_versions_of_the_code_in_one_table_are_told() -> None:
-    trials = [trial(BASE, 0, 1.0, environment={"code_version": "a"}), trial(BASE, 1, 1.0, environment={"code_version": "b"})]
+    trials = [trial(BASE, 0, 1.0, environment={"training_code": "a"}), trial(BASE, 1, 1.0, environment={"training_code": "b"})]
     assert "Its trials were trained by 2 versions of the code." in build(study(), [BASE], trials).notes
