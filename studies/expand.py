@@ -45,6 +45,7 @@ class PlannedTrial:
             gpus=study.resources.gpus,
             teacher=teacher,
             distillers=list(self.distillers),
+            on_broken=study.on_broken,
         )
 
 

@@ -13,9 +13,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from studies.catalog import BACKBONES, DATASETS, DETECTORS, METRICS, Scale
+from studies.catalog import BACKBONES, DETECTORS, METRICS, Scale
+from studies.datasets import datasets
 from studies.methods import methods
 
+OnBroken = Literal["stop", "skip"]
 Slug = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 
 
@@ -159,6 +161,7 @@ class StudySpec(SpecModel):
     search: Search | None = None
     resources: Resources = Resources()
     metrics: list[str] = Field(["AP", "AP50", "AP75"], min_length=1)
+    on_broken: OnBroken = Field("stop", description="what to do about corrupt images and broken annotations: stop, or train without them")
     force: bool = Field(False, description="train again even where an equal trial is finished")
 
     @field_validator("name")
@@ -171,7 +174,7 @@ class StudySpec(SpecModel):
     @field_validator("dataset")
     @classmethod
     def _dataset(cls, value: str) -> str:
-        return known(value, DATASETS, "dataset")
+        return known(value, datasets(), "dataset")
 
     @field_validator("metrics")
     @classmethod
