@@ -68,11 +68,13 @@ def read_registration(name: str, home: Path) -> Registration | None:
     if name in DATASETS:
         raise RegistrationError(f"{path}: the name {name!r} is taken by a dataset of the catalogue; rename the file")
     try:
-        registration = Registration.model_validate(yaml.safe_load(path.read_text()))
+        content = yaml.safe_load(path.read_text())
+        if not isinstance(content, dict):
+            raise RegistrationError(f"{path}: a registration is a mapping with {', '.join(Registration.model_fields)}")
+        registration = Registration.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RegistrationError(f"{path}: {where}: {first['msg']}" if where else f"{path}: {first['msg']}") from None
+        told = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors(include_url=False)]
+        raise RegistrationError(f"{path}: {'; '.join(told)}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RegistrationError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     return registration.model_copy(update={"root": (path.parent / registration.root).resolve()})

@@ -55,9 +55,9 @@ CURVES = "error_curves.json"  # precision at recalls 0 to 1 in steps of 0.01, af
 class EpochReport:
     """What a trial tells after each epoch. `epoch` counts from 1.
 
-    metrics: AP... in percent, after the last epoch with all that `studies.catalog.METRICS` lists and that applies;
-    `skipped_images` and `skipped_annotations` where the dataset has broken ones; `loss` and `loss_*` as means over the epoch's steps; `images_per_second` of training;
-    `epoch_seconds` with evaluation; `lr` at the epoch's end.
+    metrics: AP... in percent, after the last epoch all that applies of `studies.catalog.METRICS`; `skipped_images` and
+    `skipped_annotations` where the dataset has broken ones; `loss` and `loss_*` as means over the epoch's steps;
+    `images_per_second` of training; `epoch_seconds` with evaluation; `lr` at the epoch's end.
     """
 
     epoch: int
@@ -133,7 +133,8 @@ def _runner(
     masks = _learns_masks(_detector(model, spec))
     with DefaultScope.overwrite_default_scope("mmdet"):
         train, val = (
-            DATASET_TYPES.build(dataset_config(spec.dataset, data, split, manifest, images, spec.scale, masks)) for split in ("train", "val")
+            DATASET_TYPES.build(dataset_config(spec.dataset, data, split, manifest, images, spec.scale, masks))
+            for split in ("train", "val")
         )
     if len(train) < schedule.batch_size:
         raise TrialFailure(

@@ -164,12 +164,16 @@ def _check_digits(data: Path, told: Told) -> Report:
     manifest = read_manifest(folder)
     if manifest is None:
         raise TrialFailure("data", f"dataset 'digits' is not in {folder}; it is made at its first use")
-    files = Source(folder, "Retort itself: remove the folder and it is made anew", lambda split: read_coco(folder, split, f"{split}.json", split))
+    files = Source(
+        folder, "Retort itself: remove the folder and it is made anew", lambda split: read_coco(folder, split, f"{split}.json", split)
+    )
     parts = [files.read(split) for split in SPLITS]
     _inspect("digits", files, parts, told)
     broken = [broken for part in parts for broken in part.broken]
     if not broken and digits.digest(folder) != manifest["digest"]:
-        raise TrialFailure("data", f"dataset 'digits' in {folder} is not as it was made; remove the folder and it is made anew at its next use")
+        raise TrialFailure(
+            "data", f"dataset 'digits' in {folder} is not as it was made; remove the folder and it is made anew at its next use"
+        )
     return _report("digits", folder, {**manifest, "broken": [b.as_dict() for b in broken]}, parts)
 
 

@@ -1,14 +1,14 @@
 """The manifest of a dataset that was made or checked on this machine: `data/<name>/manifest.json`, written last.
 
-    digest      sha256 (hex) of all that training and evaluation read: annotations, images, and what is broken
-    classes     names in the order of the labels
-    images      {split: count of those that can be read}
-    objects     {split: count}
-    root        folder that the index's file names start from; not there: the split's own folder
-    masks       whether the objects have masks
-    mirror      whether a mirrored image is still a valid one
-    source      what the registration says, for a dataset of the user's own
-    broken      what was left out: [{split, kind, name, reason}]
+digest      sha256 (hex) of all that training and evaluation read: annotations, images, and what is broken
+classes     names in the order of the labels
+images      {split: count of those that can be read}
+objects     {split: count}
+root        folder that the index's file names start from; not there: the split's own folder
+masks       whether the objects have masks
+mirror      whether a mirrored image is still a valid one
+source      what the registration says, for a dataset of the user's own
+broken      what was left out: [{split, kind, name, reason}]
 """
 
 from __future__ import annotations
