@@ -44,6 +44,7 @@ from studies.spec import Schedule
 from studies.trial import TrialFailure, TrialSpec
 from workers.data import UnreadableImage, dataset_config, evaluator_config, manifest_of, skipped
 from workers.detectors import build, describe, load_checkpoint
+from workers.weights import Store, load_backbone, store_beside
 
 LIBRARIES = ("torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "numpy", "faster-coco-eval")
 NAN_CHECK_INTERVAL = 50  # steps between looks at the loss; a look makes the device wait
@@ -92,17 +93,22 @@ def run_trial(spec: TrialSpec, folder: Path, data: Path, report: Callable[[Epoch
         return finished
     with _failures_named(), _threads(spec.threads), _quiet():
         manifest = manifest_of(spec.dataset, data, spec.on_broken)
-        model = _networks(spec, len(manifest["classes"]))
+        model = _networks(spec, len(manifest["classes"]), store_beside(data))
         runner = _runner(spec, folder, data, manifest, model, progress, report)
         runner.train()
         return _export(model, folder, progress, spec, manifest)
 
 
-def _networks(spec: TrialSpec, classes: int) -> Any:
-    """The model that trains: the plain detector, or the student with teacher and distillers around it."""
+def _networks(spec: TrialSpec, classes: int, store: Store) -> Any:
+    """The model that trains: the plain detector, or the student with teacher and distillers around it.
+
+    At paper scale the backbone starts from ImageNet, as the papers' do.
+    """
     device = _device(spec)
     _seed(spec.seed, 0)
     student = build(spec.network, classes)
+    if spec.scale == "paper":
+        load_backbone(student, spec.network.backbone, store)
     if spec.teacher is None:
         return student.to(device)
     from workers.distill import DistilledDetector

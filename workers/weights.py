@@ -103,7 +103,7 @@ class Store:
                     _copy(answer, file, answer.headers.get("Content-Length"), told)
             except (urllib.error.URLError, OSError) as error:
                 raise WeightsError(
-                    f"{name} could not be fetched from {source}: {getattr(error, 'reason', error)}; where another machine can, "
+                    f"{name} could not be fetched from {source}: {error}; where another machine can, "
                     f"take the file from there and run: retort weights import {name} FILE"
                 ) from error
             return self._take(name, path, source)
@@ -137,9 +137,8 @@ class Store:
         published = address_of(name) if _is_known(name) else source if source.startswith("https://") else ""
         expected = HASHED.search(published)
         if expected and not entry.sha256.startswith(expected[1]):
-            raise WeightsError(
-                f"{source} is not the file that is published as {published.rsplit('/', 1)[-1]}: its sha256 is {entry.sha256[:16]}..., not {expected[1]}..."
-            )
+            file = published.rsplit("/", 1)[-1]
+            raise WeightsError(f"{source} is not the file published as {file}: its sha256 is {entry.sha256[:16]}..., not {expected[1]}...")
         present = self._present(name)
         if present and present.sha256 != entry.sha256:
             raise WeightsError(f"{name} is in the store already, from {present.source}, and is another file; choose another name")
