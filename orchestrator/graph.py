@@ -8,10 +8,11 @@ from typing import Any
 
 from orchestrator.machine import TrialState
 from orchestrator.order import Order
-from orchestrator.plan import code_version, study_methods, teacher_ref
+from orchestrator.plan import teacher_ref
 from orchestrator.schema import Trial
 from orchestrator.settings import Settings
 from orchestrator.store import Claim, Store
+from studies.code import code_version
 from studies.expand import PlannedTrial, expand
 from studies.spec import StudySpec
 from studies.trial import FailureKind, TrialSpec
@@ -69,7 +70,7 @@ class Graph:
     def _claim(self, name: str) -> Order | None:
         try:
             spec = self._resolve(self.planned[name])
-            code = self.code_version(tuple(study_methods(spec)))
+            code = self.code_version(spec.methods)
         except ValueError as error:
             self.failed(name, "user", str(error))
             return None

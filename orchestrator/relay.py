@@ -56,8 +56,14 @@ class Relay:
 
     def step(self) -> None:
         while rows := self.store.outbox():
+            troubles = []
             for study_id in dict.fromkeys(row.study_id for row in rows):
-                self._send_study(study_id, [row for row in rows if row.study_id == study_id])
+                try:
+                    self._send_study(study_id, [row for row in rows if row.study_id == study_id])
+                except Exception as trouble:  # one study's trouble keeps no other from being shown
+                    troubles.append(trouble)
+            if troubles:
+                raise troubles[0]
 
     def _send_study(self, study_id: int, rows: Sequence[Outbox]) -> None:
         study = self._with_run(self.store.study(study_id))
@@ -221,12 +227,18 @@ def trial_identity(study: Study, trial: Trial) -> str:
 
 def study_tags(study: Study) -> dict[str, str]:
     return {
+        **_source(study),
         "study": str(study.id),
         "dataset": study.spec["dataset"],
         "scale": study.spec["scale"],
         "state": str(study.state),
         **({"reason": study.reason} if study.reason else {}),
     }
+
+
+def _source(study: Study) -> dict[str, str]:
+    """What MLflow's pages show as the source of a run."""
+    return {"mlflow.source.name": f"Retort study {study.id}", "mlflow.source.type": "JOB"}
 
 
 def trial_tags(study: Study, trial: Trial) -> dict[str, str]:
@@ -247,6 +259,8 @@ def trial_tags(study: Study, trial: Trial) -> dict[str, str]:
         "failure": trial.failure,
         "reason": trial.reason,
         "reused": "an equal trial was finished; these are its results" if trial.state == TrialState.CACHED else None,
+        "mlflow.source.git.commit": (trial.environment or {}).get("git_sha"),
+        **_source(study),
         **(trial.environment or {}),
     }
     return {name: str(value)[:5000] for name, value in known.items() if value is not None}

@@ -60,6 +60,11 @@ class TrialSpec(SpecModel):
     distillers: list[MethodUse] = []
     on_broken: OnBroken = "stop"
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Ids of the distillers it uses, sorted."""
+        return tuple(sorted(use.id for use in self.distillers))
+
     def identity(self, dataset_digest: str, code_version: str) -> dict[str, Any]:
         """What the trial key hashes: everything that decides the numbers; the teacher by content, not by path.
 
