@@ -30,7 +30,8 @@ def check(name: Annotated[str, typer.Argument(metavar="NAME", help="a dataset: r
     try:
         if name == "digits":
             prepare(name, data)
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task("images", total=None)
             report = look(name, data, lambda done, of: progress.update(task, completed=done, total=of))
     except TrialFailure as failure:

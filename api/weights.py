@@ -29,9 +29,10 @@ def fetch(
 
     if address and len(names) > 1:
         raise typer.BadParameter("one name with one address", param_hint="--from")
-    store = _store()
+    store, console = _store(), Console(stderr=True)
     for name in names:
-        with Progress(TextColumn("{task.description}"), DownloadColumn(), console=Console(stderr=True), transient=True) as progress:
+        columns = TextColumn("{task.description}"), DownloadColumn()
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             update = partial(progress.update, progress.add_task(name, total=None))
             with _told():
                 entry = store.fetch(name, address, lambda done, of, update=update: update(completed=done, total=of))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from studies.catalog import Scale
-from studies.spec import MethodUse, Network, OnBroken, Schedule, SpecModel
+from studies.spec import MethodUse, Network, OnBroken, Schedule, SpecModel, WeightsName
 
 FailureKind = Literal["nan", "oom", "data", "user", "infra"]
 FAILURES: dict[str, str] = {
@@ -59,6 +59,7 @@ class TrialSpec(SpecModel):
     teacher: TeacherRef | None = None
     distillers: list[MethodUse] = []
     on_broken: OnBroken = "stop"
+    weights: WeightsName | None = Field(None, description="of the store of weights, evaluated instead of trained")
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ from studies.spec import Schedule
 from studies.trial import TrialFailure, TrialSpec
 from workers.data import UnreadableImage, dataset_config, evaluator_config, manifest_of, skipped
 from workers.detectors import build, describe, load_checkpoint
-from workers.weights import Store, load_backbone, store_beside
+from workers.weights import Store, load_backbone, load_detector, store_beside
 
 LIBRARIES = ("torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "numpy", "faster-coco-eval")
 NAN_CHECK_INTERVAL = 50  # steps between looks at the loss; a look makes the device wait
@@ -95,7 +95,11 @@ def run_trial(spec: TrialSpec, folder: Path, data: Path, report: Callable[[Epoch
         manifest = manifest_of(spec.dataset, data, spec.on_broken)
         model = _networks(spec, len(manifest["classes"]), store_beside(data))
         runner = _runner(spec, folder, data, manifest, model, progress, report)
-        runner.train()
+        if spec.weights:
+            load_detector(model, spec.weights, store_beside(data))
+            runner.val()
+        else:
+            runner.train()
         return _export(model, folder, progress, spec, manifest)
 
 
@@ -107,7 +111,7 @@ def _networks(spec: TrialSpec, classes: int, store: Store) -> Any:
     device = _device(spec)
     _seed(spec.seed, 0)
     student = build(spec.network, classes)
-    if spec.scale == "paper":
+    if spec.scale == "paper" and not spec.weights:
         load_backbone(student, spec.network.backbone, store)
     if spec.teacher is None:
         return student.to(device)
@@ -201,8 +205,9 @@ class EpochHook(Hook):
     ) -> None:
         self.spec, self.folder, self.constants, self.progress, self.report = spec, folder, constants, progress, report
         self.sums: dict[str, Tensor] = {}
+        self.losses: dict[str, float] = {}
         self.steps = self.images = 0
-        self.started = self.trained = 0.0
+        self.started = self.trained = time.perf_counter()
 
     def before_train(self, runner: Runner) -> None:
         if self.progress.state:
@@ -245,11 +250,16 @@ class EpochHook(Hook):
         if self.spec.distillers and runner.model.differences:
             measured["D_pred"] = float(torch.cat(runner.model.differences).mean())
         measured.update(self.losses)
-        measured["images_per_second"] = self.images / (self.trained - self.started)
         measured["epoch_seconds"] = ended - self.started
-        measured["lr"] = runner.optim_wrapper.get_lr()["lr"][0]
-        done = EpochReport(runner.epoch, self.spec.schedule.epochs or runner.epoch, measured)
-        self.progress.add(done, runner, self.spec, self.folder)
+        if self.spec.weights:
+            done = EpochReport(1, 1, measured)
+            self.progress.add(done, runner.model, self.spec, self.folder)
+        else:
+            measured["images_per_second"] = self.images / (self.trained - self.started)
+            measured["lr"] = runner.optim_wrapper.get_lr()["lr"][0]
+            done = EpochReport(runner.epoch, self.spec.schedule.epochs or runner.epoch, measured)
+            self.progress.add(done, runner.model, self.spec, self.folder)
+            self.progress.save(runner, self.folder)
         self.report(done)
 
     def _losses(self) -> dict[str, float]:
@@ -284,12 +294,15 @@ class Progress:
         runner.train_loop._iter = self.state["iteration"]
         self.state = None  # free the memory
 
-    def add(self, done: EpochReport, runner: Runner, spec: TrialSpec, folder: Path) -> None:
-        """Writes the state after an epoch, and the exported detector where it is the best so far."""
+    def add(self, done: EpochReport, model: Any, spec: TrialSpec, folder: Path) -> None:
+        """Notes an epoch, and writes the exported detector where it is the best so far."""
         self.history.append(done)
         best = max((each.metrics.get("AP", 0.0) for each in self.history[:-1]), default=-1.0)
         if done.metrics.get("AP", 0.0) > best:
-            write_checkpoint({"state_dict": _exported(runner.model, spec)}, folder / BEST)
+            write_checkpoint({"state_dict": _exported(model, spec)}, folder / BEST)
+
+    def save(self, runner: Runner, folder: Path) -> None:
+        """Writes the state after an epoch, to continue from."""
         state = {
             "model": runner.model.state_dict(),
             "optimizer": runner.optim_wrapper.state_dict(),

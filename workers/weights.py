@@ -236,6 +236,18 @@ def load_backbone(detector: Any, backbone: str, store: Store) -> None:
     detector.backbone.load_state_dict(fitting, strict=False)
 
 
+def load_detector(detector: Any, name: str, store: Store) -> None:
+    """Gives a detector trained weights, exactly. Raises TrialFailure("user") where they are missing or of another network."""
+    path = store.find(name, "the network")
+    state, own = read_state(path), detector.state_dict()
+    differing = sorted(state.keys() ^ own.keys()) or sorted(key for key in own if own[key].shape != state[key].shape)
+    if differing:
+        raise TrialFailure(
+            "user", f"the weights {name!r} are of another network: they differ in {len(differing)} tensors, {differing[0]!r} first"
+        )
+    detector.load_state_dict(state)
+
+
 def _zoo_address(config: str) -> str | None:
     """The checkpoint that mmdet's zoo publishes for a config, from the files installed with the library."""
     installed = importlib.util.find_spec("mmdet")

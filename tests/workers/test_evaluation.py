@@ -71,10 +71,11 @@ def coco_error_curves(path: Path, results: list[dict[str, Any]]) -> dict[str, An
     for k, category in enumerate(CATEGORIES):
         own = [each for each in results if each["category_id"] == category]
         forgiving = []
-        for forgiven in (lambda other: GROUPS[NAMES[other - 1]] == GROUPS[NAMES[category - 1]], lambda other: True):
+        similar = [other for other in CATEGORIES if GROUPS[NAMES[other - 1]] == GROUPS[NAMES[category - 1]]]
+        for forgiven in (similar, CATEGORIES):
             relabelled = copy.deepcopy(truth)
             for annotation in relabelled.dataset["annotations"]:
-                if annotation["category_id"] != category and forgiven(annotation["category_id"]):
+                if annotation["category_id"] != category and annotation["category_id"] in forgiven:
                     annotation.update(ignore=1, iscrowd=1, category_id=category)
             relabelled.createIndex()
             forgiving.append(reference(relabelled, own, "bbox", iouThrs=np.array([0.1]), maxDets=[100]).eval["precision"][0, :, k, 0, 0])

@@ -22,7 +22,7 @@ from studies.trial import TrialFailure, TrialSpec
 from workers import weights
 from workers.datasets import prepare
 from workers.detectors import build
-from workers.trial import run_trial
+from workers.trial import EpochReport, run_trial
 from workers.weights import Store, WeightsError, address_of, load_backbone, read_state
 
 
@@ -179,6 +179,35 @@ def test_a_backbone_starts_from_its_weights(store: Store, tmp_path: Path, monkey
     store.import_file("imagenet/resnet34", tmp_path / "wrong.pth")
     with pytest.raises(TrialFailure, match="do not fit backbone resnet34"):
         load_backbone(other, "resnet34", store)
+
+
+def test_a_teacher_is_taken_from_the_store_instead_of_trained(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "data").symlink_to(data)
+    network = {"detector": "gfl", "backbone": "resnet18", "width": 8}
+    spec = TrialSpec.model_validate(
+        {
+            "dataset": "digits",
+            "scale": "nano",
+            "network": network,
+            "schedule": {"epochs": 5, "batch_size": 2, "lr": 0.01, "max_iterations": 8},
+            "seed": 0,
+            "weights": "lab/teacher",
+        }
+    )
+    with pytest.raises(TrialFailure, match="retort weights import lab/teacher FILE"):
+        run_trial(spec, tmp_path / "trial", tmp_path / "data", lambda epoch: None)
+    state = build(Network(**network), 10).state_dict()
+    torch.save({"state_dict": state}, tmp_path / "teacher.pth")
+    Store(tmp_path / "weights").import_file("lab/teacher", tmp_path / "teacher.pth")
+    told: list[EpochReport] = []
+    result = run_trial(spec, tmp_path / "trial", tmp_path / "data", told.append)
+    assert [(epoch.epoch, epoch.epochs) for epoch in told] == [(1, 1)]
+    assert {"AP", "err_missed"} <= result.metrics.keys()
+    exported = torch.load(result.checkpoint, weights_only=True)["state_dict"]
+    assert all(torch.equal(exported[name], tensor) for name, tensor in state.items())
+    other = spec.model_copy(update={"network": Network(detector="gfl", backbone="resnet34", width=8)})
+    with pytest.raises(TrialFailure, match="another network"):
+        run_trial(other, tmp_path / "other", tmp_path / "data", lambda epoch: None)
 
 
 def test_a_trial_at_paper_scale_without_weights_says_the_command(tmp_path: Path, data: Path) -> None:
