@@ -110,10 +110,16 @@ def _judge(scene: Scene, label: int, groups: Sequence[str]) -> dict[str, NDArray
     judged: dict[str, NDArray[np.generic]] = {"scores": scores}
     for percent in (75, 50, 10):
         judged[f"hit{percent}"] = greedy_hits(ious, percent / 100)
-        judged[f"crowd{percent}"] = (covered[:, forgiven["crowd"]] >= percent / 100).any(1)
-    judged["similar10"] = (covered[:, forgiven["similar"]] >= 0.1).any(1)
-    judged["other10"] = (covered[:, forgiven["other"]] >= 0.1).any(1)
+        judged[f"crowd{percent}"] = _touches(covered[:, forgiven["crowd"]], percent / 100)
+    judged["similar10"] = _touches(covered[:, forgiven["similar"]], 0.1)
+    judged["other10"] = _touches(covered[:, forgiven["other"]], 0.1)
     return judged
+
+
+def _touches(covered: Floats, share: float) -> Bools:
+    """Which detections (rows) have that share of their area on one of the objects."""
+    touched: Bools = np.logical_or.reduce(covered >= share, axis=1)
+    return touched
 
 
 def _detections(scene: Scene, label: int) -> tuple[Floats, Floats]:

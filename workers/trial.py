@@ -236,7 +236,7 @@ class EpochHook(Hook):
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Everything is measured once, after the last epoch; the epochs before it get their AP."""
-        if runner.epoch >= runner.max_epochs:
+        if self.spec.weights or runner.epoch >= runner.max_epochs:
             runner.val_evaluator.metrics[0].thorough = True
             if self.spec.distillers:
                 runner.model.differences = []

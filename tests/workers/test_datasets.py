@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mmdet.registry import DATASETS as DATASET_TYPES
+from mmengine.registry import DefaultScope
 from pycocotools import mask as coco_mask
 
 from studies.catalog import DATASETS
 from studies.datasets import datasets
 from studies.trial import TrialFailure, TrialSpec
 from tests.workers import copies
-from workers.data import LoadImage, UnreadableImage
+from workers.data import LoadImage, UnreadableImage, dataset_config, manifest_of
 from workers.datasets import check, prepare, read_manifest
 from workers.trial import CURVES, EpochReport, TrialResult, run_trial
 
@@ -237,6 +239,27 @@ def test_cityscapes_masks_show_what_is_visible(tmp_path: Path) -> None:
     assert group["area"] == 21 * 11 - 2 * 11  # the pole is in front
     mask = coco_mask.decode({**car["segmentation"], "counts": car["segmentation"]["counts"].encode()})
     assert mask[31, 22] == 1
+
+
+@pytest.mark.parametrize("name", ["coco", "cityscapes"])
+def test_masks_are_read_for_networks_that_learn_them(tmp_path: Path, name: str) -> None:
+    data = made(name, tmp_path)
+    prepare(name, data)
+    manifest = manifest_of(name, data, "stop")
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        dataset = DATASET_TYPES.build(dataset_config(name, data, "train", manifest, scale="paper", masks=True))
+        objects = dataset[0]["data_samples"].gt_instances
+    assert len(objects) == 2
+    for mask, box in zip(objects.masks.masks, objects.bboxes.tensor.tolist(), strict=True):
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        assert [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] == pytest.approx(box, abs=20)  # blown up more than 12 times
+
+
+def test_a_network_of_masks_needs_a_dataset_with_masks(tmp_path: Path) -> None:
+    data = made("voc", tmp_path)
+    prepare("voc", data)
+    with pytest.raises(TrialFailure, match="has none"):
+        dataset_config("voc", data, "train", manifest_of("voc", data, "stop"), masks=True)
 
 
 def test_a_registered_dataset_is_in_the_catalogue_with_its_counts_once_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
