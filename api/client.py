@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx
 
-from api.stack import LOOPBACK, PORTS, load_stack
+from api.stack import load_stack
+from studies.home import retort_home
 
 _RETRY_SECONDS = 10.0  # how long a request that may be repeated waits for a service that restarts
 _SILENCE_SECONDS = 40.0  # the event stream says something every 15 s, if only that it is there
@@ -45,9 +46,13 @@ class StreamedEvent:
 
 
 def service_url() -> str:
-    """Where the service is: $RETORT_URL, else the running stack of this home, else the default port."""
+    """Where the service is: $RETORT_URL, else the stack of this home; no guess beyond, it may be somebody else's. Raises Unreachable."""
+    if url := os.environ.get("RETORT_URL"):
+        return url
     stack = load_stack()
-    return os.environ.get("RETORT_URL") or (stack.url("api") if stack else f"http://{LOOPBACK}:{PORTS['api'][0]}")
+    if stack is None:
+        raise Unreachable(f"nothing is up ($RETORT_HOME is {retort_home()}); start it with `retort up`, or set RETORT_URL")
+    return stack.url("api")
 
 
 class Client:

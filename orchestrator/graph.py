@@ -76,7 +76,7 @@ class Graph:
             return None
         key = spec.key(self.digest, code)
         folder = f"{key}-forced-{self.trials[name].id}" if self.spec.force else key
-        environment = {**self.source, "code_version": code}
+        environment = {**self.source, "code_version": code, "training_code": self.code_version(())}
         claim = self.store.claim(self.study_id, self.attempt, name, spec, key, folder, self.digest, environment, reuse=not self.spec.force)
         if claim == Claim.HELD:
             self.claimed.add(name)

@@ -31,6 +31,8 @@ T = TypeVar("T")
 METRICS_PER_REQUEST = 1000  # what MLflow takes
 METRIC_KEYS = 40  # per run: more make MLflow's pages slow
 ID_TAG = "retort.id"
+# Without it MLflow opens an experiment on its pages for language models.
+MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS"}  # asking again will not help
 STUDY_STATUS = {StudyState.FINISHED: "FINISHED", StudyState.FAILED: "FAILED", StudyState.CANCELLED: "KILLED"}
 TRIAL_STATUS = {
@@ -154,7 +156,7 @@ class Relay:
         """MLflow's experiment of that name, brought back where somebody deleted it."""
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            return str(self.client.create_experiment(name))
+            return str(self.client.create_experiment(name, tags=MODEL_TRAINING))
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)

@@ -118,6 +118,13 @@ def test_a_service_that_is_not_there_is_said_with_what_to_do(retort: Retort, liv
     assert done.stderr == f"nothing answers at {live.url}; start it with `retort up`\n"
 
 
+def test_without_a_stack_of_this_home_no_service_is_guessed(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "RETORT_URL"} | {"RETORT_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-m", "api.cli", "cancel", "1"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == f"nothing is up ($RETORT_HOME is {tmp_path}); start it with `retort up`, or set RETORT_URL\n"
+
+
 def test_a_stack_that_is_not_up_is_said_with_what_to_do(retort: Retort, tmp_path: Path) -> None:
     done = retort("status")
     assert done.returncode == 1
