@@ -89,7 +89,8 @@ def catalog_lines(what: str, items: Sequence[dict[str, Any]]) -> list[Renderable
     if what == "datasets":
         table = _table("id", "name", "classes", "train images", "val images")
         for item in items:
-            table.add_row(item["id"], item["title"], *(f"{item[name]:,}" for name in ("classes", "train_images", "val_images")))
+            counts = (item[name] for name in ("classes", "train_images", "val_images"))
+            table.add_row(item["id"], item["title"], *("?" if count is None else f"{count:,}" for count in counts))
         return [table]
     columns = {
         "studies": {"name": "name", "about": "what it shows"},

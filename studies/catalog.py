@@ -74,20 +74,27 @@ BACKBONES: dict[str, Backbone] = {
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset: image counts of its splits and number of classes."""
+    """A dataset: number of classes and image counts of its splits (None: not counted yet)."""
 
     id: str
     title: str
     classes: int
-    train_images: int
-    val_images: int
+    train_images: int | None
+    val_images: int | None
 
 
 DATASETS: dict[str, Dataset] = {
-    d.id: d for d in (Dataset("digits", "Digits: scenes of handwritten digits, made here from 1,797 real scans", 10, 2000, 300),)
+    d.id: d
+    for d in (
+        Dataset("digits", "Digits: scenes of handwritten digits, made here from 1,797 real scans", 10, 2_000, 300),
+        Dataset("coco", "COCO 2017", 80, 118_287, 5_000),
+        Dataset("voc", "PASCAL VOC: 2007 and 2012 trainval, tested on 2007 test", 20, 16_551, 4_952),
+        Dataset("cityscapes", "Cityscapes instances, fine annotations", 8, 2_975, 500),
+    )
 }
 
-# Metric name -> what it is (all in percent, COCO definition).
+# Metric name -> what it is. In percent by COCO's definition, where nothing else is said. `err_*`: points of AP at IoU 0.50
+# that one kind of error costs, by COCO's error analysis; with AP50 they add up to 100.
 METRICS: dict[str, str] = {
     "AP": "mean average precision over IoU 0.50:0.95",
     "AP50": "average precision at IoU 0.50",
@@ -95,4 +102,21 @@ METRICS: dict[str, str] = {
     "APs": "average precision of small objects (area < 32^2)",
     "APm": "average precision of medium objects",
     "APl": "average precision of large objects (area > 96^2)",
+    "AP60": "average precision at IoU 0.60",
+    "AP70": "average precision at IoU 0.70",
+    "AP80": "average precision at IoU 0.80",
+    "AP90": "average precision at IoU 0.90",
+    "mAP07": "mean average precision at IoU 0.50, PASCAL VOC 2007's definition with 11 recalls",
+    "mask_AP": "AP of masks",
+    "mask_AP50": "AP50 of masks",
+    "mask_AP75": "AP75 of masks",
+    "mask_APs": "APs of masks",
+    "mask_APm": "APm of masks",
+    "mask_APl": "APl of masks",
+    "D_pred": "mean absolute difference of teacher's and student's class probabilities, before suppression (0 to 1)",
+    "err_localisation": "AP points lost to boxes that find their object at IoU 0.10 but not at 0.50",
+    "err_similar": "AP points lost to a class of the same supercategory",
+    "err_other": "AP points lost to a class of another supercategory",
+    "err_background": "AP points lost to detections on no object",
+    "err_missed": "AP points lost to objects that nothing found",
 }

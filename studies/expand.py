@@ -30,6 +30,7 @@ class PlannedTrial:
     teacher: str | None
     distillers: tuple[MethodUse, ...]
     values: tuple[tuple[str, Any], ...] = ()  # sampled values of a searched arm
+    weights: str | None = None  # trained weights that are taken instead of a training
 
     def resolve(self, study: StudySpec, teacher: TeacherRef | None) -> TrialSpec:
         """The trainable spec; `teacher` is given exactly when this trial needs one."""
@@ -45,6 +46,8 @@ class PlannedTrial:
             gpus=study.resources.gpus,
             teacher=teacher,
             distillers=list(self.distillers),
+            on_broken=study.on_broken,
+            weights=self.weights,
         )
 
 
@@ -82,6 +85,9 @@ def _teacher(study: StudySpec, teacher: Teacher) -> PlannedTrial:
     network = _sized(study, teacher, "teacher")
     schedule = with_defaults(teacher.schedule.over(study.schedule), study.scale)
     row = f"teacher-{network.detector}-{network.backbone}" + (f"-{schedule.epochs}e" if teacher.schedule.epochs else "")
+    weights = teacher.weights if study.scale == "paper" else None
+    if weights:
+        row += f"-{weights.replace('/', '-')}"
     return PlannedTrial(
         id=f"{row}/seed-{teacher.seed}",
         row=row,
@@ -92,6 +98,7 @@ def _teacher(study: StudySpec, teacher: Teacher) -> PlannedTrial:
         seed=teacher.seed,
         teacher=None,
         distillers=(),
+        weights=weights,
     )
 
 

@@ -13,9 +13,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from studies.catalog import BACKBONES, DATASETS, DETECTORS, METRICS, Scale
+from studies.catalog import BACKBONES, DETECTORS, METRICS, Scale
+from studies.datasets import datasets
 from studies.methods import methods
 
+WeightsName = Annotated[str, Field(max_length=128, pattern=r"^[a-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?$")]
+OnBroken = Literal["stop", "skip"]
 Slug = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 
 
@@ -74,10 +77,16 @@ class Network(SpecModel):
 
 
 class Teacher(Network):
-    """The network that teaches, with its own schedule and seed; one teacher serves every seed of its students."""
+    """The network that teaches, with its own schedule and seed; one teacher serves every seed of its students.
+
+    At paper scale it may be taken as it is from the store of weights; at the other scales it trains, being another network.
+    """
 
     schedule: Schedule = Schedule()
     seed: int = Field(0, ge=0, lt=2**31)
+    weights: WeightsName | None = Field(
+        None, description="trained weights at paper scale: zoo/CONFIG of mmdet's zoo, or a name of your own"
+    )
 
 
 class MethodUse(SpecModel):
@@ -162,6 +171,7 @@ class StudySpec(SpecModel):
     search: Search | None = None
     resources: Resources = Resources()
     metrics: list[str] = Field(["AP", "AP50", "AP75"], min_length=1)
+    on_broken: OnBroken = Field("stop", description="what to do about corrupt images and broken annotations: stop, or train without them")
     force: bool = Field(False, description="train again even where an equal trial is finished")
 
     @field_validator("name")
@@ -174,7 +184,7 @@ class StudySpec(SpecModel):
     @field_validator("dataset")
     @classmethod
     def _dataset(cls, value: str) -> str:
-        return known(value, DATASETS, "dataset")
+        return known(value, datasets(), "dataset")
 
     @field_validator("metrics")
     @classmethod

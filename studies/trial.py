@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from studies.catalog import Scale
-from studies.spec import MethodUse, Network, Schedule, SpecModel
+from studies.spec import MethodUse, Network, OnBroken, Schedule, SpecModel, WeightsName
 
 FailureKind = Literal["nan", "oom", "data", "user", "infra"]
 FAILURES: dict[str, str] = {
@@ -58,6 +58,8 @@ class TrialSpec(SpecModel):
     gpus: int = Field(0, ge=0)
     teacher: TeacherRef | None = None
     distillers: list[MethodUse] = []
+    on_broken: OnBroken = "stop"
+    weights: WeightsName | None = Field(None, description="of the store of weights, evaluated instead of trained")
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -65,8 +67,11 @@ class TrialSpec(SpecModel):
         return tuple(sorted(use.id for use in self.distillers))
 
     def identity(self, dataset_digest: str, code_version: str) -> dict[str, Any]:
-        """What the trial key hashes: everything that decides the numbers; the teacher by content, not by path."""
-        content = self.model_dump(mode="json")
+        """What the trial key hashes: everything that decides the numbers; the teacher by content, not by path.
+
+        `on_broken` is not in it: what is broken is in the dataset's digest, and a trial that did not stop skipped it.
+        """
+        content = self.model_dump(mode="json", exclude={"on_broken"})
         if self.teacher:
             content["teacher"] = {"network": self.teacher.network.model_dump(mode="json"), "sha256": self.teacher.sha256}
         return {"trial": content, "dataset": dataset_digest, "code": code_version}

@@ -39,24 +39,26 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from studies.catalog import DATASETS, METRICS
+from studies.catalog import METRICS
 from studies.spec import Schedule
 from studies.trial import TrialFailure, TrialSpec
-from workers.data import dataset_config, evaluator_config
-from workers.datasets import read_manifest
+from workers.data import UnreadableImage, dataset_config, evaluator_config, manifest_of, skipped
 from workers.detectors import build, describe, load_checkpoint
+from workers.weights import Store, load_backbone, load_detector, store_beside
 
 LIBRARIES = ("torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "numpy", "faster-coco-eval")
 NAN_CHECK_INTERVAL = 50  # steps between looks at the loss; a look makes the device wait
 RESUME, EXPORT, BEST, RESULT = "last.pt", "model.pth", "best.pth", "result.json"
+CURVES = "error_curves.json"  # precision at recalls 0 to 1 in steps of 0.01, after the last epoch, by what is forgiven
 
 
 @dataclass(frozen=True)
 class EpochReport:
     """What a trial tells after each epoch. `epoch` counts from 1.
 
-    metrics: AP... in percent; `loss` and `loss_*` as means over the epoch's steps; `images_per_second` of training;
-    `epoch_seconds` with evaluation; `lr` at the epoch's end.
+    metrics: AP... in percent, after the last epoch all that applies of `studies.catalog.METRICS`; `skipped_images` and
+    `skipped_annotations` where the dataset has broken ones; `loss` and `loss_*` as means over the epoch's steps;
+    `images_per_second` of training; `epoch_seconds` with evaluation; `lr` at the epoch's end.
     """
 
     epoch: int
@@ -90,18 +92,27 @@ def run_trial(spec: TrialSpec, folder: Path, data: Path, report: Callable[[Epoch
     if finished:
         return finished
     with _failures_named(), _threads(spec.threads), _quiet():
-        model = _networks(spec)
-        runner = _runner(spec, folder, data, model, progress, report)
-        runner.train()
-        return _export(model, folder, progress, spec)
+        manifest = manifest_of(spec.dataset, data, spec.on_broken)
+        model = _networks(spec, len(manifest["classes"]), store_beside(data))
+        runner = _runner(spec, folder, data, manifest, model, progress, report)
+        if spec.weights:
+            load_detector(model, spec.weights, store_beside(data))
+            runner.val()
+        else:
+            runner.train()
+        return _export(model, folder, progress, spec, manifest)
 
 
-def _networks(spec: TrialSpec) -> Any:
-    """The model that trains: the plain detector, or the student with teacher and distillers around it."""
+def _networks(spec: TrialSpec, classes: int, store: Store) -> Any:
+    """The model that trains: the plain detector, or the student with teacher and distillers around it.
+
+    At paper scale the backbone starts from ImageNet, as the papers' do.
+    """
     device = _device(spec)
-    classes = DATASETS[spec.dataset].classes
     _seed(spec.seed, 0)
     student = build(spec.network, classes)
+    if spec.scale == "paper" and not spec.weights:
+        load_backbone(student, spec.network.backbone, store)
     if spec.teacher is None:
         return student.to(device)
     from workers.distill import DistilledDetector
@@ -116,16 +127,25 @@ def _networks(spec: TrialSpec) -> Any:
     return DistilledDetector(student, teacher.to(device), spec.distillers, infos).to(device)
 
 
-def _runner(spec: TrialSpec, folder: Path, data: Path, model: Any, progress: Progress, report: Callable[[EpochReport], None]) -> Runner:
+def _runner(
+    spec: TrialSpec,
+    folder: Path,
+    data: Path,
+    manifest: dict[str, Any],
+    model: Any,
+    progress: Progress,
+    report: Callable[[EpochReport], None],
+) -> Runner:
     schedule = spec.schedule
     assert schedule.epochs
     assert schedule.batch_size
-    if read_manifest(data / spec.dataset) is None:
-        raise TrialFailure("data", f"dataset {spec.dataset!r} is not prepared under {data}")
     images = schedule.max_iterations and schedule.max_iterations * schedule.batch_size
+    masks = _learns_masks(_detector(model, spec))
     with DefaultScope.overwrite_default_scope("mmdet"):
-        train = DATASET_TYPES.build(dataset_config(spec.dataset, data, "train", limit=images))
-        val = DATASET_TYPES.build(dataset_config(spec.dataset, data, "val", limit=images))
+        train, val = (
+            DATASET_TYPES.build(dataset_config(spec.dataset, data, split, manifest, images, spec.scale, masks))
+            for split in ("train", "val")
+        )
     if len(train) < schedule.batch_size:
         raise TrialFailure(
             "data", f"dataset {spec.dataset!r} has {len(train)} annotated training images; one batch takes {schedule.batch_size}"
@@ -147,12 +167,12 @@ def _runner(spec: TrialSpec, folder: Path, data: Path, model: Any, progress: Pro
             "dataset": val,
             **loader,
         },
-        val_evaluator=Evaluator(evaluator_config(spec.dataset, data)),
+        val_evaluator=Evaluator(evaluator_config(spec.dataset, data, masks)),
         train_cfg={"by_epoch": True, "max_epochs": schedule.epochs, "val_interval": 1},
         val_cfg={},
         **_optimisation(schedule),
         default_hooks={"timer": None, "logger": None, "checkpoint": None, "runtime_info": None},
-        custom_hooks=[EpochHook(spec, folder, progress, report)],
+        custom_hooks=[EpochHook(spec, folder, skipped(manifest), progress, report)],
         visualizer={"type": "Visualizer", "vis_backends": []},
         log_level="ERROR",
         default_scope="mmdet",
@@ -180,11 +200,14 @@ def _optimisation(schedule: Schedule) -> dict[str, Any]:
 class EpochHook(Hook):
     """What a trial does around mmengine's loop: seeds, sums losses on the device, reports, writes and reads the checkpoint."""
 
-    def __init__(self, spec: TrialSpec, folder: Path, progress: Progress, report: Callable[[EpochReport], None]) -> None:
-        self.spec, self.folder, self.progress, self.report = spec, folder, progress, report
+    def __init__(
+        self, spec: TrialSpec, folder: Path, constants: dict[str, float], progress: Progress, report: Callable[[EpochReport], None]
+    ) -> None:
+        self.spec, self.folder, self.constants, self.progress, self.report = spec, folder, constants, progress, report
         self.sums: dict[str, Tensor] = {}
+        self.losses: dict[str, float] = {}
         self.steps = self.images = 0
-        self.started = self.trained = 0.0
+        self.started = self.trained = time.perf_counter()
 
     def before_train(self, runner: Runner) -> None:
         if self.progress.state:
@@ -211,15 +234,32 @@ class EpochHook(Hook):
         self.losses = self._losses()
         self.trained = time.perf_counter()
 
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Everything is measured once, after the last epoch; the epochs before it get their AP."""
+        if self.spec.weights or runner.epoch >= runner.max_epochs:
+            runner.val_evaluator.metrics[0].thorough = True
+            if self.spec.distillers:
+                runner.model.differences = []
+
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         ended = time.perf_counter()
-        measured = dict(metrics or {})
+        measured = {**(metrics or {}), **self.constants}
+        curves = runner.val_evaluator.metrics[0].curves
+        if curves:
+            write_atomically(json.dumps(curves).encode(), self.folder / CURVES)
+        if self.spec.distillers and runner.model.differences:
+            measured["D_pred"] = float(torch.cat(runner.model.differences).mean())
         measured.update(self.losses)
-        measured["images_per_second"] = self.images / (self.trained - self.started)
         measured["epoch_seconds"] = ended - self.started
-        measured["lr"] = runner.optim_wrapper.get_lr()["lr"][0]
-        done = EpochReport(runner.epoch, self.spec.schedule.epochs or runner.epoch, measured)
-        self.progress.add(done, runner, self.spec, self.folder)
+        if self.spec.weights:
+            done = EpochReport(1, 1, measured)
+            self.progress.add(done, runner.model, self.spec, self.folder)
+        else:
+            measured["images_per_second"] = self.images / (self.trained - self.started)
+            measured["lr"] = runner.optim_wrapper.get_lr()["lr"][0]
+            done = EpochReport(runner.epoch, self.spec.schedule.epochs or runner.epoch, measured)
+            self.progress.add(done, runner.model, self.spec, self.folder)
+            self.progress.save(runner, self.folder)
         self.report(done)
 
     def _losses(self) -> dict[str, float]:
@@ -254,12 +294,15 @@ class Progress:
         runner.train_loop._iter = self.state["iteration"]
         self.state = None  # free the memory
 
-    def add(self, done: EpochReport, runner: Runner, spec: TrialSpec, folder: Path) -> None:
-        """Writes the state after an epoch, and the exported detector where it is the best so far."""
+    def add(self, done: EpochReport, model: Any, spec: TrialSpec, folder: Path) -> None:
+        """Notes an epoch, and writes the exported detector where it is the best so far."""
         self.history.append(done)
         best = max((each.metrics.get("AP", 0.0) for each in self.history[:-1]), default=-1.0)
         if done.metrics.get("AP", 0.0) > best:
-            write_checkpoint({"state_dict": _exported(runner.model, spec)}, folder / BEST)
+            write_checkpoint({"state_dict": _exported(model, spec)}, folder / BEST)
+
+    def save(self, runner: Runner, folder: Path) -> None:
+        """Writes the state after an epoch, to continue from."""
         state = {
             "model": runner.model.state_dict(),
             "optimizer": runner.optim_wrapper.state_dict(),
@@ -278,17 +321,26 @@ def _plain(state: dict[str, Any]) -> dict[str, Any]:
 
 def _exported(model: Any, spec: TrialSpec) -> dict[str, Tensor]:
     """The plain detector's state, without adapters or teacher."""
+    return {name: tensor.detach().cpu() for name, tensor in _detector(model, spec).state_dict().items()}
+
+
+def _detector(model: Any, spec: TrialSpec) -> nn.Module:
+    """The plain detector inside the model that trains."""
     detector: nn.Module = model.student if spec.distillers else model
-    return {name: tensor.detach().cpu() for name, tensor in detector.state_dict().items()}
+    return detector
 
 
-def _export(model: nn.Module, folder: Path, progress: Progress, spec: TrialSpec) -> TrialResult:
+def _learns_masks(detector: Any) -> bool:
+    return bool(getattr(getattr(detector, "roi_head", None), "with_mask", False))
+
+
+def _export(model: nn.Module, folder: Path, progress: Progress, spec: TrialSpec, manifest: dict[str, Any]) -> TrialResult:
     write_checkpoint({"state_dict": _exported(model, spec)}, folder / EXPORT)
     result = {
         "metrics": {k: v for k, v in progress.history[-1].metrics.items() if k in METRICS},
         "checkpoint_sha256": file_sha256(folder / EXPORT),
         "seconds": sum(each.metrics["epoch_seconds"] for each in progress.history),
-        "environment": _environment(spec),
+        "environment": _environment(spec, manifest),
     }
     write_atomically(json.dumps(result, indent=1).encode(), folder / RESULT)
     finished = _finished(folder)
@@ -307,9 +359,11 @@ def _finished(folder: Path) -> TrialResult | None:
     return TrialResult(checkpoint=folder / EXPORT, best_checkpoint=folder / BEST, **stored)
 
 
-def _environment(spec: TrialSpec) -> dict[str, str]:
+def _environment(spec: TrialSpec, manifest: dict[str, Any]) -> dict[str, str]:
     device = torch.cuda.get_device_name() if spec.gpus else f"cpu, {spec.threads} threads"
-    return {**{name: version(name) for name in LIBRARIES}, "device": device}
+    images, left_out = manifest["images"], len(manifest["broken"])
+    dataset = f"{images['train']} + {images['val']} images, {left_out} broken images or annotations left out"
+    return {**{name: version(name) for name in LIBRARIES}, "device": device, "dataset": dataset}
 
 
 def _device(spec: TrialSpec) -> torch.device:
@@ -358,6 +412,8 @@ def _failures_named() -> Iterator[None]:
         yield
     except TrialFailure:
         raise
+    except UnreadableImage as error:
+        raise TrialFailure("data", error.sentence) from error
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise TrialFailure("oom", "the device ran out of memory; lower schedule.batch_size or give the trial more devices") from error
     except FileNotFoundError as error:

@@ -50,8 +50,8 @@ class DatasetEntry(BaseModel):
     id: str
     title: str
     classes: int
-    train_images: int
-    val_images: int
+    train_images: int | None = Field(description="null: a registered dataset that was not checked yet")
+    val_images: int | None
 
 
 class BackboneEntry(BaseModel):

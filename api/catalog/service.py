@@ -3,7 +3,8 @@
 from typing import Any
 
 from api.catalog.schemas import BackboneEntry, DatasetEntry, DetectorEntry, DistillerEntry, OptionEntry, StudyEntry
-from studies.catalog import BACKBONES, DATASETS, DETECTORS, TRAITS
+from studies import datasets as known
+from studies.catalog import BACKBONES, DETECTORS, TRAITS
 from studies.methods import Method, methods
 from studies.shipped import shipped_studies
 
@@ -27,8 +28,8 @@ def distillers() -> list[DistillerEntry]:
 
 
 def datasets() -> list[DatasetEntry]:
-    """The datasets."""
-    return [DatasetEntry.model_validate(d, from_attributes=True) for d in DATASETS.values()]
+    """The datasets, with those registered on this machine."""
+    return [DatasetEntry.model_validate(d, from_attributes=True) for d in known.datasets().values()]
 
 
 def backbones() -> list[BackboneEntry]:

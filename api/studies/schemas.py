@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from studies.catalog import BACKBONES, DATASETS, DETECTORS, METRICS
+from studies.catalog import BACKBONES, DETECTORS, METRICS
+from studies.datasets import datasets
 from studies.methods import methods
 from studies.shipped import read_study_file, shipped_studies
 from studies.spec import StudySpec
@@ -107,7 +108,7 @@ def study_schemas() -> dict[str, Any]:
     schemas["Teacher"]["properties"]["detector"]["enum"] = list(DETECTORS)
     schemas["Teacher"]["properties"]["backbone"]["enum"] = list(BACKBONES)
     schemas["MethodUse"]["properties"]["id"]["enum"] = list(methods())
-    schema["properties"]["dataset"]["enum"] = list(DATASETS)
+    schema["properties"]["dataset"]["enum"] = list(datasets())
     schema["properties"]["metrics"]["items"]["enum"] = list(METRICS)
     schema["properties"]["metrics"]["uniqueItems"] = True
     schema["properties"]["seeds"]["uniqueItems"] = True

@@ -77,3 +77,15 @@ def test_an_option_left_out_and_its_default_have_one_key() -> None:
 def test_a_trial_that_lacks_its_teacher_cannot_be_resolved() -> None:
     with pytest.raises(ValueError, match="teacher missing"):
         trials()[2].resolve(parse_study(GOOD), None)
+
+
+def test_a_teachers_weights_are_taken_at_paper_scale_and_it_trains_at_the_others() -> None:
+    zoo = {"detector": "gfl", "backbone": "resnet101", "weights": "zoo/gfl_r101_fpn_ms-2x_coco"}
+    spec = GOOD | {"teacher": zoo, "arms": [{"id": "fitnet", "distiller": "fitnet"}]}
+    for scale, weights in (("paper", "zoo/gfl_r101_fpn_ms-2x_coco"), ("nano", None)):
+        study = parse_study(spec | {"scale": scale})
+        teacher, student = expand(study)[:2]
+        assert teacher.weights == weights
+        assert teacher.resolve(study, None).weights == weights
+        assert (weights is not None) == ("zoo-gfl" in teacher.id)
+        assert student.teacher == teacher.id

@@ -1,6 +1,6 @@
 """Datasets on this machine: made or checked once, then read by their digest.
 
-`prepare(name, data)` leaves `data/<name>/` complete or not there at all, with a `manifest.json` that holds the digest.
+`prepare(name, data)` leaves `data/<name>/` with an index per split and a `manifest.json`, complete or not there at all.
 """
 
 from __future__ import annotations
@@ -10,30 +10,45 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from studies.trial import TrialFailure
+from studies.catalog import DATASETS
 from workers import digits
+from workers.datasets.check import check
+from workers.datasets.manifest import read_manifest
+from workers.datasets.sources import source
+
+__all__ = ["check", "prepare", "publish", "read_manifest"]
 
 
 def prepare(name: str, data: Path) -> str:
     """Makes or checks dataset `name` under `data` and returns its content digest (sha256, hex).
 
-    Idempotent, safe against interruption and against a second process doing the same. Raises TrialFailure("data").
+    What was checked once is not read again; `check` does that. Idempotent, safe against interruption and against a second
+    process doing the same. Raises TrialFailure("data").
     """
-    if name != "digits":
-        raise TrialFailure("data", f"dataset {name!r} is not on this machine")
     manifest = read_manifest(data / name)
-    if manifest:
+    if manifest and (name in DATASETS or manifest["source"] == source(name, data).stated):
         return str(manifest["digest"])
+    return _make_digits(data) if name == "digits" else check(name, data).digest
+
+
+def _make_digits(data: Path) -> str:
     data.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=data))
+    unfinished = Path(tempfile.mkdtemp(prefix=".digits-", dir=data))
     try:
         digits.generate(unfinished)
-        manifest = {"dataset": name, "digest": digits.digest(unfinished), "images": digits.SPLITS}
+        manifest = {
+            "dataset": "digits",
+            "digest": digits.digest(unfinished),
+            "classes": [str(digit) for digit in range(10)],
+            "images": digits.SPLITS,
+            "masks": True,
+            "mirror": False,  # a mirrored 2 is no 2
+            "broken": [],
+        }
         (unfinished / "manifest.json").write_text(json.dumps(manifest, indent=1))
         os.chmod(unfinished, 0o755)
-        publish(unfinished, data / name)
+        publish(unfinished, data / "digits")
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return str(manifest["digest"])
@@ -50,12 +65,3 @@ def publish(finished: Path, place: Path) -> None:
         place.rename(broken)
         finished.rename(place)
         shutil.rmtree(broken, ignore_errors=True)
-
-
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a complete dataset, or None."""
-    try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return manifest if isinstance(manifest.get("digest"), str) else None

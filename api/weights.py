@@ -1,0 +1,82 @@
+"""`retort weights`: the store of pretrained weights that trials start from; nothing is ever downloaded by a trial."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from workers.weights import Entry, Store
+
+app = typer.Typer(help="Look after pretrained weights ($RETORT_HOME/weights).", no_args_is_help=True, rich_markup_mode=None)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="imagenet/BACKBONE, zoo/CONFIG, or a name of your own")]
+
+
+@app.command()
+def fetch(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="imagenet/BACKBONE, zoo/CONFIG of mmdet's zoo, or a name of your own")
+    ],
+    address: Annotated[str | None, typer.Option("--from", metavar="ADDRESS", help="where a name of your own comes from (https)")] = None,
+) -> None:
+    """Download weights to the store, check their sha256 against the published one, and list them in its manifest."""
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TextColumn
+
+    if address and len(names) > 1:
+        raise typer.BadParameter("one name with one address", param_hint="--from")
+    store, console = _store(), Console(stderr=True)
+    for name in names:
+        columns = TextColumn("{task.description}"), DownloadColumn()
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            update = partial(progress.update, progress.add_task(name, total=None))
+            with _told():
+                entry = store.fetch(name, address, lambda done, of, update=update: update(completed=done, total=of))
+        _show(entry)
+
+
+@app.command("import")
+def import_(name: Name, file: Annotated[Path, typer.Argument(metavar="FILE", help="a checkpoint on this machine")]) -> None:
+    """Copy a file of this machine to the store."""
+    with _told():
+        _show(_store().import_file(name, file))
+
+
+@app.command("list")
+def list_() -> None:
+    """List what is in the store, with its source, and whether each file is still the one that was taken."""
+    store = _store()
+    entries = store.entries()
+    if not entries:
+        typer.echo(f"nothing in {store.folder}; get weights with: retort weights fetch imagenet/resnet50")
+        return
+    width = max(len(name) for name in entries)
+    for entry in entries.values():
+        typer.echo(f"{entry.name:<{width}}  {store.state(entry):<8}  {entry.sha256[:16]}  {entry.bytes / 1e6:8.1f} MB  {entry.source}")
+
+
+def _store() -> "Store":
+    from studies.home import retort_home
+    from workers.weights import Store
+
+    return Store(retort_home() / "weights")
+
+
+def _show(entry: "Entry") -> None:
+    typer.echo(f"{entry.name}  {entry.bytes / 1e6:.1f} MB  sha256 {entry.sha256}")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What a person can mend becomes a line and exit status 1."""
+    from workers.weights import WeightsError
+
+    try:
+        yield
+    except WeightsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None

@@ -1,0 +1,104 @@
+"""A user's own datasets in COCO's format: one YAML file each under `$RETORT_HOME/datasets/`, put there on the server.
+
+A spec names a dataset by the file's name; a path never travels in a request. `datasets()` is the catalogue with them.
+
+    # $RETORT_HOME/datasets/pets.yaml
+    title: Pets of our street
+    root: /srv/pets                 # absolute, or relative to this file
+    classes: [cat, dog]             # names of the annotation files' categories, in the order of the labels
+    train: {annotations: train.json, images: train}
+    val: {annotations: val.json, images: val}
+"""
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from studies.catalog import DATASETS, Dataset
+from studies.home import retort_home
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+
+log = logging.getLogger(__name__)
+
+
+class RegistrationError(ValueError):
+    """A dataset's YAML file that cannot be used, with the reason in one sentence."""
+
+
+class SplitFiles(BaseModel):
+    """A split's annotation file and image folder, relative to the root."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    annotations: str
+    images: str
+
+
+class Registration(BaseModel):
+    """What the YAML file of a dataset says. `mirror`: whether a mirrored image is still a valid one (letters are not)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: Annotated[str, Field(min_length=1, max_length=120)]
+    root: Path
+    classes: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=10_000)]
+    train: SplitFiles
+    val: SplitFiles
+    mirror: bool = True
+
+    @field_validator("classes")
+    @classmethod
+    def _unique(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError("the same class twice")
+        return value
+
+
+def read_registration(name: str, home: Path) -> Registration | None:
+    """The dataset registered as `name` under `home`, its root absolute; None where there is no such file. Raises RegistrationError."""
+    path = home / "datasets" / f"{name}.yaml"
+    if not NAME.fullmatch(name) or not path.is_file():
+        return None
+    if name in DATASETS:
+        raise RegistrationError(f"{path}: the name {name!r} is taken by a dataset of the catalogue; rename the file")
+    try:
+        content = yaml.safe_load(path.read_text())
+        if not isinstance(content, dict):
+            raise RegistrationError(f"{path}: a registration is a mapping with {', '.join(Registration.model_fields)}")
+        registration = Registration.model_validate(content)
+    except ValidationError as error:
+        told = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors(include_url=False)]
+        raise RegistrationError(f"{path}: {'; '.join(told)}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RegistrationError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    return registration.model_copy(update={"root": (path.parent / registration.root).resolve()})
+
+
+def datasets() -> dict[str, Dataset]:
+    """The catalogue's datasets and those registered here. A file that cannot be used is left out, with a warning in the log."""
+    home = retort_home()
+    found = dict(DATASETS)
+    for path in sorted((home / "datasets").glob("*.yaml")):
+        try:
+            registration = read_registration(path.stem, home)
+        except RegistrationError as error:
+            log.warning("%s", error)
+            continue
+        if registration:
+            counts = _counted(home / "data" / path.stem)
+            found[path.stem] = Dataset(path.stem, registration.title, len(registration.classes), counts.get("train"), counts.get("val"))
+    return found
+
+
+def _counted(folder: Path) -> dict[str, int]:
+    """Images of the splits, from the manifest that the dataset's check left."""
+    try:
+        return dict(json.loads((folder / "manifest.json").read_text())["images"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
