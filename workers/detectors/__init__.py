@@ -1,7 +1,7 @@
 """The catalogue's detectors as mmdet models: built, loaded, and read in one way whatever their heads give.
 
 `families` holds the facts of each family, `configs` turns a spec's network into an mmdet config, `reading` says what a built
-model is and what its head's outputs mean; `backbones`, `distribution` and `pdf` are the networks that mmdet does not have.
+model is and what its head's outputs mean; `parts`, `distribution` and `pdf` are the networks that mmdet does not have.
 """
 
 from workers.detectors.configs import build, load_checkpoint, model_config, zoo_config

@@ -16,7 +16,7 @@ from studies.catalog import ZOO
 from studies.spec import Network
 from studies.trial import TrialFailure
 from workers.detectors import families
-from workers.detectors.families import BACKBONES, DISTRIBUTION, NARROW_AS_A_WHOLE, NANO, STAGES
+from workers.detectors.families import ALWAYS, BACKBONES, DISTRIBUTION, NARROW_AS_A_WHOLE, NANO, STAGES
 
 FULL_WIDTH = 64  # base channels of the published backbones
 NECK_SHARE = 8  # neck and head at nano: an eighth, 32 of 256 channels
@@ -48,6 +48,7 @@ def model_config(network: Network, classes: int) -> Any:
         config.backbone = config_of(STAGES | BACKBONES[network.backbone])
     config.backbone.init_cfg = None
     set_classes(config, classes)
+    merge(config, ALWAYS.get(network.detector, {}))
     if network.form == "distribution":
         merge(config, {"bbox_head": DISTRIBUTION[network.detector]})
     if network.width:
@@ -147,8 +148,8 @@ def register() -> None:
     """Makes mmdet's parts, and ours, known by name."""
     from mmdet.utils import register_all_modules
 
-    import workers.detectors.backbones
     import workers.detectors.distribution
+    import workers.detectors.parts
     import workers.detectors.pdf  # noqa: F401
 
     register_all_modules(init_default_scope=False)

@@ -38,6 +38,9 @@ BACKBONES: dict[str, Change] = {
 # Families whose neck and head are as wide as their backbone: at nano they narrow with it. The others' have 32 channels.
 NARROW_AS_A_WHOLE = frozenset({"yolov3", "ssd"})
 
+# What every scale changes of the zoo's config.
+ALWAYS: dict[str, Change] = {"ssd": {"bbox_head": {"type": "PredictingSSDHead"}}}
+
 # What nano changes besides widths, so that a family works on 128 pixels.
 NANO: dict[str, Change] = {
     # anchors as large a part of the image as the zoo's are at 416 pixels

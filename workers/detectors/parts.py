@@ -1,11 +1,12 @@
-"""Narrow forms of backbones whose width mmdet does not let a config choose.
+"""Parts that mmdet lacks: narrow DarkNet-53 and VGG-16, whose width no config can choose, and an SSD head that predicts.
 
-They are built at full width and every convolution is replaced by a narrower one, so the graph is the published one.
+The narrow backbones are built at full width and every convolution is replaced by a narrower one, so the graph is the published one.
 """
 
 from typing import Any
 
 from mmdet.models.backbones import SSDVGG, Darknet
+from mmdet.models.dense_heads import SSDHead
 from mmdet.registry import MODELS
 from torch import nn
 
@@ -53,3 +54,10 @@ class NarrowSSDVGG(SSDVGG):
     def __init__(self, width: int, **settings: Any) -> None:
         super().__init__(**settings)
         thin(self, width)
+
+
+@MODELS.register_module()
+class PredictingSSDHead(SSDHead):
+    """SSD's head. mmdet's prediction asks every head for its class loss, which SSD's, a function, never was."""
+
+    loss_cls = None
