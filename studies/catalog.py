@@ -291,10 +291,7 @@ class Dataset:
 
 
 DATASETS: dict[str, Dataset] = {
-    d.id: d
-    for d in (
-        Dataset("digits", "Digits: scenes of handwritten digits, made here from 1,797 real scans", 10, 2000, 300),
-    )
+    d.id: d for d in (Dataset("digits", "Digits: scenes of handwritten digits, made here from 1,797 real scans", 10, 2000, 300),)
 }
 
 # Metric name -> what it is (all in percent, COCO definition).

@@ -86,7 +86,8 @@ def _teacher(study: StudySpec, teacher: Teacher) -> PlannedTrial:
     return PlannedTrial(
         id=f"{row}/seed-{teacher.seed}",
         row=row,
-        title=f"teacher: {DETECTORS[network.detector].title} {BACKBONES[network.backbone].title}" + (f" ({network.form})" if network.form else ""),
+        title=f"teacher: {DETECTORS[network.detector].title} {BACKBONES[network.backbone].title}"
+        + (f" ({network.form})" if network.form else ""),
         role="teacher",
         network=network,
         schedule=schedule,

@@ -61,7 +61,7 @@ class Method:
 
 
 def same_levels(student: Detector, teacher: Detector, options: Options) -> str | None:
-    """For methods that compare pyramid levels cell by cell (`Method.also`): a two-stage pyramid begins at stride 4, say, a one-stage one at 8."""
+    """For methods that compare pyramid levels cell by cell (`Method.also`): two-stage pyramids begin at stride 4, one-stage ones at 8."""
     if student.strides == teacher.strides:
         return None
     told = " and ".join(f"{d.title} has {', '.join(map(str, d.strides))}" for d in (teacher, student))

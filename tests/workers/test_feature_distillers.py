@@ -373,7 +373,9 @@ def test_who_inherits(method: str, kind: Kind, teacher_detector: str, option: bo
 DENSE = Detector("retinanet", "RetinaNet", "", frozenset({"neck", "dense_logits", "anchors"}))
 POINTS = Detector("fcos", "FCOS", "", frozenset({"neck", "dense_logits", "points"}))
 OTHER = Detector("yolo", "YOLO", "", frozenset({"neck", "dense_logits", "anchors"}))
-TWO_STAGE = Detector("faster_rcnn", "Faster R-CNN", "", frozenset({"neck", "dense_logits", "anchors", "roi_head"}), strides=(4, 8, 16, 32, 64))
+TWO_STAGE = Detector(
+    "faster_rcnn", "Faster R-CNN", "", frozenset({"neck", "dense_logits", "anchors", "roi_head"}), strides=(4, 8, 16, 32, 64)
+)
 
 
 @pytest.mark.parametrize(

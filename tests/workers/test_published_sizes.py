@@ -51,7 +51,9 @@ def test_what_is_counted_on_paper_is_what_is_built() -> None:
 
 
 def test_multiply_adds_of_single_modules() -> None:
-    model = nn.Sequential(nn.Conv2d(4, 6, 3, padding=1, groups=2), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.ConvTranspose2d(6, 2, 2, 2))
+    model = nn.Sequential(
+        nn.Conv2d(4, 6, 3, padding=1, groups=2), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.ConvTranspose2d(6, 2, 2, 2)
+    )
     with Counter(model) as counter:
         model(torch.randn(1, 4, 8, 8))
     cells = 8 * 8

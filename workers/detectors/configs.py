@@ -16,7 +16,7 @@ from studies.catalog import ZOO
 from studies.spec import Network
 from studies.trial import TrialFailure
 from workers.detectors import families
-from workers.detectors.families import ALWAYS, BACKBONES, DISTRIBUTION, NARROW_AS_A_WHOLE, NANO, STAGES
+from workers.detectors.families import ALWAYS, BACKBONES, DISTRIBUTION, NANO, NARROW_AS_A_WHOLE, STAGES
 
 FULL_WIDTH = 64  # base channels of the published backbones
 NECK_SHARE = 8  # neck and head at nano: an eighth, 32 of 256 channels

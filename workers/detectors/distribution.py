@@ -54,9 +54,10 @@ class Distributed:
         return super().predict_by_feat(cls_scores, self.distances(bbox_preds), *args, **kwargs)  # type: ignore[misc]
 
 
-def as_distributions(predictor: Any) -> nn.Conv2d:
-    """A convolution like `predictor` that gives 17 logits for each of its outputs."""
-    return nn.Conv2d(predictor.in_channels, predictor.out_channels * (REG_MAX + 1), 3, padding=1)
+def widen(head: Any, name: str) -> None:
+    """Replaces the head's box predictor, a convolution, by one that gives 17 logits for each of its outputs."""
+    predictor = getattr(head, name)
+    setattr(head, name, nn.Conv2d(predictor.in_channels, predictor.out_channels * (REG_MAX + 1), 3, padding=1))
 
 
 @MODELS.register_module()
@@ -65,7 +66,7 @@ class DistributionRetinaHead(Distributed, RetinaHead):
 
     def _init_layers(self) -> None:
         super()._init_layers()
-        self.retina_reg = as_distributions(self.retina_reg)
+        widen(self, "retina_reg")
 
 
 @MODELS.register_module()
@@ -74,7 +75,7 @@ class DistributionFCOSHead(Distributed, FCOSHead):
 
     def _init_predictor(self) -> None:
         super()._init_predictor()
-        self.conv_reg = as_distributions(self.conv_reg)
+        widen(self, "conv_reg")
 
     def forward_single(self, x: Tensor, scale: Any, stride: int) -> tuple[Tensor, Tensor, Tensor]:
         """Class logits, side logits and centerness of a level."""
@@ -88,4 +89,4 @@ class DistributionATSSHead(Distributed, ATSSHead):
 
     def _init_layers(self) -> None:
         super()._init_layers()
-        self.atss_reg = as_distributions(self.atss_reg)
+        widen(self, "atss_reg")
