@@ -67,4 +67,5 @@ def assignment(result: Sequence[Any], images: int) -> Targets:
         lists = [[level.unflatten(0, (images, -1)) for level in part] for part in lists]
         lists.insert(1, [torch.ones_like(level, dtype=torch.float) for level in lists[0]])
     labels, weights, *boxes = lists
+    weights = [level.amax(-1) if level.dim() > 2 else level for level in weights]  # FSAF weighs every class
     return Targets(tuple(labels), tuple(weights), tuple(boxes[0]) if boxes else None)
