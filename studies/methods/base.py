@@ -66,3 +66,10 @@ def same_levels(student: Detector, teacher: Detector, options: Options) -> str |
         return None
     told = " and ".join(f"{d.title} has {', '.join(map(str, d.strides))}" for d in (teacher, student))
     return f"teacher and student must have pyramid levels of the same strides; {told}"
+
+
+def uneven_levels(student: Detector) -> str | None:
+    """For methods that assign boxes or priors to levels themselves: why they cannot on this detector's, or None."""
+    if {"anchors", "points"} & student.traits:
+        return None
+    return f"levels must go from fine to coarse and their cells have equally many priors; those of {student.title} do not"

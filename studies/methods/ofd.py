@@ -17,11 +17,11 @@ class OFDOptions(Options):
     )
 
 
-def _stands_on_resnets(student: Detector, teacher: Detector, options: Options) -> str | None:
+def _have_stages(student: Detector, teacher: Detector, options: Options) -> str | None:
     """It reads what enters the last ReLU of a stage, and the batch norm before it."""
     for detector in (student, teacher):
-        if not set(PYRAMIDAL) & set(detector.backbones):
-            return f"OFD reads the residual stages of a ResNet, on which {detector.title} does not stand"
+        if not set(detector.backbones) <= set(PYRAMIDAL):
+            return f"OFD reads the four residual stages of a ResNet, which {detector.title} does not have in all its networks"
     return None
 
 
@@ -31,5 +31,5 @@ METHOD = Method(
     "Heo et al., A Comprehensive Overhaul of Feature Distillation, ICCV 2019",
     OFDOptions,
     "workers.distillers.ofd:OFD",
-    also=_stands_on_resnets,
+    also=_have_stages,
 )

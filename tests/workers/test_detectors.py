@@ -120,7 +120,7 @@ def test_what_is_recorded_has_the_described_form(network: Network) -> None:
     assert info.stages == ("two" if "roi_head" in offered.traits else "one")
     assert (info.bins == REG_MAX + 1) == ("distribution" in offered.traits)
     dense = "dense_logits" in offered.traits
-    assigned = dense and not network.form == "pdf_fpn" and not network.form == "pdf_pafpn"
+    assigned = dense and not (network.form or "").startswith("pdf")  # Mutual Guidance assigns classes and boxes apart
     recorder = Recorder(model, frozenset({"backbone", "targets"}) if assigned else frozenset({"backbone"}))
     model.loss(*batch())
     outputs = recorder.take()
@@ -230,6 +230,10 @@ def test_ld_fits_the_form_with_distributions_and_not_the_plain_family(detector: 
     assert ld.misfit(form, form, ld.options()) is None
     assert "distributions over bins" in (ld.misfit(plain, plain, ld.options()) or "")
     assert "teacher" in (ld.misfit(form, plain, ld.options()) or "")
+    scores = ld.options(main_ld=False, main_kd=True)
+    assert ld.misfit(plain, plain, scores) is None
+    mutual = in_form("fcos", "pdf_fpn")
+    assert "Mutual Guidance makes two" in (ld.misfit(mutual, mutual, scores) or "")
     crossed = methods()["crosskd"]
     assert "not as distributions" in (crossed.misfit(form, form, crossed.options()) or "")
 
@@ -250,6 +254,13 @@ def test_ld_distils_the_form_with_distributions(detector: str) -> None:
     predictor = {"retinanet": "retina_reg", "fcos": "conv_reg", "atss": "atss_reg"}[detector]
     assert getattr(model.student.bbox_head, predictor).weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in model.teacher.parameters())
+
+
+@pytest.mark.parametrize("detector", ["yolov3", "ssd"])
+@pytest.mark.parametrize(("method", "says"), [("fgfi", "equally many priors"), ("defeat", "fine to coarse"), ("ofd", "four residual stages")])
+def test_methods_that_need_a_usual_pyramid_refuse_other_families(detector: str, method: str, says: str) -> None:
+    declared, family = methods()[method], DETECTORS[detector]
+    assert says in (declared.misfit(family, family, declared.options()) or "")
 
 
 def test_expected_distances_of_certain_sides() -> None:

@@ -41,8 +41,15 @@ NARROW_AS_A_WHOLE = frozenset({"yolov3", "ssd"})
 # What every scale changes of the zoo's config.
 ALWAYS: dict[str, Change] = {"ssd": {"bbox_head": {"type": "PredictingSSDHead"}}}
 
+# Groups of eight channels, as in the paper's heads; these heads have 32 groups where a config does not say, which would be
+# single channels at nano.
+GROUPS: Change = {"bbox_head": {"norm_cfg": {"type": "GN", "num_groups": 4, "requires_grad": True}}}
+
 # What nano changes besides widths, so that a family works on 128 pixels.
 NANO: dict[str, Change] = {
+    "fcos": GROUPS,
+    "atss": GROUPS,
+    "gfl": GROUPS,
     # anchors as large a part of the image as the zoo's are at 416 pixels
     "yolov3": {
         "bbox_head": {
