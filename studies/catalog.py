@@ -3,7 +3,7 @@
 Plain data, so that the service can validate and answer without torch; `workers` builds the real networks.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Scale = Literal["smoke", "nano", "paper"]
@@ -14,16 +14,6 @@ SCALES: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Detector:
-    """A detector family. `traits` name what its head offers to a distiller (see `TRAITS`)."""
-
-    id: str
-    title: str
-    paper: str
-    traits: frozenset[str]
-
-
 # What a distiller may ask of a detector; the text completes "its head has ...".
 TRAITS: dict[str, str] = {
     "neck": "feature pyramid outputs",
@@ -32,16 +22,60 @@ TRAITS: dict[str, str] = {
     "anchors": "anchor boxes",
     "points": "anchor-free points",
     "roi_head": "an RPN and a RoI head",
+    "masks": "a mask branch, which learns from instance masks",
 }
+
+# Backbones of four stages at strides 4 to 32, on which every feature pyramid stands.
+PYRAMIDAL = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet101_dcn",
+    "resnext101_32x4d",
+    "resnext101_32x4d_dcn",
+    "resnext101_64x4d",
+    "regnetx_800mf",
+)
+ONE_STAGE, TWO_STAGE = (8, 16, 32, 64, 128), (4, 8, 16, 32, 64)  # strides of the pyramid's levels
+TWO_STAGE_TRAITS = frozenset({"neck", "dense_logits", "anchors", "roi_head"})
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A detector family. `traits` name what its head offers to a distiller (see `TRAITS`).
+
+    backbones: those it is offered on. strides: of its pyramid's levels, in the order of its outputs.
+    """
+
+    id: str
+    title: str
+    paper: str
+    traits: frozenset[str]
+    backbones: tuple[str, ...] = PYRAMIDAL
+    strides: tuple[int, ...] = ONE_STAGE
+
 
 DETECTORS: dict[str, Detector] = {
     d.id: d
     for d in (
         Detector(
-            "gfl",
-            "GFL",
-            "Li et al., Generalized Focal Loss, NeurIPS 2020",
-            frozenset({"neck", "dense_logits", "distribution", "anchors"}),
+            "faster_rcnn",
+            "Faster R-CNN",
+            "Ren et al., Faster R-CNN, NeurIPS 2015; Lin et al., Feature Pyramid Networks, CVPR 2017",
+            TWO_STAGE_TRAITS,
+            strides=TWO_STAGE,
+        ),
+        Detector("cascade_rcnn", "Cascade R-CNN", "Cai and Vasconcelos, Cascade R-CNN, CVPR 2018", TWO_STAGE_TRAITS, strides=TWO_STAGE),
+        Detector("dynamic_rcnn", "Dynamic R-CNN", "Zhang et al., Dynamic R-CNN, ECCV 2020", TWO_STAGE_TRAITS, strides=TWO_STAGE),
+        Detector("grid_rcnn", "Grid R-CNN", "Lu et al., Grid R-CNN, CVPR 2019", TWO_STAGE_TRAITS, strides=TWO_STAGE),
+        Detector("mask_rcnn", "Mask R-CNN", "He et al., Mask R-CNN, ICCV 2017", TWO_STAGE_TRAITS | {"masks"}, strides=TWO_STAGE),
+        Detector(
+            "cascade_mask_rcnn",
+            "Cascade Mask R-CNN",
+            "Cai and Vasconcelos, Cascade R-CNN: High Quality Object Detection and Instance Segmentation, TPAMI 2019",
+            TWO_STAGE_TRAITS | {"masks"},
+            strides=TWO_STAGE,
         ),
         Detector(
             "retinanet",
@@ -49,13 +83,110 @@ DETECTORS: dict[str, Detector] = {
             "Lin et al., Focal Loss for Dense Object Detection, ICCV 2017",
             frozenset({"neck", "dense_logits", "anchors"}),
         ),
+        Detector(
+            "fsaf",
+            "FSAF",
+            "Zhu et al., Feature Selective Anchor-Free Module for Single-Shot Object Detection, CVPR 2019",
+            frozenset({"neck", "dense_logits", "points"}),
+        ),
+        Detector("fcos", "FCOS", "Tian et al., FCOS, ICCV 2019", frozenset({"neck", "dense_logits", "points"})),
+        Detector("reppoints", "RepPoints", "Yang et al., RepPoints, ICCV 2019", frozenset({"neck", "dense_logits", "points"})),
+        Detector(
+            "atss",
+            "ATSS",
+            "Zhang et al., Bridging the Gap Between Anchor-based and Anchor-free Detection, CVPR 2020",
+            frozenset({"neck", "dense_logits", "anchors"}),
+        ),
+        Detector(
+            "gfl",
+            "GFL",
+            "Li et al., Generalized Focal Loss, NeurIPS 2020",
+            frozenset({"neck", "dense_logits", "distribution", "anchors"}),
+        ),
+        Detector("yolov3", "YOLOv3", "Redmon and Farhadi, YOLOv3, 2018", frozenset({"neck"}), ("darknet53",), (32, 16, 8)),
+        Detector("ssd", "SSD", "Liu et al., SSD, ECCV 2016", frozenset({"neck"}), ("vgg16",), (8, 16, 32, 64, 128, 256, 512)),
     )
 }
 
 
 @dataclass(frozen=True)
+class Form:
+    """A published change of a family's network, named by `form` of a spec's network.
+
+    traits: what it adds to its head. backbones, strides: instead of the family's, where given.
+    """
+
+    id: str
+    title: str
+    paper: str
+    detectors: tuple[str, ...]
+    traits: frozenset[str] = frozenset()
+    backbones: tuple[str, ...] | None = None
+    strides: tuple[int, ...] | None = None
+
+
+PDF_BACKBONES = ("resnet18", "resnet34", "shufflenetv2_0.5", "shufflenetv2_1.0")
+PDF_PAPER = "Zhang et al., PDF-Distil, BMVC 2021"
+FORMS: dict[str, Form] = {
+    f.id: f
+    for f in (
+        Form(
+            "distribution",
+            "box sides as distributions over 17 bins",
+            "Zheng et al., Localization Distillation for Dense Object Detection, CVPR 2022",
+            ("retinanet", "fcos", "atss"),
+            frozenset({"distribution"}),
+        ),
+        Form(
+            "pdf_fpn",
+            "PDF-Distil's student: 320 pixels, no pooling in the stem, context module, FPN, heads not shared between levels",
+            PDF_PAPER,
+            ("retinanet", "fcos"),
+            backbones=PDF_BACKBONES,
+            strides=(8, 16, 32, 64),
+        ),
+        Form(
+            "pdf_pafpn",
+            "PDF-Distil's teacher: as pdf_fpn with a bottom-up path behind the FPN",
+            PDF_PAPER,
+            ("retinanet", "fcos"),
+            backbones=PDF_BACKBONES,
+            strides=(8, 16, 32, 64),
+        ),
+    )
+}
+
+
+def in_form(detector: str, form: str | None) -> Detector:
+    """The family as a form of it is: its traits, backbones and strides."""
+    family = DETECTORS[detector]
+    if form is None:
+        return family
+    change = FORMS[form]
+    return replace(
+        family,
+        traits=family.traits | change.traits,
+        backbones=change.backbones or family.backbones,
+        strides=change.strides or family.strides,
+    )
+
+
+def misfit_of(detector: str, backbone: str, form: str | None) -> tuple[str, str] | None:
+    """(field, sentence) where a network names parts that do not go together, else None."""
+    title = DETECTORS[detector].title
+    if form is not None and detector not in FORMS[form].detectors:
+        there = [name for name, f in FORMS.items() if detector in f.detectors]
+        return "form", f"{title} has no form {form!r}; " + (f"its forms: {', '.join(there)}" if there else "leave `form` out")
+    allowed = in_form(detector, form).backbones
+    if backbone in allowed:
+        return None
+    told = title if form is None else f"{title} in the form {form!r}"
+    return "backbone", f"{told} is not offered on {BACKBONES[backbone].title}; its backbones: {', '.join(allowed)}"
+
+
+@dataclass(frozen=True)
 class Backbone:
-    """A backbone network. `detectors` lists the families it is offered for (None: all)."""
+    """A backbone network. Which families stand on it is said by `Detector.backbones`."""
 
     id: str
     title: str
@@ -68,7 +199,83 @@ BACKBONES: dict[str, Backbone] = {
         Backbone("resnet34", "ResNet-34"),
         Backbone("resnet50", "ResNet-50"),
         Backbone("resnet101", "ResNet-101"),
+        Backbone("resnet101_dcn", "ResNet-101 with deformable convolutions"),
+        Backbone("resnext101_32x4d", "ResNeXt-101 32x4d"),
+        Backbone("resnext101_32x4d_dcn", "ResNeXt-101 32x4d with deformable convolutions"),
+        Backbone("resnext101_64x4d", "ResNeXt-101 64x4d"),
+        Backbone("regnetx_800mf", "RegNetX-800MF"),
+        Backbone("darknet53", "DarkNet-53"),
+        Backbone("vgg16", "VGG-16"),
+        Backbone("shufflenetv2_0.5", "ShuffleNetV2 0.5x"),
+        Backbone("shufflenetv2_1.0", "ShuffleNetV2 1.0x"),
     )
+}
+
+
+@dataclass(frozen=True)
+class ZooModel:
+    """A detector of mmdet's model zoo: its config, and what its authors measured on COCO val2017 in percent."""
+
+    config: str
+    ap: float
+    mask_ap: float | None = None
+
+
+# (detector, backbone) -> the zoo's model, of the schedule whose AP the papers' tables take as baseline. Pairs that are not
+# here are the family's ResNet-50 model (YOLOv3, SSD: their only one) on another backbone.
+ZOO: dict[tuple[str, str], ZooModel] = {
+    ("faster_rcnn", "resnet50"): ZooModel("faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py", 38.4),
+    ("faster_rcnn", "resnet101"): ZooModel("faster_rcnn/faster-rcnn_r101_fpn_2x_coco.py", 39.8),
+    ("faster_rcnn", "resnet101_dcn"): ZooModel("dcn/faster-rcnn_r101-dconv-c3-c5_fpn_1x_coco.py", 42.7),
+    ("faster_rcnn", "resnext101_32x4d"): ZooModel("faster_rcnn/faster-rcnn_x101-32x4d_fpn_2x_coco.py", 41.2),
+    ("faster_rcnn", "resnext101_32x4d_dcn"): ZooModel("dcn/faster-rcnn_x101-32x4d-dconv-c3-c5_fpn_1x_coco.py", 44.5),
+    ("faster_rcnn", "resnext101_64x4d"): ZooModel("faster_rcnn/faster-rcnn_x101-64x4d_fpn_2x_coco.py", 41.6),
+    ("cascade_rcnn", "resnet50"): ZooModel("cascade_rcnn/cascade-rcnn_r50_fpn_20e_coco.py", 41.0),
+    ("cascade_rcnn", "resnet101"): ZooModel("cascade_rcnn/cascade-rcnn_r101_fpn_20e_coco.py", 42.5),
+    ("cascade_rcnn", "resnet101_dcn"): ZooModel("dcn/cascade-rcnn_r101-dconv-c3-c5_fpn_1x_coco.py", 45.0),
+    ("cascade_rcnn", "resnext101_32x4d"): ZooModel("cascade_rcnn/cascade-rcnn_x101-32x4d_fpn_20e_coco.py", 43.7),
+    ("cascade_rcnn", "resnext101_64x4d"): ZooModel("cascade_rcnn/cascade-rcnn_x101_64x4d_fpn_20e_coco.py", 44.5),
+    ("dynamic_rcnn", "resnet50"): ZooModel("dynamic_rcnn/dynamic-rcnn_r50_fpn_1x_coco.py", 38.9),
+    ("grid_rcnn", "resnet50"): ZooModel("grid_rcnn/grid-rcnn_r50_fpn_gn-head_2x_coco.py", 40.4),
+    ("grid_rcnn", "resnet101"): ZooModel("grid_rcnn/grid-rcnn_r101_fpn_gn-head_2x_coco.py", 41.5),
+    ("grid_rcnn", "resnext101_32x4d"): ZooModel("grid_rcnn/grid-rcnn_x101-32x4d_fpn_gn-head_2x_coco.py", 42.9),
+    ("grid_rcnn", "resnext101_64x4d"): ZooModel("grid_rcnn/grid-rcnn_x101-64x4d_fpn_gn-head_2x_coco.py", 43.0),
+    ("mask_rcnn", "resnet50"): ZooModel("mask_rcnn/mask-rcnn_r50_fpn_2x_coco.py", 39.2, 35.4),
+    ("mask_rcnn", "resnet101"): ZooModel("mask_rcnn/mask-rcnn_r101_fpn_2x_coco.py", 40.8, 36.6),
+    ("mask_rcnn", "resnet101_dcn"): ZooModel("dcn/mask-rcnn_r101-dconv-c3-c5_fpn_1x_coco.py", 43.5, 38.9),
+    ("mask_rcnn", "resnext101_32x4d"): ZooModel("mask_rcnn/mask-rcnn_x101-32x4d_fpn_2x_coco.py", 42.2, 37.8),
+    ("mask_rcnn", "resnext101_64x4d"): ZooModel("mask_rcnn/mask-rcnn_x101-64x4d_fpn_2x_coco.py", 42.7, 38.1),
+    ("cascade_mask_rcnn", "resnet50"): ZooModel("cascade_rcnn/cascade-mask-rcnn_r50_fpn_20e_coco.py", 41.9, 36.5),
+    ("cascade_mask_rcnn", "resnet101"): ZooModel("cascade_rcnn/cascade-mask-rcnn_r101_fpn_1x_coco.py", 42.9, 37.3),
+    ("cascade_mask_rcnn", "resnet101_dcn"): ZooModel("dcn/cascade-mask-rcnn_r101-dconv-c3-c5_fpn_1x_coco.py", 45.8, 39.7),
+    ("cascade_mask_rcnn", "resnext101_32x4d"): ZooModel("cascade_rcnn/cascade-mask-rcnn_x101-32x4d_fpn_20e_coco.py", 45.0, 39.0),
+    ("cascade_mask_rcnn", "resnext101_32x4d_dcn"): ZooModel("dcn/cascade-mask-rcnn_x101-32x4d-dconv-c3-c5_fpn_1x_coco.py", 47.3, 41.1),
+    ("cascade_mask_rcnn", "resnext101_64x4d"): ZooModel("cascade_rcnn/cascade-mask-rcnn_x101-64x4d_fpn_20e_coco.py", 45.6, 39.5),
+    ("retinanet", "resnet18"): ZooModel("retinanet/retinanet_r18_fpn_1x_coco.py", 31.7),
+    ("retinanet", "resnet50"): ZooModel("retinanet/retinanet_r50_fpn_2x_coco.py", 37.4),
+    ("retinanet", "resnet101"): ZooModel("retinanet/retinanet_r101_fpn_2x_coco.py", 38.9),
+    ("retinanet", "resnext101_32x4d"): ZooModel("retinanet/retinanet_x101-32x4d_fpn_2x_coco.py", 40.1),
+    ("retinanet", "resnext101_64x4d"): ZooModel("retinanet/retinanet_x101-64x4d_fpn_1x_coco.py", 41.0),
+    ("retinanet", "regnetx_800mf"): ZooModel("regnet/retinanet_regnetx-800MF_fpn_1x_coco.py", 35.6),
+    ("fsaf", "resnet50"): ZooModel("fsaf/fsaf_r50_fpn_1x_coco.py", 37.4),
+    ("fsaf", "resnet101"): ZooModel("fsaf/fsaf_r101_fpn_1x_coco.py", 39.3),
+    ("fsaf", "resnext101_64x4d"): ZooModel("fsaf/fsaf_x101-64x4d_fpn_1x_coco.py", 42.4),
+    ("fcos", "resnet50"): ZooModel("fcos/fcos_r50-caffe_fpn_gn-head_ms-640-800-2x_coco.py", 38.5),
+    ("fcos", "resnet101"): ZooModel("fcos/fcos_r101-caffe_fpn_gn-head_ms-640-800-2x_coco.py", 40.8),
+    ("fcos", "resnext101_64x4d"): ZooModel("fcos/fcos_x101-64x4d_fpn_gn-head_ms-640-800-2x_coco.py", 42.6),
+    ("reppoints", "resnet50"): ZooModel("reppoints/reppoints-moment_r50_fpn-gn_head-gn_2x_coco.py", 38.6),
+    ("reppoints", "resnet101"): ZooModel("reppoints/reppoints-moment_r101_fpn-gn_head-gn_2x_coco.py", 40.5),
+    ("reppoints", "resnet101_dcn"): ZooModel("reppoints/reppoints-moment_r101-dconv-c3-c5_fpn-gn_head-gn_2x_coco.py", 42.9),
+    ("reppoints", "resnext101_32x4d_dcn"): ZooModel("reppoints/reppoints-moment_x101-dconv-c3-c5_fpn-gn_head-gn_2x_coco.py", 44.2),
+    ("atss", "resnet50"): ZooModel("atss/atss_r50_fpn_1x_coco.py", 39.4),
+    ("atss", "resnet101"): ZooModel("atss/atss_r101_fpn_1x_coco.py", 41.5),
+    ("gfl", "resnet50"): ZooModel("gfl/gfl_r50_fpn_1x_coco.py", 40.2),
+    ("gfl", "resnet101"): ZooModel("gfl/gfl_r101_fpn_ms-2x_coco.py", 44.7),
+    ("gfl", "resnet101_dcn"): ZooModel("gfl/gfl_r101-dconv-c3-c5_fpn_ms-2x_coco.py", 47.1),
+    ("gfl", "resnext101_32x4d"): ZooModel("gfl/gfl_x101-32x4d_fpn_ms-2x_coco.py", 45.9),
+    ("gfl", "resnext101_32x4d_dcn"): ZooModel("gfl/gfl_x101-32x4d-dconv-c4-c5_fpn_ms-2x_coco.py", 48.1),
+    ("yolov3", "darknet53"): ZooModel("yolo/yolov3_d53_8xb8-ms-608-273e_coco.py", 33.7),
+    ("ssd", "vgg16"): ZooModel("ssd/ssd512_coco.py", 29.5),
 }
 
 

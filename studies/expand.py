@@ -84,14 +84,16 @@ def expand(study: StudySpec) -> list[PlannedTrial]:
 def _teacher(study: StudySpec, teacher: Teacher) -> PlannedTrial:
     network = _sized(study, teacher, "teacher")
     schedule = with_defaults(teacher.schedule.over(study.schedule), study.scale)
-    row = f"teacher-{network.detector}-{network.backbone}" + (f"-{schedule.epochs}e" if teacher.schedule.epochs else "")
+    row = "-".join(filter(None, ("teacher", network.detector, network.form, network.backbone)))
+    row += f"-{schedule.epochs}e" if teacher.schedule.epochs else ""
     weights = teacher.weights if study.scale == "paper" else None
     if weights:
         row += f"-{weights.replace('/', '-')}"
     return PlannedTrial(
         id=f"{row}/seed-{teacher.seed}",
         row=row,
-        title=f"teacher: {DETECTORS[network.detector].title} {BACKBONES[network.backbone].title}",
+        title=f"teacher: {DETECTORS[network.detector].title} {BACKBONES[network.backbone].title}"
+        + (f" ({network.form})" if network.form else ""),
         role="teacher",
         network=network,
         schedule=schedule,
@@ -104,7 +106,7 @@ def _teacher(study: StudySpec, teacher: Teacher) -> PlannedTrial:
 
 def _sized(study: StudySpec, network: Network, role: str) -> Network:
     width = None if study.scale == "paper" else network.width or NANO_WIDTH[role]
-    return Network(detector=network.detector, backbone=network.backbone, width=width)
+    return Network(detector=network.detector, backbone=network.backbone, width=width, form=network.form)
 
 
 def _rows(study: StudySpec) -> list[tuple[str, str, Arm, tuple[tuple[str, Any], ...]]]:

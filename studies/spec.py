@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from studies.catalog import BACKBONES, DETECTORS, METRICS, Scale
+from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS, Scale, in_form, misfit_of
 from studies.datasets import datasets
 from studies.methods import methods
 
@@ -59,11 +59,15 @@ class Schedule(SpecModel):
 
 
 class Network(SpecModel):
-    """A detector on a backbone. `width`: base channels of a narrow (nano) backbone; None: 8 for a student, 16 for a teacher."""
+    """A detector on a backbone. `width`: base channels of a narrow (nano) backbone; None: 8 for a student, 16 for a teacher.
+
+    form: a published change of the family's network (`catalog.FORMS`).
+    """
 
     detector: str
     backbone: str
     width: int | None = Field(None, ge=4, le=64, multiple_of=4, description="base channels at nano scale")
+    form: str | None = Field(None, description="a published change of the network, as LD's boxes as distributions")
 
     @field_validator("detector")
     @classmethod
@@ -74,6 +78,11 @@ class Network(SpecModel):
     @classmethod
     def _backbone(cls, value: str) -> str:
         return known(value, BACKBONES, "backbone")
+
+    @field_validator("form")
+    @classmethod
+    def _form(cls, value: str | None) -> str | None:
+        return None if value is None else known(value, FORMS, "form")
 
 
 class Teacher(Network):
@@ -238,7 +247,9 @@ def _misfits(spec: StudySpec) -> Iterator[Problem]:
     from studies.expand import combinations, with_values  # expansion builds on the classes above
 
     ids = [arm.id for arm in spec.arms]
+    yield from _network_misfits(("teacher", spec.teacher), ("student", spec.student))
     for index, arm in enumerate(spec.arms):
+        yield from _network_misfits((f"arms.{index}.teacher", arm.teacher), (f"arms.{index}.student", arm.student))
         if arm.id in ids[:index]:
             yield Problem(f"arms.{index}.id", f"arm id {arm.id!r} is used twice")
         yield from _arm_misfits(spec, arm, ("arms", index))
@@ -288,6 +299,14 @@ def _misfits(spec: StudySpec) -> Iterator[Problem]:
                 return
 
 
+def _network_misfits(*networks: tuple[str, Network | None]) -> Iterator[Problem]:
+    """Networks, each with the path of its field, whose detector, backbone and form do not go together."""
+    for where, network in networks:
+        found = network and misfit_of(network.detector, network.backbone, network.form)
+        if found:
+            yield Problem(f"{where}.{found[0]}", found[1])
+
+
 def _arm_misfits(spec: StudySpec, arm: Arm, where: tuple[int | str, ...]) -> Iterator[Problem]:
     def at(*parts: int | str) -> str:
         return ".".join(str(part) for part in where + parts)
@@ -315,7 +334,7 @@ def _arm_misfits(spec: StudySpec, arm: Arm, where: tuple[int | str, ...]) -> Ite
             yield from _problems_of(error, where + place, method.options)
             continue
         assert teacher is not None
-        sentence = method.misfit(DETECTORS[student.detector], DETECTORS[teacher.detector], options)
+        sentence = method.misfit(in_form(student.detector, student.form), in_form(teacher.detector, teacher.form), options)
         if sentence:
             yield Problem(at("distiller"), sentence)
 

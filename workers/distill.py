@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from studies.methods import methods
 from studies.spec import MethodUse
-from workers.detectors import head_outputs
+from workers.detectors import assignment, head_outputs
 from workers.distillers.base import Distiller, NetworkInfo, Outputs, RoIOutputs, Step, Targets
 from workers.metrics import prediction_difference
 from workers.roi import RoIRecorder, on_same_rois
@@ -85,11 +85,7 @@ class Recorder:
 
         def recorded(*args: Any, **kwargs: Any) -> Any:
             result = assign(*args, **kwargs)
-            parts = [part for part in result if isinstance(part, (list, tuple))]
-            if isinstance(parts[0][0], (list, tuple)) or parts[0][0].dim() == 3:
-                parts = parts[1:]  # the anchors
-            labels, weights, *boxes = parts
-            self.targets = Targets(tuple(labels), tuple(weights), tuple(boxes[0]) if boxes else None)
+            self.targets = assignment(result, images=len(self.kept["neck"][0]))
             return result
 
         self.head.get_targets = recorded

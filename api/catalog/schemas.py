@@ -15,6 +15,15 @@ class StudyEntry(BaseModel):
     about: str
 
 
+class ZooEntry(BaseModel):
+    """A detector of mmdet's model zoo."""
+
+    backbone: str
+    config: str = Field(description="of the model zoo, which the network is built from at paper scale")
+    ap: float = Field(description="box AP on COCO val2017 as the zoo reports it")
+    mask_ap: float | None = Field(description="its mask AP, where it has masks")
+
+
 class DetectorEntry(BaseModel):
     """A detector family."""
 
@@ -22,6 +31,10 @@ class DetectorEntry(BaseModel):
     title: str
     paper: str
     offers: list[str] = Field(description="what its head gives to a distiller")
+    backbones: list[str] = Field(description="those it is offered on")
+    forms: list[str] = Field(description="published changes of its network, for `form`")
+    zoo: list[ZooEntry] = Field(description="its models in the zoo; other backbones take the place of these models' own")
+    distillers: list[str] = Field(description="methods that fit a teacher and a student of the family, with their default options")
 
 
 class OptionEntry(BaseModel):

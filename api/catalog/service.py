@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from api.catalog.schemas import BackboneEntry, DatasetEntry, DetectorEntry, DistillerEntry, OptionEntry, StudyEntry
+from api.catalog.schemas import BackboneEntry, DatasetEntry, DetectorEntry, DistillerEntry, OptionEntry, StudyEntry, ZooEntry
 from studies import datasets as known
-from studies.catalog import BACKBONES, DETECTORS, TRAITS
+from studies.catalog import BACKBONES, DETECTORS, FORMS, TRAITS, ZOO
 from studies.methods import Method, methods
 from studies.shipped import shipped_studies
 
@@ -16,7 +16,23 @@ def studies() -> list[StudyEntry]:
 
 def detectors() -> list[DetectorEntry]:
     """The detector families."""
-    return [DetectorEntry(id=d.id, title=d.title, paper=d.paper, offers=[TRAITS[t] for t in sorted(d.traits)]) for d in DETECTORS.values()]
+    return [
+        DetectorEntry(
+            id=d.id,
+            title=d.title,
+            paper=d.paper,
+            offers=[TRAITS[t] for t in sorted(d.traits)],
+            backbones=list(d.backbones),
+            forms=[form.id for form in FORMS.values() if d.id in form.detectors],
+            zoo=[
+                ZooEntry(backbone=backbone, config=model.config, ap=model.ap, mask_ap=model.mask_ap)
+                for (detector, backbone), model in ZOO.items()
+                if detector == d.id
+            ],
+            distillers=[m.id for m in methods().values() if m.misfit(d, d, m.options()) is None],
+        )
+        for d in DETECTORS.values()
+    ]
 
 
 def distillers() -> list[DistillerEntry]:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from studies.catalog import BACKBONES, DETECTORS, METRICS
+from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS
 from studies.datasets import datasets
 from studies.methods import methods
 from studies.shipped import read_study_file, shipped_studies
@@ -103,10 +103,10 @@ def study_schemas() -> dict[str, Any]:
     schema = StudySpec.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas: dict[str, Any] = schema.pop("$defs", {})
     schemas["StudySpec"] = schema
-    schemas["Network"]["properties"]["detector"]["enum"] = list(DETECTORS)
-    schemas["Network"]["properties"]["backbone"]["enum"] = list(BACKBONES)
-    schemas["Teacher"]["properties"]["detector"]["enum"] = list(DETECTORS)
-    schemas["Teacher"]["properties"]["backbone"]["enum"] = list(BACKBONES)
+    for network in (schemas["Network"]["properties"], schemas["Teacher"]["properties"]):
+        network["detector"]["enum"] = list(DETECTORS)
+        network["backbone"]["enum"] = list(BACKBONES)
+        network["form"]["anyOf"][0]["enum"] = list(FORMS)
     schemas["MethodUse"]["properties"]["id"]["enum"] = list(methods())
     schema["properties"]["dataset"]["enum"] = list(datasets())
     schema["properties"]["metrics"]["items"]["enum"] = list(METRICS)

@@ -61,9 +61,15 @@ class Method:
 
 
 def same_levels(student: Detector, teacher: Detector, options: Options) -> str | None:
-    """For methods that compare pyramid levels cell by cell (`Method.also`): one-stage pyramids begin at stride 8, two-stage ones at 4."""
-    first = {detector.title: 4 if "roi_head" in detector.traits else 8 for detector in (teacher, student)}
-    if len(set(first.values())) == 1:
+    """For methods that compare pyramid levels cell by cell (`Method.also`): two-stage pyramids begin at stride 4, one-stage ones at 8."""
+    if student.strides == teacher.strides:
         return None
-    told = " and ".join(f"{title}'s begins at stride {stride}" for title, stride in first.items())
+    told = " and ".join(f"{d.title} has {', '.join(map(str, d.strides))}" for d in (teacher, student))
     return f"teacher and student must have pyramid levels of the same strides; {told}"
+
+
+def uneven_levels(student: Detector) -> str | None:
+    """For methods that assign boxes or priors to levels themselves: why they cannot on this detector's, or None."""
+    if {"anchors", "points"} & student.traits:
+        return None
+    return f"levels must go from fine to coarse and their cells have equally many priors; those of {student.title} do not"

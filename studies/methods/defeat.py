@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from studies.catalog import TRAITS, Detector
-from studies.methods.base import Method, Options, same_levels
+from studies.methods.base import Method, Options, same_levels, uneven_levels
 
 Form = Literal["official", "pdf"]
 NECK_WEIGHTS: dict[Form, tuple[float, float]] = {"official": (3.0, 12.0), "pdf": (2.0, 8.0)}  # foreground, background
@@ -39,6 +39,8 @@ class DeFeatOptions(Options):
 
 def _parts(student: Detector, teacher: Detector, options: Options) -> str | None:
     assert isinstance(options, DeFeatOptions)
+    if uneven := uneven_levels(student):
+        return f"DeFeat: {uneven}"
     if options.form == "pdf":
         if options.head or options.backbone_foreground or options.backbone_background:
             return "DeFeat's form 'pdf' distils the neck alone; its backbone and head terms belong to the form 'official'"

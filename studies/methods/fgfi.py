@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from studies.catalog import TRAITS, Detector
-from studies.methods.base import Method, Options, same_levels
+from studies.methods.base import Method, Options, same_levels, uneven_levels
 
 Form = Literal["fpn", "paper", "pdf"]
 WEIGHTS: dict[Form, float] = {"fpn": 3.0, "paper": 0.01, "pdf": 5.0}
@@ -37,6 +37,8 @@ class FGFIOptions(Options):
 
 def _anchors(student: Detector, teacher: Detector, options: Options) -> str | None:
     assert isinstance(options, FGFIOptions)
+    if uneven := uneven_levels(student):
+        return f"FGFI: {uneven}"
     if options.form == "pdf" or "anchors" in student.traits:
         return same_levels(student, teacher, options)
     return (

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from studies.catalog import TRAITS, Detector
+from studies.catalog import ONE_STAGE, TRAITS, TWO_STAGE, Detector
 from studies.methods.base import Method, Options
 
 
@@ -46,6 +46,8 @@ class LDOptions(Options):
 def _needs(student: Detector, teacher: Detector, options: Options) -> str | None:
     """Which terms read distributions or anchor boxes: LD and general instances the former, the fine-grained region the latter."""
     assert isinstance(options, LDOptions)
+    if student.strides not in {ONE_STAGE, TWO_STAGE}:
+        return "LD reads the student's assignment of classes and boxes in one; the Mutual Guidance of PDF-Distil's detectors makes two"
     wanted = set()
     if options.main_ld or options.vlr_ld or options.imitation == "gibox":
         wanted.add("distribution")

@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from studies.catalog import PYRAMIDAL, Detector
 from studies.methods.base import Method, Options
 
 
@@ -16,10 +17,19 @@ class OFDOptions(Options):
     )
 
 
+def _have_stages(student: Detector, teacher: Detector, options: Options) -> str | None:
+    """It reads what enters the last ReLU of a stage, and the batch norm before it."""
+    for detector in (student, teacher):
+        if not set(detector.backbones) <= set(PYRAMIDAL):
+            return f"OFD reads the four residual stages of a ResNet, which {detector.title} does not have in all its networks"
+    return None
+
+
 METHOD = Method(
     "ofd",
     "OFD",
     "Heo et al., A Comprehensive Overhaul of Feature Distillation, ICCV 2019",
     OFDOptions,
     "workers.distillers.ofd:OFD",
+    also=_have_stages,
 )

@@ -373,7 +373,9 @@ def test_who_inherits(method: str, kind: Kind, teacher_detector: str, option: bo
 DENSE = Detector("retinanet", "RetinaNet", "", frozenset({"neck", "dense_logits", "anchors"}))
 POINTS = Detector("fcos", "FCOS", "", frozenset({"neck", "dense_logits", "points"}))
 OTHER = Detector("yolo", "YOLO", "", frozenset({"neck", "dense_logits", "anchors"}))
-TWO_STAGE = Detector("faster_rcnn", "Faster R-CNN", "", frozenset({"neck", "dense_logits", "anchors", "roi_head"}))
+TWO_STAGE = Detector(
+    "faster_rcnn", "Faster R-CNN", "", frozenset({"neck", "dense_logits", "anchors", "roi_head"}), strides=(4, 8, 16, 32, 64)
+)
 
 
 @pytest.mark.parametrize(
@@ -381,7 +383,7 @@ TWO_STAGE = Detector("faster_rcnn", "Faster R-CNN", "", frozenset({"neck", "dens
     [
         ("fbkd", {}, DENSE, POINTS, None),
         ("fgd", {}, TWO_STAGE, TWO_STAGE, None),
-        ("fgd", {}, DENSE, TWO_STAGE, "Faster R-CNN's begins at stride 4 and RetinaNet's begins at stride 8"),
+        ("fgd", {}, DENSE, TWO_STAGE, "Faster R-CNN has 4, 8, 16, 32, 64 and RetinaNet has 8, 16, 32, 64, 128"),
         ("pkd", {}, DENSE, TWO_STAGE, None),
         ("pkd", {}, DENSE, POINTS, None),
         ("frs", {}, DENSE, POINTS, "these are FCOS and RetinaNet"),

@@ -78,6 +78,6 @@ def test_no_objects_give_zero_in_the_gt_region() -> None:
 
 def test_one_stage_and_two_stage_pyramids_do_not_match() -> None:
     one = DETECTORS["gfl"]
-    two = Detector("two", "Two-stage", "", frozenset({"neck", "roi_head"}))
+    two = Detector("two", "Two-stage", "", frozenset({"neck", "roi_head"}), strides=(4, 8, 16, 32, 64))
     assert METHOD.misfit(one, DETECTORS["retinanet"], FitNetOptions()) is None
     assert "strides" in (METHOD.misfit(one, two, FitNetOptions()) or "")

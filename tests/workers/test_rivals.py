@@ -255,8 +255,10 @@ def test_pad_starts_as_plain_imitation_and_takes_a_single_cell() -> None:
 
 ANCHORED = Detector("retinanet", "RetinaNet", "", frozenset({"neck", "dense_logits", "anchors"}))
 POINTED = Detector("fcos", "FCOS", "", frozenset({"neck", "dense_logits", "points"}))
-TWO_STAGE = Detector("faster_rcnn", "Faster R-CNN", "", frozenset({"neck", "dense_logits", "anchors", "roi_head"}))
-GRID = Detector("grid_rcnn", "Grid R-CNN", "", frozenset({"neck", "dense_logits", "anchors", "roi_head"}))
+TWO_STAGE = Detector(
+    "faster_rcnn", "Faster R-CNN", "", frozenset({"neck", "dense_logits", "anchors", "roi_head"}), strides=(4, 8, 16, 32, 64)
+)
+GRID = Detector("grid_rcnn", "Grid R-CNN", "", frozenset({"neck", "dense_logits", "anchors", "roi_head"}), strides=(4, 8, 16, 32, 64))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,195 @@
+"""Turns a spec's network into an mmdet config and builds it: the zoo's own config, re-backboned, and narrowed for `nano`.
+
+`nano` keeps the graph of the zoo's network (levels, strides, head depth, losses, assignment) and shrinks channels, so that
+what is learnt about a method on it is learnt on the same code path.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from studies.catalog import ZOO
+from studies.spec import Network
+from studies.trial import TrialFailure
+from workers.detectors import families
+from workers.detectors.families import ALWAYS, BACKBONES, DISTRIBUTION, NANO, NARROW_AS_A_WHOLE, STAGES
+
+FULL_WIDTH = 64  # base channels of the published backbones
+NECK_SHARE = 8  # neck and head at nano: an eighth, 32 of 256 channels
+# Keys of zoo configs that count channels, or groups of channels, of necks and heads.
+WIDTHS = frozenset(
+    {"in_channels", "out_channels", "feat_channels", "fc_out_channels", "conv_out_channels", "point_feat_channels", "num_groups"}
+)
+NORMALISATION = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "bgr_to_rgb": True}  # of ImageNet
+
+
+def zoo_config(path: str) -> Any:
+    """A config of mmdet's model zoo, from the files installed with the library."""
+    import mmdet
+    from mmengine.config import Config
+
+    return Config.fromfile(str(Path(mmdet.__file__).parent / ".mim" / "configs" / path))
+
+
+def model_config(network: Network, classes: int) -> Any:
+    """The mmdet model config (ConfigDict) of a network with `classes` outputs, without pretrained weights named in it."""
+    if network.form and network.form.startswith("pdf"):
+        from workers.detectors.pdf import pdf_config
+
+        return pdf_config(network, classes)
+    pair = network.detector, network.backbone
+    base = network.detector, families.BASE.get(network.detector, families.USUAL_BASE)
+    config = zoo_config(ZOO[pair if pair in ZOO else base].config).model
+    if pair not in ZOO:
+        config.backbone = config_of(STAGES | BACKBONES[network.backbone])
+    config.backbone.init_cfg = None
+    set_classes(config, classes)
+    merge(config, ALWAYS.get(network.detector, {}))
+    if network.form == "distribution":
+        merge(config, {"bbox_head": DISTRIBUTION[network.detector]})
+    if network.width:
+        narrow(config, network.detector, network.width)
+    if network.width or pair not in ZOO:
+        connect(config)
+    return config
+
+
+def config_of(values: dict[str, Any]) -> Any:
+    """A mapping as mmengine's ConfigDict, which mmdet expects throughout."""
+    from mmengine.config import ConfigDict
+
+    return ConfigDict(values)
+
+
+def merge(config: Any, change: dict[str, Any]) -> None:
+    """Merges a nested mapping into a config in place; a part with `_delete_` replaces what was there."""
+    from mmengine.config import Config
+
+    for name, value in Config._merge_a_into_b(change, config).items():
+        config[name] = config_of(value) if isinstance(value, dict) else value
+
+
+def set_classes(config: Any, classes: int) -> None:
+    """Sets `num_classes` wherever a part of the config has it."""
+    for part in parts(config):
+        if "num_classes" in part:
+            part.num_classes = classes
+
+
+def parts(value: Any) -> list[Any]:
+    """All mappings inside a config, itself first."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return [value] * isinstance(value, dict) + [part for item in inner for part in parts(item)]
+
+
+def narrow(config: Any, detector: str, width: int) -> None:
+    """Shrinks a zoo config in place: backbone of base channels `width`, neck and heads in proportion, trained from scratch."""
+    narrow_backbone(config.backbone, width)
+    numerator, denominator = (width, FULL_WIDTH) if detector in NARROW_AS_A_WHOLE else (1, NECK_SHARE)
+
+    def scaled(value: Any) -> Any:
+        return type(value)(map(scaled, value)) if isinstance(value, (list, tuple)) else value * numerator // denominator
+
+    for name in ("neck", "rpn_head", "bbox_head", "roi_head"):
+        for part in parts(config.get(name)):
+            part.update({key: scaled(part[key]) for key in WIDTHS & part.keys()})
+    merge(config, NANO.get(detector, {}))
+    config.data_preprocessor.update(NORMALISATION)
+
+
+def narrow_backbone(backbone: Any, width: int) -> None:
+    """Gives a backbone's config the base channels `width` instead of 64; nothing of it is frozen."""
+    share = width / FULL_WIDTH
+    if backbone.type in {"ResNet", "ResNeXt"}:
+        backbone.update(base_channels=width, stem_channels=width, frozen_stages=-1, norm_eval=False)
+        backbone.norm_cfg.requires_grad = True
+        if backbone.type == "ResNeXt":
+            backbone.groups = int(backbone.groups * share)  # groups of the same width
+    elif backbone.type == "RegNet":
+        arch = BACKBONES["regnetx_800mf"]["arch"]
+        backbone.arch = config_of(
+            arch | {"w0": max(8, round(arch["w0"] * share / 8) * 8), "wa": arch["wa"] * share, "group_w": int(arch["group_w"] * share)}
+        )
+        backbone.update(stem_channels=int(32 * share), frozen_stages=-1, norm_eval=False)
+    else:
+        backbone.update(type=f"Narrow{backbone.type}", width=width)
+        if backbone.type == "NarrowDarknet":
+            backbone.norm_eval = False
+
+
+def connect(config: Any) -> None:
+    """Tells the neck the channels that its backbone gives."""
+    channels = backbone_channels(config.backbone)
+    neck = config.neck
+    if neck.type == "SSDNeck":
+        levels = len(channels) + len(neck.level_strides)
+        neck.in_channels = channels
+        neck.out_channels = config.bbox_head.in_channels = (*channels, *neck.out_channels[len(channels) : levels])
+    else:
+        neck.in_channels = list(reversed(channels) if neck.type == "YOLOV3Neck" else channels)
+
+
+def backbone_channels(backbone: Any) -> tuple[int, ...]:
+    """Channels of a backbone's outputs, by running it on shapes alone."""
+    from mmdet.registry import MODELS
+
+    register()
+    plain = config_of({key: value for key, value in backbone.items() if key not in {"dcn", "stage_with_dcn"}})
+    with scope(), torch.device("meta"):
+        outputs = MODELS.build(plain)(torch.empty(1, 3, 64, 64))
+    return tuple(int(output.shape[1]) for output in outputs)
+
+
+def register() -> None:
+    """Makes mmdet's parts, and ours, known by name."""
+    from mmdet.utils import register_all_modules
+
+    import workers.detectors.distribution
+    import workers.detectors.parts
+    import workers.detectors.pdf  # noqa: F401
+
+    register_all_modules(init_default_scope=False)
+
+
+def scope() -> Any:
+    """A context in which names in configs are mmdet's."""
+    from mmengine.registry import DefaultScope
+
+    return DefaultScope.overwrite_default_scope("mmdet")
+
+
+def build(network: Network, classes: int) -> nn.Module:
+    """The network with freshly drawn weights (from torch's global generator)."""
+    from mmdet.registry import MODELS
+
+    register()
+    config = model_config(network, classes)
+    with scope():
+        model = MODELS.build(config)
+        model.init_weights()
+    return model
+
+
+def load_checkpoint(model: nn.Module, path: Path, what: str) -> None:
+    """Loads an exported detector (`{"state_dict": ...}`) into `model`, exactly. Raises TrialFailure("user") if it does not fit."""
+    if not path.exists():
+        raise TrialFailure("user", f"the {what}'s checkpoint is missing: {path}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:
+        raise TrialFailure("user", f"the {what}'s checkpoint cannot be read: {path} ({type(error).__name__})") from error
+    own = model.state_dict()
+    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    misshapen = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
+    if missing or unknown or misshapen:
+        first = (missing or unknown or misshapen)[0]
+        raise TrialFailure(
+            "user",
+            f"the {what}'s checkpoint is of another network: {len(missing)} tensors missing, {len(unknown)} unknown, "
+            f"{len(misshapen)} of another shape, {first!r} first",
+        )
+    model.load_state_dict(state)

@@ -1,0 +1,95 @@
+"""Facts of the detector families and backbones, as data: what differs from the zoo's config on another backbone, or at `nano`.
+
+A change is a nested mapping that is merged into an mmdet model config.
+"""
+
+from typing import Any
+
+Change = dict[str, Any]
+
+# Backbones of a family's zoo config that another backbone replaces. FCOS: its ResNets have Caffe's weights and normalisation.
+BASE = {"fcos": "resnext101_64x4d", "yolov3": "darknet53", "ssd": "vgg16"}
+USUAL_BASE = "resnet50"
+
+# What all backbones of four stages have in common, as in the zoo.
+STAGES: Change = {
+    "out_indices": (0, 1, 2, 3),
+    "frozen_stages": 1,
+    "norm_cfg": {"type": "BN", "requires_grad": True},
+    "norm_eval": True,
+    "style": "pytorch",
+}
+DEFORMABLE: Change = {
+    "dcn": {"type": "DCN", "deform_groups": 1, "fallback_on_stride": False},
+    "stage_with_dcn": (False, True, True, True),
+}
+BACKBONES: dict[str, Change] = {
+    "resnet18": {"type": "ResNet", "depth": 18},
+    "resnet34": {"type": "ResNet", "depth": 34},
+    "resnet50": {"type": "ResNet", "depth": 50},
+    "resnet101": {"type": "ResNet", "depth": 101},
+    "resnet101_dcn": {"type": "ResNet", "depth": 101, **DEFORMABLE},
+    "resnext101_32x4d": {"type": "ResNeXt", "depth": 101, "groups": 32, "base_width": 4},
+    "resnext101_32x4d_dcn": {"type": "ResNeXt", "depth": 101, "groups": 32, "base_width": 4, **DEFORMABLE},
+    "resnext101_64x4d": {"type": "ResNeXt", "depth": 101, "groups": 64, "base_width": 4},
+    "regnetx_800mf": {"type": "RegNet", "arch": {"w0": 56, "wa": 35.73, "wm": 2.28, "group_w": 16, "depth": 16, "bot_mul": 1.0}},
+}
+
+# Families whose neck and head are as wide as their backbone: at nano they narrow with it. The others' have 32 channels.
+NARROW_AS_A_WHOLE = frozenset({"yolov3", "ssd"})
+
+# What every scale changes of the zoo's config.
+ALWAYS: dict[str, Change] = {"ssd": {"bbox_head": {"type": "PredictingSSDHead"}}}
+
+# Groups of eight channels, as in the paper's heads; these heads have 32 groups where a config does not say, which would be
+# single channels at nano.
+GROUPS: Change = {"bbox_head": {"norm_cfg": {"type": "GN", "num_groups": 4, "requires_grad": True}}}
+
+# What nano changes besides widths, so that a family works on 128 pixels.
+NANO: dict[str, Change] = {
+    "fcos": GROUPS,
+    "atss": GROUPS,
+    "gfl": GROUPS,
+    # anchors as large a part of the image as the zoo's are at 416 pixels
+    "yolov3": {
+        "bbox_head": {
+            "anchor_generator": {
+                "base_sizes": [[(36, 28), (48, 61), (115, 100)], [(9, 19), (19, 14), (18, 37)], [(3, 4), (5, 9), (10, 7)]],
+            }
+        }
+    },
+    # the last two of seven levels would be smaller than a pixel
+    "ssd": {
+        "neck": {"level_strides": (2, 2, 2), "level_paddings": (1, 1, 1)},
+        "bbox_head": {
+            "anchor_generator": {
+                "strides": [8, 16, 32, 64, 128],
+                "ratios": [[2], [2, 3], [2, 3], [2, 3], [2]],
+                "min_sizes": [10, 20, 40, 60, 80],
+                "max_sizes": [20, 40, 60, 80, 100],
+            }
+        },
+    },
+}
+
+# LD's networks: the box layer gives 17 logits per side. Zheng et al. 2022 (supplement, section 2); released code
+# HikariTJU/LD configs/gfl/{retinagfl,fcos_gfl,atss_gfl}_*.py.
+DISTRIBUTION: dict[str, Change] = {
+    "retinanet": {
+        "type": "DistributionRetinaHead",
+        "reg_decoded_bbox": True,
+        "bbox_coder": {"_delete_": True, "type": "CentreDistanceCoder"},
+        "loss_bbox": {"_delete_": True, "type": "GIoULoss", "loss_weight": 2.0},
+    },
+    "fcos": {
+        "type": "DistributionFCOSHead",
+        "center_sampling": True,
+        "center_sample_radius": 1.5,
+        "centerness_on_reg": True,
+        "loss_bbox": {"_delete_": True, "type": "GIoULoss", "loss_weight": 1.0},
+    },
+    "atss": {
+        "type": "DistributionATSSHead",
+        "bbox_coder": {"_delete_": True, "type": "CentreDistanceCoder"},
+    },
+}
