@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,19 +23,12 @@ def fetch(
     address: Annotated[str | None, typer.Option("--from", metavar="ADDRESS", help="where a name of your own comes from (https)")] = None,
 ) -> None:
     """Download weights to the store, check their sha256 against the published one, and list them in its manifest."""
-    from rich.console import Console
-    from rich.progress import DownloadColumn, Progress, TextColumn
-
     if address and len(names) > 1:
         raise typer.BadParameter("one name with one address", param_hint="--from")
-    store, console = _store(), Console(stderr=True)
+    store = _store()
     for name in names:
-        columns = TextColumn("{task.description}"), DownloadColumn()
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            update = partial(progress.update, progress.add_task(name, total=None))
-            with _told():
-                entry = store.fetch(name, address, lambda done, of, update=update: update(completed=done, total=of))
-        _show(entry)
+        with _told():
+            _show(_fetched(store, name, address))
 
 
 @app.command("import")
@@ -64,6 +56,18 @@ def _store() -> "Store":
     from workers.weights import Store
 
     return Store(retort_home() / "weights")
+
+
+def _fetched(store: "Store", name: str, address: str | None) -> "Entry":
+    """Fetches with a bar of the bytes, where there is a terminal to show it."""
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), DownloadColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(name, total=None)
+        return store.fetch(name, address, lambda done, of: progress.update(task, completed=done, total=of))
 
 
 def _show(entry: "Entry") -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
@@ -194,7 +195,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     from mmengine.logging import HistoryBuffer
 
     # What checkpoints of the zoo hold beside tensors: numbers of numpy, by their old and new names, and the log of their training.
-    numbers = np._core.multiarray
+    numbers = importlib.import_module("numpy._core.multiarray")
     harmless: list[Any] = [HistoryBuffer, (_of_history, "builtins.getattr"), np.ndarray, np.dtype, numbers.scalar, numbers._reconstruct]
     harmless += [(numbers.scalar, "numpy.core.multiarray.scalar"), (numbers._reconstruct, "numpy.core.multiarray._reconstruct")]
     harmless += [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "u4", "?")]

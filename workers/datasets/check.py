@@ -143,10 +143,10 @@ def _settle_sizes(part: Split, sizes: dict[Any, tuple[int, int]]) -> None:
         image["width"], image["height"] = sizes[image["id"]]
     kept = []
     for annotation in part.annotations:
-        image = unsized.get(annotation["image_id"])
-        fault = outside(annotation["bbox"], image["width"], image["height"]) if image else None
-        if image and fault:
-            part.broken.append(Broken(part.name, "annotation", image["file_name"], fault))
+        its = unsized.get(annotation["image_id"])
+        fault = outside(annotation["bbox"], its["width"], its["height"]) if its else None
+        if its and fault:
+            part.broken.append(Broken(part.name, "annotation", its["file_name"], fault))
         else:
             kept.append(annotation)
     part.annotations = kept
