@@ -50,10 +50,11 @@ class TableForm(StrEnum):
 
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a YAML file, or the id of a shipped study (retort catalog studies)")]
-StudyId = Annotated[str, typer.Argument(metavar="ID", help="number of a study (retort list)")]
+StudyId = Annotated[int, typer.Argument(metavar="ID", min=1, help="number of a study (retort list)")]
 Scale = Annotated[ScaleName | None, typer.Option(help="instead of the scale in the spec")]
 Setting = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="change the spec: schedule.epochs=2, seeds=[0,1], arms.ld.weight=2")
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="change the spec: schedule.epochs=2, 'seeds=[0,1]', arms.ld.weight=2"),
 ]
 
 
@@ -82,10 +83,12 @@ def up(
         int | None, typer.Option(min=1, max=65535, envvar="RETORT_DASHBOARD_PORT", help="Ray's dashboard [8265]")
     ] = None,
     ray_port: Annotated[int | None, typer.Option(min=1, max=65535, envvar="RETORT_RAY_PORT", help="Ray's head [6379]")] = None,
-    ports: Annotated[str | None, typer.Option(metavar="auto", envvar="RETORT_PORTS", help="auto: free ports where none is given")] = None,
+    ports: Annotated[
+        str | None, typer.Option(metavar="auto", envvar="RETORT_PORTS", help="auto: free ports where a default one is taken")
+    ] = None,
     cpus: Annotated[int | None, typer.Option(min=1, help="cores for trials [all]")] = None,
 ) -> None:
-    """Start Ray, MLflow, the service and the orchestrator on this machine."""
+    """Start Ray, MLflow, the service and the orchestrator."""
     from api.supervision import up as start
     from studies.home import retort_home
 
@@ -154,7 +157,7 @@ def submit(
     made = client.submit(study_data(study, scale, setting or []), idempotency_key)
     _say(f"study {made['id']}: {made['name']} ({made['state']})")
     if watch:
-        _follow(client, str(made["id"]))
+        _follow(client, made["id"])
     else:
         _say(f"watch it: retort watch {made['id']}    its table: retort table {made['id']}")
 
@@ -215,9 +218,10 @@ def table(study: StudyId, format: Annotated[TableForm, typer.Option(help="md is 
 @app.command()
 def catalog(what: What) -> None:
     """List what a spec may name."""
-    from api.views import catalog_table
+    from api.views import catalog_lines
 
-    _console().print(catalog_table(what, _client().catalog(what)))
+    for line in catalog_lines(what, _client().catalog(what)):
+        _console().print(line)
 
 
 # --- one trial, here and now
@@ -227,17 +231,18 @@ def catalog(what: What) -> None:
 def trial(
     study: Annotated[str, typer.Argument(metavar="SPEC", help="a YAML file, or the id of a shipped study")],
     arm: Annotated[str | None, typer.Option(help="row of the study [its first]")] = None,
-    seed: Annotated[int | None, typer.Option(help="[the study's first]")] = None,
+    seed: Annotated[int | None, typer.Option(help="any seed [the study's first]")] = None,
     scale: Scale = None,
     setting: Setting = None,
 ) -> None:
-    """Run one trial (and its teacher) in this process: no Ray, no service."""
+    """Run one trial (and its teacher) here and now, without Ray."""
     from api.specs import study_data
     from api.trial import run_here
     from studies.spec import parse_study
 
-    spec = parse_study(study_data(study, scale, setting or []))
-    run_here(spec, arm or spec.arms[0].id, spec.seeds[0] if seed is None else seed, _console())
+    chosen = [] if seed is None else [f"seeds=[{seed}]"]
+    spec = parse_study(study_data(study, scale, [*(setting or []), *chosen]))
+    run_here(spec, arm or spec.arms[0].id, spec.seeds[0], _console())
 
 
 # --- what commands share
@@ -259,7 +264,7 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _follow(client: "Client", study: str) -> None:
+def _follow(client: "Client", study: int) -> None:
     """Watch, then the table; exit status 1 where the study came to no good end."""
     from api.watch import watch as show_live
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx
 
-from api.stack import LOOPBACK, PORTS, load_stack
+from api.stack import load_stack
+from studies.home import retort_home
 
 _RETRY_SECONDS = 10.0  # how long a request that may be repeated waits for a service that restarts
 _SILENCE_SECONDS = 40.0  # the event stream says something every 15 s, if only that it is there
@@ -45,9 +46,13 @@ class StreamedEvent:
 
 
 def service_url() -> str:
-    """Where the service is: $RETORT_URL, else the running stack of this home, else the default port."""
+    """Where the service is: $RETORT_URL, else the stack of this home; no guess beyond, it may be somebody else's. Raises Unreachable."""
+    if url := os.environ.get("RETORT_URL"):
+        return url
     stack = load_stack()
-    return os.environ.get("RETORT_URL") or (stack.url("api") if stack else f"http://{LOOPBACK}:{PORTS['api'][0]}")
+    if stack is None:
+        raise Unreachable(f"nothing is up ($RETORT_HOME is {retort_home()}); start it with `retort up`, or set RETORT_URL")
+    return stack.url("api")
 
 
 class Client:
@@ -70,24 +75,24 @@ class Client:
         """A page of studies, newest first."""
         return self._json("GET", "/v1/studies", params={"limit": limit, **({"cursor": cursor} if cursor else {})})
 
-    def study(self, study: str) -> dict[str, Any]:
+    def study(self, study: int) -> dict[str, Any]:
         """One study."""
         return self._json("GET", f"/v1/studies/{study}")
 
-    def trials(self, study: str) -> list[dict[str, Any]]:
+    def trials(self, study: int) -> list[dict[str, Any]]:
         """Its trials, teachers first."""
         trials: list[dict[str, Any]] = self._json("GET", f"/v1/studies/{study}/trials")["items"]
         return trials
 
-    def table(self, study: str, form: str = "md") -> str:
+    def table(self, study: int, form: str = "md") -> str:
         """Its table as text."""
         return self._send("GET", f"/v1/studies/{study}/table", params={"format": form}).text
 
-    def cancel(self, study: str) -> dict[str, Any]:
+    def cancel(self, study: int) -> dict[str, Any]:
         """Stop it gracefully, keeping what is trained."""
         return self._json("POST", f"/v1/studies/{study}:cancel")
 
-    def resume(self, study: str) -> dict[str, Any]:
+    def resume(self, study: int) -> dict[str, Any]:
         """Queue what is not finished again."""
         return self._json("POST", f"/v1/studies/{study}:resume")
 
@@ -96,7 +101,7 @@ class Client:
         items: list[dict[str, Any]] = self._json("GET", f"/v1/catalog/{what}")["items"]
         return items
 
-    def events(self, study: str, after: int = 0) -> Iterator[StreamedEvent]:
+    def events(self, study: int, after: int = 0) -> Iterator[StreamedEvent]:
         """The events after number `after`, as they happen; ends when the study is at rest.
 
         Raises Unreachable when the connection breaks: ask again, after the last event seen.

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from studies.spec import Problem
@@ -95,6 +96,13 @@ def install(app: FastAPI) -> None:
         detail = f"nothing is at {printable(request.url.path)}" if error.status_code == 404 else error.detail
         problem = ProblemError(error.status_code, title.lower().replace(" ", "-"), title, detail)
         problem.headers.update(error.headers or {})
+        return answer(problem)
+
+    @app.exception_handler(OperationalError)
+    async def _database(request: Request, error: OperationalError) -> Response:
+        _log.error("%s %s: the database failed: %s", request.method, request.url.path, error)
+        problem = ProblemError(503, "unavailable", "Not available", "the database does not answer; try again")
+        problem.headers["Retry-After"] = "1"
         return answer(problem)
 
     @app.exception_handler(Exception)

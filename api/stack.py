@@ -178,7 +178,7 @@ def load_stack(home: Path | None = None) -> Stack | None:
 
 
 def new_stack(home: Path, wanted: dict[str, int | None], auto: bool, cpus: int | None) -> Stack:
-    """A stack for this home on free ports. `auto`: any free port where none is wanted. Raises StackError for a taken one."""
+    """A stack for this home. `auto`: a free port where none is wanted and the default is taken. Raises StackError for a taken one."""
     ports = {name: _port(name, wanted.get(name), auto) for name in PORTS}
     twice = [name for name in ports if list(ports.values()).count(ports[name]) > 1 and ports[name]]
     if twice:
@@ -192,8 +192,6 @@ def new_stack(home: Path, wanted: dict[str, int | None], auto: bool, cpus: int |
 
 def _port(name: str, wanted: int | None, auto: bool) -> int:
     """The port for `name`, 0 where any will do."""
-    if wanted is None and auto:
-        return 0
     default, what = PORTS[name]
     port = wanted or default
     with socket.socket() as probe:
@@ -201,6 +199,8 @@ def _port(name: str, wanted: int | None, auto: bool) -> int:
         try:
             probe.bind((LOOPBACK, port))
         except OSError as error:
+            if auto and wanted is None:
+                return 0
             raise StackError(
                 f"port {port} for {what} is taken{_holder(port)} ({error.strerror}).\n"
                 f"Choose another with --{name}-port N, or let `retort up --ports auto` take free ones."

@@ -5,6 +5,7 @@
 
 import contextlib
 import fcntl
+import functools
 import http.client
 import os
 import secrets
@@ -13,6 +14,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import xmlrpc.client
 from collections.abc import Callable, Iterator
@@ -61,13 +63,15 @@ def up(home: Path, ports: dict[str, int | None], auto: bool, cpus: int | None, s
             _revive(stack, say)
             return stack, False
         if stack:
-            _end(stack, say)  # what a crash or a reboot left behind
-        stack = new_stack(home, ports, auto, cpus)
-        try:
-            _start(stack, say)
-        except BaseException:
-            _end(stack, lambda _: None)
-            raise
+            end(stack, say)  # what a crash or a reboot left behind
+        with _choosing_ports():
+            stack = new_stack(home, ports, auto, cpus)
+            try:
+                _migrate(stack)
+                start(stack, say)
+            except BaseException:
+                end(stack, lambda _: None)
+                raise
         return stack, True
 
 
@@ -79,7 +83,7 @@ def down(home: Path, say: Say) -> bool:
         stack = load_stack(home)
         if stack is None:
             return False
-        _end(stack, say)
+        end(stack, say)
         return True
 
 
@@ -88,7 +92,7 @@ def status(stack: Stack) -> list[PartStatus]:
     infos: dict[str, dict[str, Any]] = {}
     with contextlib.suppress(OSError, http.client.HTTPException, xmlrpc.client.Error):
         infos = {info["name"]: info for info in _rpc(stack).supervisor.getAllProcessInfo()}
-    ready = _get(stack, stack.url("api") + "/readyz")
+    ready = _readiness(stack)
     found = []
     for part in stack.parts():
         info = infos.get(part.name, {"statename": "STOPPED", "pid": 0, "start": 0})
@@ -113,7 +117,8 @@ def last_lines(stack: Stack, part: Part, count: int = 20) -> str:
     return "\n".join(text.splitlines()[-count:])
 
 
-def _start(stack: Stack, say: Say) -> None:
+def start(stack: Stack, say: Say) -> None:
+    """Start the supervisor of a stack and wait until every part answers. Raises StackError."""
     for folder in (stack.logs, Path(stack.home) / "mlflow", Path(stack.temp)):
         _private_folder(folder)
     stack.token.touch(mode=0o600)
@@ -121,17 +126,17 @@ def _start(stack: Stack, say: Say) -> None:
     config = stack.run / "supervisord.conf"
     config.write_text(supervisor_config(stack))
     stack.save()
-    _migrate(stack)
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)],
         env=stack.environment(),
         cwd=stack.run,
-        check=True,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        capture_output=True,  # ends when it has become a daemon
+        text=True,
         start_new_session=True,  # a Ctrl-C in the terminal is not meant for the stack
     )
+    if done.returncode:
+        raise StackError(f"the supervisor does not start: {(done.stderr or done.stdout).strip()}")
     _await_all(stack, say)
 
 
@@ -151,13 +156,16 @@ def _migrate(stack: Stack) -> None:
 
 
 def _revive(stack: Stack, say: Say) -> None:
-    """Start the parts that the supervisor has given up, and wait until all answer."""
-    for part in status(stack):
+    """Start the parts that the supervisor has given up, and wait until all answer; instant when all is well."""
+    parts = status(stack)
+    if all(part.well for part in parts):
+        return
+    for part in parts:
         if part.state in {"FATAL", "EXITED", "STOPPED"}:
             say(f"{part.part.title} was {part.state.lower()}; starting it again")
             with contextlib.suppress(xmlrpc.client.Fault):
                 _rpc(stack).supervisor.startProcess(part.part.name, False)
-    _await_all(stack, lambda line: None if all(part.well for part in status(stack)) else say(line))
+    _await_all(stack, say)
 
 
 def _await_all(stack: Stack, say: Say) -> None:
@@ -176,7 +184,7 @@ def _await_all(stack: Stack, say: Say) -> None:
             if info["statename"] == "FATAL" or len(deaths[part.name]) >= _TRIES:
                 reason = info["spawnerr"] or f"exit status {info['exitstatus']}"
                 raise StackError(f"{part.title} does not start ({reason}). The end of its log:\n{last_lines(stack, part)}")
-            if info["statename"] == "RUNNING" and not _health(stack, part, _get(stack, stack.url("api") + "/readyz")):
+            if info["statename"] == "RUNNING" and not _health(stack, part, _readiness(stack)):
                 waiting.remove(part.name)
                 say(f"{part.title:<13} ready after {time.monotonic() - began:4.1f} s  {part.address or ''}".rstrip())
         if time.monotonic() - began > START_SECONDS:
@@ -195,7 +203,7 @@ def _process_infos(stack: Stack) -> dict[str, dict[str, Any]]:
         return {}  # not listening yet
 
 
-def _end(stack: Stack, say: Say) -> None:
+def end(stack: Stack, say: Say) -> None:
     """Stop the supervisor and with it all parts; end what is left; remove what only a running stack needs."""
     mine = _processes_of(stack)
     if mine:
@@ -300,16 +308,31 @@ def _rpc(stack: Stack) -> Any:
     return xmlrpc.client.ServerProxy("http://localhost", transport=SupervisorTransport(serverurl=f"unix://{stack.socket}"))
 
 
-def _health(stack: Stack, part: Part, ready: httpx.Response | None) -> str:
+def _health(stack: Stack, part: Part, ready: dict[str, Any] | None) -> str:
     """Empty when the part answers; else what is wrong. The orchestrator has no port: the service tells when it was last seen."""
+    if part.name == "api":
+        return "does not answer" if ready is None else "" if ready["database"] == "ok" else f"the database {ready['database']}"
     if part.health is None:
-        if ready is None:
-            return "unknown while the API does not answer"
-        return str(ready.json().get("orchestrator", {}).get("trouble", "no word of it"))
-    answer = ready if part.name == "api" else _get(stack, part.health)
+        return "unknown while the API does not answer" if ready is None else str(ready["orchestrator"]["trouble"])
+    answer = _get(stack, part.health)
     if answer is None:
         return "does not answer"
     return "" if answer.status_code == 200 else f"answers {answer.status_code}: {answer.text[:200]}"
+
+
+def _readiness(stack: Stack) -> dict[str, Any] | None:
+    """What this stack's service says of itself; None where nothing answers, or somebody else."""
+    answer = _get(stack, stack.url("api") + "/readyz")
+    with contextlib.suppress(ValueError, AttributeError):
+        if answer is not None and answer.json().get("stack") == stack.id:
+            return dict(answer.json())
+    return None
+
+
+@functools.cache
+def _http() -> httpx.Client:
+    """One client for all questions: making one costs more than asking."""
+    return httpx.Client(timeout=3, trust_env=False)
 
 
 def _get(stack: Stack, url: str) -> httpx.Response | None:
@@ -317,7 +340,7 @@ def _get(stack: Stack, url: str) -> httpx.Response | None:
     with contextlib.suppress(FileNotFoundError):
         headers = {"Authorization": f"Bearer {stack.token.read_text()}"} if url.startswith(stack.url("dashboard")) else {}
     try:
-        return httpx.get(url, timeout=3, trust_env=False, headers=headers)
+        return _http().get(url, headers=headers)
     except httpx.HTTPError:
         return None
 
@@ -348,5 +371,18 @@ def _private_folder(folder: Path) -> None:
 def _lock(home: Path) -> Iterator[None]:
     """One `up` or `down` at a time for a home."""
     with (home / "run" / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _choosing_ports() -> Iterator[None]:
+    """One stack of a user at a time takes its ports: from looking for free ones until its parts listen there."""
+    try:
+        file = (Path(tempfile.gettempdir()) / f"retort-{os.getuid()}.lock").open("w")
+    except OSError:  # somebody else's file: then two at the same moment may meet, and one of them says so
+        yield
+        return
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

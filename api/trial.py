@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from studies.expand import PlannedTrial
+from studies.expand import PlannedTrial, expand
 from studies.home import retort_home
 from studies.spec import StudySpec
 
@@ -17,18 +17,29 @@ def run_here(study: StudySpec, arm: str, seed: int, console: Console) -> None:
     """Train, show every epoch, print the final metrics and where the checkpoint is. Raises TrialFailure."""
     from workers.local import run_locally
 
-    bars: dict[str, TaskID] = {}
     told = TextColumn("{task.fields[told]}")
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), told, TimeElapsedColumn(), console=console
     ) as progress:
+        steps = _steps(study, f"{arm}/seed-{seed}")
+        bars = {trial.id: progress.add_task(trial.title, total=None, told="", start=trial is steps[0]) for trial in steps}
 
         def report(trial: PlannedTrial, epoch: "EpochReport") -> None:
-            if trial.id not in bars:
-                bars[trial.id] = progress.add_task(trial.title, total=epoch.epochs, told="")
-            progress.update(bars[trial.id], completed=epoch.epoch, told=f"AP {epoch.metrics.get('AP', 0.0):.1f}")
+            progress.update(bars[trial.id], total=epoch.epochs, completed=epoch.epoch, told=f"AP {epoch.metrics.get('AP', 0.0):.1f}")
+            if epoch.epoch == epoch.epochs and trial.id != steps[-1].id:
+                progress.start_task(bars[steps[-1].id])
 
         result, folder = run_locally(study, arm, seed, retort_home(), report)
     for name in study.metrics:
-        console.print(f"{name:<5} {result.metrics[name]:6.2f}")
+        value = result.metrics.get(name)
+        console.print(f"{name:<5} {'none, the data has no such object' if value is None else f'{value:6.2f}'}")
     console.print(f"detector: {result.checkpoint}\nfolder:   {folder}", soft_wrap=True)
+
+
+def _steps(study: StudySpec, wanted: str) -> list[PlannedTrial]:
+    """The trial and, before it, its teacher; none where the study has no such trial."""
+    planned = {trial.id: trial for trial in expand(study)}
+    if wanted not in planned:
+        return []
+    teacher = planned[wanted].teacher
+    return [planned[name] for name in (teacher, wanted) if name is not None]

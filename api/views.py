@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api.supervision import PartStatus
-from api.watch import STYLES, Snapshot, header, span, trial_line
+from api.watch import STYLES, Snapshot, header, span
 
 
 def status_table(parts: Sequence[PartStatus]) -> Table:
@@ -47,11 +47,18 @@ def studies_table(studies: Sequence[dict[str, Any]]) -> Table:
 
 def study_lines(study: dict[str, Any], trials: Sequence[dict[str, Any]]) -> list[RenderableType]:
     """One study: its head, then its trials with what came of them."""
-    now = datetime.now(UTC)
-    table = _table("trial", "state", "epochs", "AP", "time", "")
+    table = _table("trial", "state", "epochs", "AP", "time")
     for trial in trials:
-        table.add_row(*trial_line(trial))
-    return [*header(Snapshot(study, list(trials)), now), Text(), table]
+        metrics = trial["metrics"] or trial["latest"] or {}
+        table.add_row(
+            Text(trial["title"]),
+            Text(trial["state"], style=STYLES[trial["state"]]),
+            f"{trial['epoch']}/{trial['epochs']}" if trial["epochs"] else "",
+            f"{metrics['AP']:.1f}" if "AP" in metrics else "",
+            span(trial["seconds"]),
+        )
+    reasons = [Text(f"{trial['title']} failed: {trial['reason']}", style="red") for trial in trials if trial["state"] == "failed"]
+    return [*header(Snapshot(study, list(trials)), datetime.now(UTC)), Text(), table, *reasons]
 
 
 def plan_lines(plan: dict[str, Any]) -> list[RenderableType]:
@@ -75,33 +82,37 @@ def plan_summary(plan: dict[str, Any]) -> str:
     return f"{told}; {hours}" + (f" and {plan['unknown']} trials of unknown time." if plan["unknown"] else ".")
 
 
-def catalog_table(what: str, items: Sequence[dict[str, Any]]) -> Table:
-    """The catalogue's entries of one kind."""
-    if what == "studies":
-        table = _table("id", "name", "what it shows")
-        for item in items:
-            table.add_row(item["id"], Text(item["name"]), Text(item["about"]))
-    elif what == "distillers":
-        table = _table("id", "method", "option", "default", "allowed", "meaning")
-        for item in items:
-            head = (item["id"], f"{item['title']} ({item['paper']})")
-            for option in item["options"] or [{"name": "", "default": "", "allowed": "", "about": ""}]:
-                table.add_row(*(Text(str(cell)) for cell in (*head, option["name"], option["default"], option["allowed"], option["about"])))
-                head = ("", "")
-            table.add_section()
-    elif what == "detectors":
-        table = _table("id", "name", "paper", "its head offers")
-        for item in items:
-            table.add_row(item["id"], item["title"], item["paper"], ", ".join(item["offers"]))
-    elif what == "datasets":
+def catalog_lines(what: str, items: Sequence[dict[str, Any]]) -> list[RenderableType]:
+    """The catalogue's entries of one kind: a table, or a paragraph each where there is much to say."""
+    if what == "distillers":
+        return [line for item in items for line in _distiller(item)]
+    if what == "datasets":
         table = _table("id", "name", "classes", "train images", "val images")
         for item in items:
             table.add_row(item["id"], item["title"], *(f"{item[name]:,}" for name in ("classes", "train_images", "val_images")))
-    else:
-        table = _table("id", "name")
-        for item in items:
-            table.add_row(item["id"], item["title"])
-    return table
+        return [table]
+    columns = {
+        "studies": {"name": "name", "about": "what it shows"},
+        "detectors": {"title": "name", "paper": "paper", "offers": "its head offers"},
+        "backbones": {"title": "name"},
+    }[what]
+    table = _table("id", *columns.values())
+    for item in items:
+        cells = [item[name] for name in columns]
+        table.add_row(item["id"], *(Text(", ".join(cell) if isinstance(cell, list) else cell) for cell in cells))
+    return [table]
+
+
+def _distiller(item: dict[str, Any]) -> list[RenderableType]:
+    """A method: its title and paper, what it needs, then an option a line with its default, values and meaning."""
+    head = Text(item["id"], style="bold").append(f"  {item['title']} ({item['paper']})", style="default")
+    lines: list[RenderableType] = [head]
+    if item["same_detector"]:
+        lines.append(Text(f"teacher and student of one detector: {item['same_detector']}", style="dim"))
+    options = Table.grid(padding=(0, 2), pad_edge=True)
+    for option in item["options"]:
+        options.add_row(f"{option['name']} = {option['default']}", Text(option["allowed"], style="cyan"), Text(option["about"]))
+    return [*lines, options, Text()]
 
 
 def _table(*columns: str) -> Table:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleDimensions, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -43,16 +43,18 @@ STYLES = {
 class Snapshot:
     """A study and its trials as last fetched.
 
-    epoch_ended: when each trial ended its last epoch. trouble: why nothing newer is known, or empty.
+    epoch_ended: when each trial ended its last epoch. note: what was last told about the study itself.
+    trouble: why nothing newer is known, or empty.
     """
 
     study: dict[str, Any]
     trials: list[dict[str, Any]]
     epoch_ended: dict[str, datetime] = field(default_factory=dict)
+    note: str = ""
     trouble: str = ""
 
 
-def watch(client: Client, study: str, console: Console) -> dict[str, Any]:
+def watch(client: Client, study: int, console: Console) -> dict[str, Any]:
     """Show a study until it is at rest; the study as it then is.
 
     KeyboardInterrupt passes through and leaves the study as it is. Raises Refused, Unreachable.
@@ -76,7 +78,7 @@ class _Reader:
     """Reads events in a thread of its own; after a break it goes on from the last one it saw."""
 
     client: Client
-    study: str
+    study: int
     items: queue.Queue[Item] = field(default_factory=queue.Queue)
     stopped: threading.Event = field(default_factory=threading.Event)
     last: int = 0
@@ -101,14 +103,14 @@ class _Reader:
                     return True
             if self.client.study(self.study)["at_rest"]:
                 return True
-            self.items.put("the service ended the stream; asking again")
-        except Unreachable as error:
-            self.items.put(str(error))
+        except Unreachable:
+            pass
+        self.items.put("the service does not answer; asking again")
         return False
 
 
 @contextlib.contextmanager
-def _reading(client: Client, study: str) -> Iterator[_Reader]:
+def _reading(client: Client, study: int) -> Iterator[_Reader]:
     reader = _Reader(client, study)
     threading.Thread(target=reader.run, name="events", daemon=True).start()
     try:
@@ -120,11 +122,11 @@ def _reading(client: Client, study: str) -> Iterator[_Reader]:
 # --- a terminal
 
 
-def _live(client: Client, study: str, snapshot: Snapshot, console: Console) -> None:
+def _live(client: Client, study: int, snapshot: Snapshot, console: Console) -> None:
     fetched, stale, ended = time.monotonic(), False, False
     with _reading(client, study) as reader, Live(console=console, auto_refresh=False) as live:
         while True:
-            live.update(render(snapshot, datetime.now(UTC), console.height), refresh=True)
+            live.update(render(snapshot, datetime.now(UTC), console.size), refresh=True)
             if ended:
                 return
             for item in _within(reader.items, 1 / _DRAWS_A_SECOND):
@@ -156,21 +158,24 @@ def _note(snapshot: Snapshot, item: Item) -> None:
     if isinstance(item, Exception):
         raise item
     snapshot.trouble = item if isinstance(item, str) else ""
+    if isinstance(item, StreamedEvent) and item.kind == "note":
+        snapshot.note = item.data["text"]
     if isinstance(item, StreamedEvent) and item.kind == "epoch":
         snapshot.epoch_ended[item.data["trial"]] = datetime.fromisoformat(item.data["time"])
 
 
-def render(snapshot: Snapshot, now: datetime, height: int) -> RenderableType:
-    """The whole view. Pure: `now` and the terminal's height decide the rest."""
-    shown, left_out = _fitting(snapshot.trials, max(5, height - 8))
+def render(snapshot: Snapshot, now: datetime, size: ConsoleDimensions) -> RenderableType:
+    """The whole view. Pure: `now` and the terminal's size decide the rest."""
+    shown, left_out = _fitting(snapshot.trials, max(5, size.height - 8))
+    bar = 20 if size.width >= 100 else 8
     grid = Table.grid(padding=(0, 2))
     for _ in range(3):
         grid.add_column(no_wrap=True)
     grid.add_column(justify="right", no_wrap=True)
     grid.add_column(justify="right", no_wrap=True)
-    grid.add_column(overflow="ellipsis", no_wrap=True)
+    grid.add_column()  # the one column that gives way
     for trial in shown:
-        grid.add_row(*trial_cells(trial, _pace(trial, snapshot.epoch_ended.get(trial["name"]), now)))
+        grid.add_row(*trial_cells(trial, _pace(trial, snapshot.epoch_ended.get(trial["name"]), now), bar))
     lines: list[RenderableType] = [*header(snapshot, now), Text(), grid]
     if left_out:
         lines.append(Text(f"... and {left_out} more", style="dim"))
@@ -185,13 +190,15 @@ def header(snapshot: Snapshot, now: datetime) -> list[Text]:
     first.append(study["state"], style=STYLES[study["state"]])
     if study["reason"]:
         first.append(f": {study['reason']}", style="red")
-    done = sum(counts.get(state, 0) for state in ("finished", "cached", "failed", "cancelled"))
+    done = counts.get("finished", 0) + counts.get("cached", 0)
     told = [f"{done} of {sum(counts.values())} trials done"]
     told += [f"{counts[state]} {state}" for state in ("running", "cached", "failed", "cancelled") if counts.get(state)]
     told.append(span(_seconds(study["started"] or study["created"], study["finished"] or now)))
     lines = [first, Text(", ".join(told), style="dim")]
     if study["mlflow"]:
         lines.append(Text(f"MLflow  {study['mlflow']}", style="dim"))
+    if snapshot.note and not study["at_rest"] and not counts.get("running"):
+        lines.append(Text(snapshot.note, style="dim"))
     if snapshot.trouble:
         lines.append(Text(snapshot.trouble, style="yellow"))
     return lines
@@ -205,13 +212,13 @@ class Pace:
     since: float
 
 
-def trial_cells(trial: dict[str, Any], pace: Pace | None) -> list[RenderableType]:
-    """One line: title, state, epoch bar, epochs, AP so far, time left (or taken, or why it failed)."""
+def trial_cells(trial: dict[str, Any], pace: Pace | None, width: int) -> list[RenderableType]:
+    """One line: title, state, epoch bar, epochs, AP so far, time left (or taken, or why it failed). width: of the bar."""
     state, epochs = trial["state"], trial["epochs"]
     bar: RenderableType = Text()
     if epochs and (trial["epoch"] or state == "running"):
         style = "green" if state in {"finished", "cached"} else "cyan"
-        bar = ProgressBar(total=epochs, completed=epochs_done(trial, pace), width=20, complete_style=style, finished_style=style)
+        bar = ProgressBar(total=epochs, completed=epochs_done(trial, pace), width=width, complete_style=style, finished_style=style)
     metrics = trial["metrics"] or trial["latest"] or {}
     return [
         Text(trial["title"]),
@@ -223,32 +230,24 @@ def trial_cells(trial: dict[str, Any], pace: Pace | None) -> list[RenderableType
     ]
 
 
-def trial_line(trial: dict[str, Any]) -> list[Text]:
-    """A trial at a glance, without a bar: title, state, epochs, AP, time, remark."""
-    metrics = trial["metrics"] or trial["latest"] or {}
-    return [
-        Text(trial["title"]),
-        Text(trial["state"], style=STYLES[trial["state"]]),
-        Text(f"{trial['epoch']}/{trial['epochs']}" if trial["epochs"] else ""),
-        Text(f"{metrics['AP']:.1f}" if "AP" in metrics else ""),
-        Text(span(trial["seconds"])),
-        remark(trial, None) if trial["state"] in {"failed", "cached", "waiting"} else Text(),
-    ]
-
-
 def remark(trial: dict[str, Any], pace: Pace | None) -> Text:
-    """What the end of a trial's line says."""
+    """What the end of a trial's line says, on one line."""
+    text, style = _remark(trial, pace)
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _remark(trial: dict[str, Any], pace: Pace | None) -> tuple[str, str]:
     state = trial["state"]
     if state == "failed":
-        return Text(trial["reason"] or "", style="red")
+        return trial["reason"] or "", "red"
     if state == "cached":
-        return Text("an equal trial was finished before", style="dim")
+        return "an equal trial was finished before", "dim"
     if state == "waiting":
-        return Text("for its teacher", style="dim")
+        return "for its teacher", "dim"
     if state == "running":
         left = seconds_left(trial, pace)
-        return Text("first epoch" if left is None else f"{span(left)} left", style="dim")
-    return Text(span(trial["seconds"]) if trial["seconds"] and state == "finished" else "", style="dim")
+        return "first epoch" if left is None else f"{span(left)} left" if left >= 1 else "any moment", "dim"
+    return span(trial["seconds"]) if state == "finished" else "", "dim"
 
 
 def epochs_done(trial: dict[str, Any], pace: Pace | None) -> float:
@@ -287,7 +286,7 @@ def _fitting(trials: list[dict[str, Any]], lines: int) -> tuple[list[dict[str, A
 # --- no terminal
 
 
-def _plain(client: Client, study: str, snapshot: Snapshot, console: Console) -> None:
+def _plain(client: Client, study: int, snapshot: Snapshot, console: Console) -> None:
     titles = {trial["name"]: trial["title"] for trial in snapshot.trials}
     with _reading(client, study) as reader:
         while (item := reader.items.get()) is not None:

@@ -4,6 +4,7 @@ One Tuner in the main thread is fed from the study's graph; whatever happens to 
 from it. A driver may be killed at any line: the next attempt starts from the database and the trials' own checkpoints.
 """
 
+import shutil
 import signal
 import sys
 import threading
@@ -60,7 +61,11 @@ def _train(store: Store, study_id: int, attempt: int, spec: StudySpec, places: S
     slots = connect(places, spec.resources)
     from orchestrator.tuning import tuner  # imports Tune
 
-    tuner(graph, slots).fit()
+    try:
+        tuner(graph, slots).fit()
+    finally:
+        for leftover in (places.home / "tune").glob(f"study-{study_id}-a*"):
+            shutil.rmtree(leftover, ignore_errors=True)  # Tune's own notes; the database has everything
 
 
 def connect(places: Settings, resources: Resources) -> int:

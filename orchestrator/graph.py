@@ -8,10 +8,11 @@ from typing import Any
 
 from orchestrator.machine import TrialState
 from orchestrator.order import Order
-from orchestrator.plan import code_version, study_methods, teacher_ref
+from orchestrator.plan import teacher_ref
 from orchestrator.schema import Trial
 from orchestrator.settings import Settings
 from orchestrator.store import Claim, Store
+from studies.code import code_version
 from studies.expand import PlannedTrial, expand
 from studies.spec import StudySpec
 from studies.trial import FailureKind, TrialSpec
@@ -69,13 +70,13 @@ class Graph:
     def _claim(self, name: str) -> Order | None:
         try:
             spec = self._resolve(self.planned[name])
-            code = self.code_version(tuple(study_methods(spec)))
+            code = self.code_version(spec.methods)
         except ValueError as error:
             self.failed(name, "user", str(error))
             return None
         key = spec.key(self.digest, code)
         folder = f"{key}-forced-{self.trials[name].id}" if self.spec.force else key
-        environment = {**self.source, "code_version": code}
+        environment = {**self.source, "code_version": code, "training_code": self.code_version(())}
         claim = self.store.claim(self.study_id, self.attempt, name, spec, key, folder, self.digest, environment, reuse=not self.spec.force)
         if claim == Claim.HELD:
             self.claimed.add(name)

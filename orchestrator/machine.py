@@ -314,7 +314,7 @@ def _resume_requested(move: _Move, event: ResumeRequested) -> None:
 
 
 def _trial_started(move: _Move, event: TrialStarted) -> None:
-    move.need(StudyState.RUNNING, to="starting a trial")
+    move.need(*_DRIVEN, to="starting a trial")  # one that was on its way when the study was cancelled may still arrive
     trial = move.trial(event.trial, TrialState.READY, to="starting it")
     move.put(event.trial, replace(trial, state=TrialState.RUNNING))
 

@@ -3,17 +3,15 @@
 Imports neither torch nor ray nor `workers`, so that the service can answer in milliseconds.
 """
 
-import hashlib
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 
 from orchestrator.machine import TrialState
 from orchestrator.schema import Trial
 from orchestrator.store import Store
+from studies.code import code_version
 from studies.expand import PlannedTrial, expand
-from studies.methods import methods
 from studies.spec import StudySpec
 from studies.trial import TeacherRef, TrialSpec
 
@@ -55,11 +53,12 @@ def plan(study: StudySpec, store: Store) -> Plan:
     """The plan of a study against what this Retort has stored."""
     digest = store.dataset_digest(study.dataset)
     history = store.history(study.dataset, study.scale)
+    version = functools.cache(code_version)
     done: dict[str, Trial] = {}  # planned trial id -> the equal finished trial
     steps = []
     for planned in expand(study):
         spec = _resolve(study, planned, done)
-        key = spec.key(digest, code_version(study_methods(spec))) if spec and digest else None
+        key = spec.key(digest, version(spec.methods)) if spec and digest else None
         equal = store.finished_trial(key) if key and not study.force else None
         if equal:
             done[planned.id] = equal
@@ -101,37 +100,3 @@ def estimate(study: StudySpec, planned: PlannedTrial, history: Sequence[Trial]) 
     same = [seconds for seconds, used in alike if used == [use.id for use in planned.distillers]]
     chosen = same or [seconds for seconds, _ in alike]
     return sum(chosen) / len(chosen) if chosen else None
-
-
-def study_methods(spec: TrialSpec) -> list[str]:
-    """Ids of the distillers a trial uses."""
-    return sorted(use.id for use in spec.distillers)
-
-
-def code_version(distillers: Iterable[str] = ()) -> str:
-    """sha256 over the source of `studies` and `workers`, and over the modules of third-party distillers among `distillers`."""
-    digest = hashlib.sha256()
-    for package in ("studies", "workers"):
-        for file in sorted(_folder(package).rglob("*.py")):
-            _add(digest, f"{package}/{file.relative_to(_folder(package)).as_posix()}", file)
-    for name in distillers:
-        module = methods()[name].implementation.partition(":")[0]
-        if module.partition(".")[0] not in ("studies", "workers"):
-            found = find_spec(module)
-            if found is None or found.origin is None:
-                raise ValueError(f"the code of distiller {name!r} ({module}) cannot be found")
-            _add(digest, module, Path(found.origin))
-    return digest.hexdigest()
-
-
-def _folder(package: str) -> Path:
-    found = find_spec(package)
-    if found is None or not found.submodule_search_locations:
-        raise ValueError(f"package {package!r} is not installed here; without it no trial has an identity")
-    return Path(next(iter(found.submodule_search_locations)))
-
-
-def _add(digest: "hashlib._Hash", name: str, file: Path) -> None:
-    content = file.read_bytes()
-    digest.update(f"{name}\0{len(content)}\0".encode())
-    digest.update(content)

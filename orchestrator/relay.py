@@ -31,6 +31,8 @@ T = TypeVar("T")
 METRICS_PER_REQUEST = 1000  # what MLflow takes
 METRIC_KEYS = 40  # per run: more make MLflow's pages slow
 ID_TAG = "retort.id"
+# Without it MLflow opens an experiment on its pages for language models.
+MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS"}  # asking again will not help
 STUDY_STATUS = {StudyState.FINISHED: "FINISHED", StudyState.FAILED: "FAILED", StudyState.CANCELLED: "KILLED"}
 TRIAL_STATUS = {
@@ -56,8 +58,14 @@ class Relay:
 
     def step(self) -> None:
         while rows := self.store.outbox():
+            troubles = []
             for study_id in dict.fromkeys(row.study_id for row in rows):
-                self._send_study(study_id, [row for row in rows if row.study_id == study_id])
+                try:
+                    self._send_study(study_id, [row for row in rows if row.study_id == study_id])
+                except Exception as trouble:  # one study's trouble keeps no other from being shown
+                    troubles.append(trouble)
+            if troubles:
+                raise troubles[0]
 
     def _send_study(self, study_id: int, rows: Sequence[Outbox]) -> None:
         study = self._with_run(self.store.study(study_id))
@@ -148,7 +156,7 @@ class Relay:
         """MLflow's experiment of that name, brought back where somebody deleted it."""
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            return str(self.client.create_experiment(name))
+            return str(self.client.create_experiment(name, tags=MODEL_TRAINING))
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
@@ -221,12 +229,18 @@ def trial_identity(study: Study, trial: Trial) -> str:
 
 def study_tags(study: Study) -> dict[str, str]:
     return {
+        **_source(study),
         "study": str(study.id),
         "dataset": study.spec["dataset"],
         "scale": study.spec["scale"],
         "state": str(study.state),
         **({"reason": study.reason} if study.reason else {}),
     }
+
+
+def _source(study: Study) -> dict[str, str]:
+    """What MLflow's pages show as the source of a run."""
+    return {"mlflow.source.name": f"Retort study {study.id}", "mlflow.source.type": "JOB"}
 
 
 def trial_tags(study: Study, trial: Trial) -> dict[str, str]:
@@ -247,6 +261,8 @@ def trial_tags(study: Study, trial: Trial) -> dict[str, str]:
         "failure": trial.failure,
         "reason": trial.reason,
         "reused": "an equal trial was finished; these are its results" if trial.state == TrialState.CACHED else None,
+        "mlflow.source.git.commit": (trial.environment or {}).get("git_sha"),
+        **_source(study),
         **(trial.environment or {}),
     }
     return {name: str(value)[:5000] for name, value in known.items() if value is not None}

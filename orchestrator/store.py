@@ -46,7 +46,7 @@ class Claim(Enum):
 
     HELD = "held"  # the lease is its own: train
     CACHED = "cached"  # an equal trial was finished, its results are copied
-    BUSY = "busy"  # another trial trains the same right now; ask again
+    BUSY = "busy"  # another trial trains the same right now, or the study is being cancelled; ask again
 
 
 @dataclass(frozen=True)
@@ -283,6 +283,8 @@ class Store:
         try:
             with self._unit(study_id, attempt) as unit:
                 trial = unit.trials[name]
+                if unit.study.state == StudyState.CANCELLING:
+                    return Claim.BUSY
                 now = self.now()
                 lease = unit.session.get(Lease, folder, with_for_update=True)
                 if lease and lease.trial_id != trial.id and lease.heartbeat > now - LEASE_SECONDS * 1000:
@@ -411,7 +413,7 @@ class Store:
         with self._writes.begin() as session:
             session.execute(update(Study).where(Study.id == study_id).values(experiment=experiment, run=run))
 
-    def set_trial_run(self, trial_id: int, run: str) -> None:
+    def set_trial_run(self, trial_id: int, run: str | None) -> None:
         """MLflow's id of a trial."""
         with self._writes.begin() as session:
             session.execute(update(Trial).where(Trial.id == trial_id).values(run=run))

@@ -120,7 +120,7 @@ def build(study: Study, arms: Sequence[Arm], trials: Sequence[Trial], mlflow_ui:
         runs = [Run(t.name, t.seed, t.state, t.reason, link(t.run)) for t in trials if t.arm_id == arm.id]
         rows.append(Row(arm.name, arm.title, arm.role, cells, runs))
     table = Table(study.id, study.name, study.state, study.spec["dataset"], study.spec["scale"], metrics, rows, link(study.run), [])
-    table.notes.extend(_notes(study, table, trials))
+    table.notes.extend(_notes(study, table, arms, trials))
     return table
 
 
@@ -142,19 +142,24 @@ def _baseline(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
     return next((other for other in same if other.detail["schedule"] == arm.detail["schedule"]), same[0] if same else None)
 
 
-def _notes(study: Study, table: Table, trials: Sequence[Trial]) -> list[str]:
+def _notes(study: Study, table: Table, arms: Sequence[Arm], trials: Sequence[Trial]) -> list[str]:
     notes = []
     if any(len(row.runs) > 1 for row in table.rows):
         notes.append("± is the half-width of the 95% t interval over the seeds.")
     if any(cell.difference is not None for row in table.rows for cell in row.cells.values()):
         notes.append("In parentheses: difference to the student without a distiller.")
+    variants = {
+        f"{arm.title} ({use['options']['variant']})" for arm in arms for use in arm.detail["distillers"] if "variant" in use["options"]
+    }
+    if variants:
+        notes.append(f"Where paper and released code disagree, the form used is: {', '.join(sorted(variants))}.")
     if study.spec["scale"] == "smoke":
         notes.append("Scale smoke proves the path; these numbers measure nothing.")
     if not study.state.final:
         notes.append(f"The study is {study.state}: this is what is there so far.")
     if study.reason:
         notes.append(f"The study failed: {_one_line(study.reason)}")
-    versions = {(trial.environment or {}).get("code_version") for trial in trials if trial.state.good} - {None}
+    versions = {(trial.environment or {}).get("training_code") for trial in trials if trial.state.good} - {None}
     if len(versions) > 1:
         notes.append(f"Its trials were trained by {len(versions)} versions of the code.")
     notes.extend(f"{row.title}, seed {run.seed} failed: {_one_line(run.reason)}" for row in table.rows for run in row.failed)

@@ -6,7 +6,7 @@ from studies.spec import Schedule
 # nano: AdamW, linear warm-up, cosine decay. paper: the zoo's 1x schedule, its learning rate stated for 16 images.
 RECIPES: dict[Scale, Schedule] = {
     "smoke": Schedule(epochs=1, batch_size=4, lr=1e-3, max_iterations=3),
-    "nano": Schedule(epochs=4, batch_size=8, lr=3e-3),
+    "nano": Schedule(epochs=4, batch_size=4, lr=2e-3),
     "paper": Schedule(epochs=12, batch_size=16, lr=1e-2),
 }
 # Base channels of a backbone where the study does not say; `paper` networks have their published width.

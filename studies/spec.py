@@ -19,6 +19,9 @@ from studies.methods import methods
 Slug = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 
 
+MAX_TRIALS = 10_000  # of one study
+
+
 class SpecModel(BaseModel):
     """Base of the spec's parts: unknown fields refused, strict about infinities, immutable."""
 
@@ -263,10 +266,16 @@ def _misfits(spec: StudySpec) -> Iterator[Problem]:
     count = 1
     for way in spec.search.space.values():
         count *= len(way.get("grid", [None]))
+    if any("choice" in way for way in spec.search.space.values()):
+        count *= spec.search.trials or 1
     if count > 1000:
         yield Problem("search.space", f"{count} combinations; at most 1000")
         return
     searched = [arm for arm in spec.arms if (arm.id in spec.search.arms if spec.search.arms else arm.distiller)]
+    trials = (len(spec.arms) + len(searched) * (count - 1)) * len(spec.seeds)
+    if trials > MAX_TRIALS:
+        yield Problem("search.space", f"{trials} trials; at most {MAX_TRIALS}")
+        return
     for values in combinations(spec.search):
         for arm in searched:
             try:

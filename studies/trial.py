@@ -59,6 +59,11 @@ class TrialSpec(SpecModel):
     teacher: TeacherRef | None = None
     distillers: list[MethodUse] = []
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Ids of the distillers it uses, sorted."""
+        return tuple(sorted(use.id for use in self.distillers))
+
     def identity(self, dataset_digest: str, code_version: str) -> dict[str, Any]:
         """What the trial key hashes: everything that decides the numbers; the teacher by content, not by path."""
         content = self.model_dump(mode="json")

@@ -29,7 +29,7 @@ def run_locally(
 
     def run(trial: PlannedTrial, teacher: TeacherRef | None) -> tuple[TrialResult, Path]:
         spec = trial.resolve(study, teacher)
-        folder = home / "trials" / spec.key(digest, code_version(spec))
+        folder = home / "trials" / spec.key(digest, code_version(spec.methods))
         return run_trial(spec, folder, home / "data", lambda epoch: report(trial, epoch)), folder
 
     if wanted.teacher is None:

@@ -167,7 +167,7 @@ def _optimisation(schedule: Schedule) -> dict[str, Any]:
     return {
         "optim_wrapper": {
             "type": "OptimWrapper",
-            "optimizer": {"type": "AdamW", "lr": schedule.lr, "weight_decay": 0.05},
+            "optimizer": {"type": "AdamW", "lr": schedule.lr, "weight_decay": 0.05, "fused": True},
             "clip_grad": {"max_norm": 10.0},
         },
         "param_scheduler": [

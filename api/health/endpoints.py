@@ -1,6 +1,7 @@
 """Routes of health. `/healthz`: the process lives. `/readyz`: it reaches its database; with what the orchestrator's loops last said."""
 
 import logging
+import os
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
@@ -31,6 +32,7 @@ class Ready(BaseModel):
     """Whether requests can be served. A silent orchestrator does not hinder that: studies wait in the queue."""
 
     status: str
+    stack: str | None = Field(description="the embedded stack that this service belongs to")
     database: str = Field(description="ok, or what is wrong")
     orchestrator: Orchestrator
 
@@ -45,12 +47,13 @@ def healthz() -> Alive:
 
 
 def _ready(store: StoreOf) -> Ready:
+    stack = os.environ.get("RETORT_STACK")
     try:
-        return Ready(status="ok", database="ok", orchestrator=_orchestrator(store))
+        return Ready(status="ok", stack=stack, database="ok", orchestrator=_orchestrator(store))
     except SQLAlchemyError as error:
         _log.warning("the database does not answer: %s", error)
         unknown = Orchestrator(last_seen_seconds=None, trouble="unknown without the database")
-        return Ready(status="unavailable", database=f"does not answer ({type(error).__name__})", orchestrator=unknown)
+        return Ready(status="unavailable", stack=stack, database=f"does not answer ({type(error).__name__})", orchestrator=unknown)
 
 
 @router.get("/readyz", responses={503: {"model": Ready, "description": "The database does not answer"}})

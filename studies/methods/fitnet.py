@@ -8,9 +8,12 @@ from studies.methods.base import Method, Options, same_levels
 
 
 class FitNetOptions(Options):
-    """Where the student imitates: every cell, or cells whose centre lies inside a ground-truth box."""
+    """Where the student imitates (every cell, or cells whose centre lies inside a ground-truth box) and what is averaged."""
 
     region: Literal["whole", "gt_boxes"] = Field("whole", description="cells that are imitated")
+    average: Literal["levels", "cells"] = Field(
+        "levels", description="levels: a mean over each level, summed; cells: one mean over all cells, as in PDF-Distil's comparison"
+    )
 
 
 METHOD = Method(

@@ -60,7 +60,7 @@ def test_events_arrive_while_the_study_runs(live: LiveService, store: Store) -> 
     driver = Driver(store, 1)
     driver.start()
     driver.begin("student/seed-0")
-    stream = client.events("1")
+    stream = client.events(1)
     seen: list[StreamedEvent] = []
 
     def until(kind: str) -> Any:
@@ -88,7 +88,7 @@ def test_a_broken_stream_is_picked_up_where_it_ended(live: LiveService, store: S
 
     def read() -> None:
         try:
-            for event in client.events("1"):
+            for event in client.events(1):
                 seen.append(event)
                 started.set()
         except Unreachable:
@@ -103,5 +103,5 @@ def test_a_broken_stream_is_picked_up_where_it_ended(live: LiveService, store: S
         driver.train(name, 40.0 + rank)
     store.conclude(1, driver.attempt)
     live.start()
-    seen += client.events("1", seen[-1].id)
+    seen += client.events(1, seen[-1].id)
     assert [event.id for event in seen] == [event.id for event in store.events(1)]

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from orchestrator.store import Store
 from tests.api.conftest import SPEC
 
 
@@ -45,6 +46,13 @@ MALFORMED = [
     (changed(arms=[{"id": "a"}, {"id": "a"}]), "arms.1.id", "used twice"),
     (changed(search={"space": {"options.region": {"grid": ["whole", "nowhere"]}}}), "search.space", "nowhere"),
     (changed(search={"space": {"weight": {"choice": [1, 2]}}}), "search.trials", "how many combinations"),
+    (
+        changed(
+            seeds=list(range(50)), search={"space": {"weight": {"grid": list(range(100))}, "schedule.epochs": {"grid": list(range(1, 10))}}}
+        ),
+        "search.space",
+        "45050 trials; at most 10000",
+    ),
     (changed(name="two\nlines"), "name", "on one line"),
     ([SPEC], "", "a study is a mapping"),
 ]
@@ -125,6 +133,14 @@ def test_an_unknown_study_is_not_found(service: TestClient, path: str) -> None:
 @pytest.mark.parametrize("action", ["cancel", "resume"])
 def test_an_unknown_study_cannot_be_moved(service: TestClient, action: str) -> None:
     problem(service.post(f"/v1/studies/7:{action}"), 404)
+
+
+def test_a_database_that_fails_is_a_problem_to_try_again_after(service: TestClient, store: Store) -> None:
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE study RENAME TO gone")
+    response = service.get("/v1/studies")
+    assert problem(response, 503)["detail"] == "the database does not answer; try again"
+    assert response.headers["Retry-After"] == "1"
 
 
 def test_an_unknown_path_and_a_wrong_method_are_problems_too(service: TestClient) -> None:

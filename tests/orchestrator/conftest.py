@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from orchestrator.graph import Graph
+from orchestrator.order import Order
 from orchestrator.schema import Trial
+from orchestrator.settings import Settings
 from orchestrator.store import Claim, Store, engine_for
 from studies.spec import StudySpec, parse_study
 from studies.trial import TrialSpec
@@ -140,3 +143,39 @@ def trial_spec() -> TrialSpec:
 def driven(store: Store, tmp_path: Path) -> Driven:
     """A study whose driver has just come up."""
     return Driven.start(store, tmp_path)
+
+
+def graph_of(driven: Driven, spec: StudySpec, digest: str = "digest") -> Graph:
+    """The graph of a study as its driver holds it."""
+    places = Settings(driven.folder, "", "", "", "", "", 1)
+    return Graph(driven.store, driven.id, driven.attempt, spec, digest, places)
+
+
+def train_next(graph: Graph, driven: Driven) -> Order:
+    """One trial's life as the driver sees it; gives its order."""
+    order = graph.next()
+    assert order
+    graph.started(order.trial)
+    graph.reported(order.trial, {"epoch": 1, "epochs": 1, "metrics": {"AP": 9.0}})
+    checkpoint = driven.folder / f"{driven.id}-{order.trial.replace('/', '-')}.pth"
+    checkpoint.write_bytes(b"")
+    result = {
+        "metrics": {"AP": 9.0},
+        "checkpoint": str(checkpoint),
+        "checkpoint_sha256": f"sha of {order.trial}",
+        "best_checkpoint": str(checkpoint),
+        "seconds": 40.0 if order.trial == PUPIL else 10.0,
+        "environment": {},
+    }
+    graph.reported(order.trial, {"result": result})
+    return order
+
+
+def trained(store: Store, folder: Path, spec: StudySpec, digest: str = "digest") -> Driven:
+    """A study that ran to its end."""
+    driven = Driven.start(store, folder, spec)
+    graph = graph_of(driven, spec, digest)
+    while not graph.settle():
+        train_next(graph, driven)
+    store.conclude(driven.id, driven.attempt)
+    return driven

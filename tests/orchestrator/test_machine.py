@@ -98,14 +98,20 @@ def test_from_wherever_it_got_a_study_can_be_brought_to_its_end(happened: list[m
             continue
     if study.state == StudyState.CANCELLING:
         study = after(study, machine.Stopped())
-    if study.state.final:
-        if all(trial.state.good for trial in study.trials.values()):
-            return
-        study = after(study, machine.ResumeRequested())
+    if not study.state.final:
+        study = trained_to_the_end(study)
+    if not all(trial.state.good for trial in study.trials.values()):
+        study = trained_to_the_end(after(study, machine.ResumeRequested()))
+    assert study.state == StudyState.FINISHED
+    assert all(trial.state.good for trial in study.trials.values())
+
+
+def trained_to_the_end(study: Study) -> Study:
+    """A new attempt in which every trial that can be trained is."""
     study = after(study, machine.AttemptStarted())
     while ready := [name for name, trial in study.trials.items() if trial.state == TrialState.READY]:
         study = after(study, machine.TrialStarted(ready[0]), machine.EpochDone(ready[0]), machine.TrialFinished(ready[0]))
-    assert after(study, machine.AllTrialsEnded()).state == StudyState.FINISHED
+    return after(study, machine.AllTrialsEnded())
 
 
 def test_students_wait_for_their_teacher_and_baselines_do_not() -> None:

@@ -279,6 +279,16 @@ def test_a_study_whose_driver_is_killed_while_cancelling_is_cancelled(driven: Dr
     assert store.study(driven.id).state == StudyState.CANCELLED
 
 
+def test_a_study_being_cancelled_starts_no_more_trials_but_takes_what_was_on_its_way(driven: Driven, store: Store) -> None:
+    assert driven.claim(ALONE) == Claim.HELD
+    store.request_cancel(driven.id)
+    assert driven.claim(TEACHER) == Claim.BUSY
+    store.start_trial(driven.id, driven.attempt, ALONE)
+    assert driven.epoch(ALONE, 1)
+    assert store.stopped(driven.id, driven.attempt).state == StudyState.CANCELLED
+    assert driven.trial(ALONE).state == TrialState.CANCELLED
+
+
 def test_a_complete_study_is_finished_and_its_attempt_too(driven: Driven, store: Store) -> None:
     for name in (TEACHER, ALONE, PUPIL):
         driven.train(name)

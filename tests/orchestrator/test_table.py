@@ -18,7 +18,8 @@ LARGE = {"detector": "gfl", "backbone": "resnet34"}
 
 
 def arm(number: int, name: str, role: str, network: dict[str, str] = SMALL, epochs: int = 4, title: str | None = None) -> Arm:
-    return Arm(id=number, name=name, title=title or name, role=role, detail={"network": network, "schedule": {"epochs": epochs}})
+    detail = {"network": network, "schedule": {"epochs": epochs}, "distillers": []}
+    return Arm(id=number, name=name, title=title or name, role=role, detail=detail)
 
 
 def trial(arm: Arm, seed: int, ap: float | None, state: TrialState = TrialState.FINISHED, **fields: Any) -> Trial:
@@ -184,5 +185,12 @@ def test_html_is_escaped_and_links_the_runs() -> None:
 
 
 def test_two_versions_of_the_code_in_one_table_are_told() -> None:
-    trials = [trial(BASE, 0, 1.0, environment={"code_version": "a"}), trial(BASE, 1, 1.0, environment={"code_version": "b"})]
+    trials = [trial(BASE, 0, 1.0, environment={"training_code": "a"}), trial(BASE, 1, 1.0, environment={"training_code": "b"})]
     assert "Its trials were trained by 2 versions of the code." in build(study(), [BASE], trials).notes
+
+
+def test_the_form_of_a_method_whose_paper_and_code_disagree_is_told() -> None:
+    distilled = arm(2, "pdf", "distilled", title="PDF-Distil")
+    distilled.detail["distillers"] = [{"id": "pdf_distil", "options": {"variant": "code"}}]
+    notes = build(study(), [BASE, distilled], [trial(BASE, 0, 1.0), trial(distilled, 0, 2.0)]).notes
+    assert "Where paper and released code disagree, the form used is: PDF-Distil (code)." in notes

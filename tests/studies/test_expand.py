@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from studies.code import code_version
 from studies.expand import PlannedTrial, expand
 from studies.spec import parse_study
 from studies.trial import TeacherRef
@@ -78,12 +77,3 @@ def test_an_option_left_out_and_its_default_have_one_key() -> None:
 def test_a_trial_that_lacks_its_teacher_cannot_be_resolved() -> None:
     with pytest.raises(ValueError, match="teacher missing"):
         trials()[2].resolve(parse_study(GOOD), None)
-
-
-def test_the_code_version_ignores_methods_that_are_not_used() -> None:
-    teacher, student, fitnet, ld = trials()
-    ref = TeacherRef(network=teacher.network, checkpoint="/a", sha256="0" * 64)
-    study = parse_study(GOOD)
-    versions = [code_version(t.resolve(study, ref if t.teacher else None)) for t in (teacher, student, fitnet, ld)]
-    assert versions[0] == versions[1]
-    assert len(set(versions)) == 3

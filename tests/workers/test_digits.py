@@ -35,11 +35,13 @@ def test_no_scan_of_validation_is_seen_in_training(documents: dict[str, dict]) -
 def test_boxes_lie_inside_the_image_and_hold_their_mask(documents: dict[str, dict]) -> None:
     for a in documents["val"]["annotations"][:200]:
         x, y, width, height = a["bbox"]
-        assert x >= 0 and y >= 0 and x + width <= 128 and y + height <= 128
+        assert min(x, y) >= 0
+        assert max(x + width, y + height) <= 128
         mask = coco_mask.decode({"size": a["segmentation"]["size"], "counts": a["segmentation"]["counts"].encode()})
         assert mask.sum() == a["area"] > 0
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        assert rows[0] >= y and rows[-1] < y + height and columns[0] >= x and columns[-1] < x + width
+        assert y <= rows[0] <= rows[-1] < y + height
+        assert x <= columns[0] <= columns[-1] < x + width
 
 
 def test_sizes_span_the_stated_range_log_uniformly(documents: dict[str, dict]) -> None:

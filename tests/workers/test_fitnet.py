@@ -6,7 +6,7 @@ import torch
 from studies.catalog import DETECTORS, Detector
 from studies.methods.fitnet import METHOD, FitNetOptions
 from tests.workers.steps import Scene, scene
-from workers.distillers.fitnet import FitNet, hint_loss
+from workers.distillers.fitnet import FitNet, gt_mask, hint_loss
 
 
 def fitnet(scene: Scene, **options: object) -> FitNet:
@@ -20,6 +20,18 @@ def test_it_sums_the_levels_mean_squares_behind_their_own_adapters() -> None:
     expected = sum((t - a(f)).square().mean() for t, f, a in zip(s.step.teacher.neck, s.step.student.neck, method.adapters, strict=True))
     assert method(s.step)["loss_fitnet"].item() == pytest.approx(expected.item(), rel=1e-6)
     assert len({id(a) for a in method.adapters}) == 3
+
+
+@pytest.mark.parametrize("region", ["whole", "gt_boxes"])
+def test_averaging_over_cells_weighs_each_level_by_its_cells(region: str) -> None:
+    s = scene()
+    method = fitnet(s, region=region, average="cells")
+    total, count = 0.0, 0.0
+    for t, f, a, stride in zip(s.step.teacher.neck, s.step.student.neck, method.adapters, s.student.strides, strict=True):
+        mask = gt_mask(s.step.gt_boxes, f, stride) if region == "gt_boxes" else torch.ones_like(f[:, 0])
+        total += ((t - a(f)).square().mean(1) * mask).sum().item()
+        count += mask.sum().item()
+    assert method(s.step)["loss_fitnet"].item() == pytest.approx(total / count, rel=1e-5)
 
 
 def test_equal_channels_keep_the_adapter() -> None:

@@ -1,6 +1,8 @@
 """One trial: it learns, repeats to the last digit, resumes as if undisturbed, and fails with a class and a sentence."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,3 +211,24 @@ def test_a_torn_write_never_replaces_the_checkpoint(tmp_path: Path, data: Path, 
     with pytest.raises(OSError, match="No space"):
         module.write_checkpoint({"state_dict": {}}, tmp_path / "last.pt")
     assert (tmp_path / "last.pt").read_bytes() == before
+
+
+SHORT_OF_MEMORY = """
+import resource, sys
+from pathlib import Path
+from studies.trial import TrialFailure
+from tests.workers.test_trial import SHORT, run, trial
+run(trial(), Path(sys.argv[2]) / "first", Path(sys.argv[1]))  # everything is loaded
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20,) * 2)
+try:
+    run(trial(schedule=SHORT | {"batch_size": 256, "max_iterations": 1}), Path(sys.argv[2]) / "second", Path(sys.argv[1]))
+except TrialFailure as failure:
+    print(failure.kind, failure.sentence)
+"""
+
+
+def test_a_batch_beyond_the_memory_fails_as_oom(tmp_path: Path, data: Path) -> None:
+    told = subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY, str(data), str(tmp_path)], capture_output=True, text=True)
+    assert told.stdout.startswith("oom "), told.stdout + told.stderr
+    assert "batch_size" in told.stdout

@@ -1,0 +1,212 @@
+"""What distillation costs: a distilled training step over (plain student step + teacher forward), in time and peak memory.
+
+    python benchmarks/distill_step.py                  # CPU: RetinaNet R18 <- R50 at 2 x 256^2, and the nano GFL pair
+    python benchmarks/distill_step.py --rounds 12 --methods fitnet,ld
+    python benchmarks/distill_step.py --device cuda    # RetinaNet and GFL R50 <- R101 at 8 x 1333x800 in bf16
+
+The teacher forward of the base is what the method needs: without the head for methods that read features only. The three
+are timed in turn, round by round, so that a drift of the machine's speed falls out of the ratio; the median is printed. The
+column "method" is the method's own forward and backward on features of that size, as a share of the base.
+"""
+
+import argparse
+import logging
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from studies.catalog import DETECTORS
+from studies.methods import methods
+from studies.spec import MethodUse, Network
+from workers.detectors import build, describe
+from workers.distill import DistilledDetector
+
+TARGETS = dict.fromkeys(["fitnet", "pdf_distil", "frs", "ld", "defeat", "fgfi", "cwd", "pkd"], 1.05) | dict.fromkeys(
+    ["fbkd", "fgd", "mgd", "crosskd"], 1.15
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A pair of networks and a batch: `size` is (N, H, W)."""
+
+    title: str
+    detector: str
+    student: Network
+    teacher: Network
+    size: tuple[int, int, int]
+    classes: int
+
+
+def pair(detector: str, student: str, teacher: str, size: tuple[int, int, int], width: tuple[int, int] | None = None) -> Setting:
+    narrow = width or (None, None)
+    n, h, w = size
+    return Setting(
+        f"{DETECTORS[detector].title} {student} <- {teacher}{' (nano)' if width else ''}, {n} x {h}x{w}",
+        detector,
+        Network(detector=detector, backbone=student, width=narrow[0]),
+        Network(detector=detector, backbone=teacher, width=narrow[1]),
+        size,
+        10 if width else 80,
+    )
+
+
+CPU = [
+    pair("retinanet", "resnet18", "resnet50", (2, 256, 256)),
+    pair("gfl", "resnet18", "resnet34", (8, 128, 128), (8, 16)),
+]
+GPU = [pair("retinanet", "resnet50", "resnet101", (8, 800, 1344)), pair("gfl", "resnet50", "resnet101", (8, 800, 1344))]
+
+
+def batch(setting: Setting, device: str) -> dict[str, Any]:
+    """Random pixels with eight boxes an image, as mmdet's preprocessor hands them over."""
+    from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData
+
+    n, h, w = setting.size
+    generator = torch.Generator().manual_seed(0)
+    samples = []
+    for _ in range(n):
+        corner = torch.rand(8, 2, generator=generator) * torch.tensor([w, h]) * 0.6
+        extent = (0.08 + 0.3 * torch.rand(8, 2, generator=generator)) * torch.tensor([w, h])
+        labels = torch.randint(0, setting.classes, (8,), generator=generator)
+        boxes = torch.cat([corner, corner + extent], 1)
+        sample = DetDataSample(gt_instances=InstanceData(bboxes=boxes.to(device), labels=labels.to(device)))
+        sample.set_metainfo({"img_shape": (h, w), "pad_shape": (h, w), "batch_input_shape": (h, w)})
+        samples.append(sample)
+    return {"inputs": torch.randn(n, 3, h, w, generator=generator).to(device), "data_samples": samples}
+
+
+def training_step(model: nn.Module, data: dict[str, Any], precision: Callable[[], Any]) -> Callable[[], None]:
+    """One step of `model`: loss, backward, SGD."""
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-5)
+
+    def step() -> None:
+        with precision():
+            losses = model(**data, mode="loss")
+        total = sum(v if isinstance(v, torch.Tensor) else sum(v) for k, v in losses.items() if "loss" in k)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+
+    return step
+
+
+def seconds(run: Callable[[], None], device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def peak_bytes(run: Callable[[], None], device: str) -> int:
+    """Most bytes of tensors alive above what was alive before."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        run()
+    alive = peak = 0
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        alive += event.nbytes()
+        peak = max(peak, alive)
+    return peak
+
+
+def fitting(setting: Setting, wanted: list[str] | None) -> Iterator[MethodUse]:
+    detector = DETECTORS[setting.detector]
+    for name, method in methods().items():
+        if (wanted is None or name in wanted) and method.misfit(detector, detector, method.options()) is None:
+            yield MethodUse(id=name).resolved()
+
+
+def measure(setting: Setting, device: str, rounds: int, wanted: list[str] | None) -> None:
+    precision = (lambda: torch.autocast("cuda", torch.bfloat16)) if device == "cuda" else nullcontext
+    data = batch(setting, device)
+    torch.manual_seed(0)
+    teacher = build(setting.teacher, setting.classes).to(device)
+    plain = build(setting.student, setting.classes).to(device).train()
+    plain_step = training_step(plain, data, precision)
+    print(
+        f"\n{setting.title}, {rounds} rounds\n{'method':12}{'time':>8}{'target':>8}{'memory':>9}{'method':>9}   base: student + teacher, ms"
+    )
+    for use in fitting(setting, wanted):
+        student = build(setting.student, setting.classes).to(device)
+        model = DistilledDetector(student, teacher, [use], (describe(setting.student, student), describe(setting.teacher, teacher)))
+        model = model.to(device).train()
+        model.iteration = 10_000  # past every ramp
+        step = training_step(model, data, precision)
+
+        @torch.no_grad()
+        def teach(head: bool = model.teacher_head) -> None:
+            with precision():
+                levels = teacher.extract_feat(data["inputs"])
+                if head:
+                    teacher.bbox_head(levels)
+
+        for warm_up in (plain_step, teach, step):
+            warm_up()
+            warm_up()
+        times = [[seconds(run, device) for run in (plain_step, teach, step)] for _ in range(rounds)]
+        ratio = statistics.median(c / (a + b) for a, b, c in times)
+        base = [1000 * statistics.median(t[i] for t in times) for i in (0, 1)]
+        own = statistics.median(own_time(model, data, precision, device) for _ in range(max(3, rounds // 3)))
+        memory = peak_bytes(step, device) / (peak_bytes(plain_step, device) + peak_bytes(teach, device))
+        target = f"{TARGETS[use.id]:.2f}" if use.id in TARGETS else "-"
+        print(f"{use.id:12}{ratio:8.3f}{target:>8}{memory:9.3f}{1000 * own / sum(base):9.3f}   {base[0]:.0f} + {base[1]:.0f}", flush=True)
+
+
+def own_time(model: DistilledDetector, data: dict[str, Any], precision: Callable[[], Any], device: str) -> float:
+    """Seconds of the distiller itself, forward and backward down to the student's outputs."""
+    with torch.no_grad(), precision():
+        model.student(**data, mode="loss")
+        levels = model.teacher.extract_feat(data["inputs"])
+        if model.teacher_head:
+            model.teacher_recorder.head(levels)
+    step = model._step(data["inputs"], data["data_samples"])
+    for name in ("neck", "logits", "boxes", "backbone", "pre_relu"):
+        setattr(step.student, name, tuple(m.detach().requires_grad_() for m in getattr(step.student, name)))
+
+    def run() -> None:
+        for distiller in model.distillers:
+            total = sum(distiller(step).values())
+            if isinstance(total, torch.Tensor) and total.requires_grad:
+                total.backward()
+
+    return seconds(run, device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--methods", help="comma-separated ids; default: all that fit")
+    given = parser.parse_args()
+    if given.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("no GPU is visible to torch here")
+    warnings.simplefilter("ignore")
+    logging.disable(logging.INFO)
+    torch.set_num_threads(given.threads)
+    for setting in GPU if given.device == "cuda" else CPU:
+        measure(setting, given.device, given.rounds, given.methods.split(",") if given.methods else None)
+
+
+if __name__ == "__main__":
+    main()

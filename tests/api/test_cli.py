@@ -1,0 +1,132 @@
+"""The `retort` command against a running service: what it prints, and its exit status."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from orchestrator.store import Store
+from tests.api.conftest import SPEC, Driver, LiveService
+
+Retort = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def retort(live: LiveService, tmp_path: Path) -> Retort:
+    """Runs `retort` in a folder with study.yaml, without a terminal."""
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(SPEC))
+    environment = {**os.environ, "RETORT_URL": live.url, "RETORT_HOME": str(tmp_path), "COLUMNS": "120"}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "api.cli", *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+
+    return run
+
+
+def test_submit_tells_the_id_and_what_to_type_next(retort: Retort) -> None:
+    done = retort("submit", "study.yaml", "--set", "name=Second try")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == "study 1: Second try (queued)"
+    assert "retort watch 1" in done.stdout
+
+
+def test_the_same_idempotency_key_makes_one_study(retort: Retort, store: Store) -> None:
+    for _ in range(2):
+        assert "study 1" in retort("submit", "study.yaml", "--idempotency-key", "monday").stdout
+    assert "study 2" in retort("submit", "study.yaml").stdout
+    assert len(store.studies()) == 2
+
+
+def test_a_refused_spec_is_a_line_a_field(retort: Retort) -> None:
+    done = retort("submit", "study.yaml", "--set", "dataset=digit", "--set", "schedule.epochs=0")
+    assert (done.returncode, done.stdout) == (1, "")
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("dataset: unknown dataset 'digit'; allowed: ")
+    assert lines[1] == "schedule.epochs: Input should be greater than or equal to 1"
+
+
+def test_a_plan_ends_with_its_sum(retort: Retort) -> None:
+    lines = retort("plan", "study.yaml").stdout.splitlines()
+    assert lines[-1] == "3 of 3 trials to train, 0 reused; no time is known yet, nothing alike was trained here."
+
+
+def test_list_show_and_table_tell_what_is_stored(retort: Retort, store: Store) -> None:
+    assert retort("list").stdout == "no study yet; submit one: retort submit digits --watch\n"
+    retort("submit", "study.yaml")
+    Driver(store, 1).train_all()
+    assert "3 of 3" in retort("list").stdout
+    shown = retort("show", "1").stdout
+    assert "study 1  Does FitNet help?  finished" in shown
+    assert "42.0" in shown
+    assert "42.0 (+1.0)" in retort("table", "1").stdout
+    assert retort("table", "1", "--format", "csv").stdout.startswith("arm,title,role,AP,")
+
+
+def test_cancel_and_resume_tell_the_state(retort: Retort) -> None:
+    retort("submit", "study.yaml")
+    assert retort("cancel", "1").stdout == "study 1 is cancelled; what is missing runs with: retort resume 1\n"
+    assert retort("resume", "1").stdout == "study 1 is queued\n"
+    again = retort("resume", "1")
+    assert again.returncode == 1
+    assert again.stderr.startswith("cannot resume a study that is queued: ")
+
+
+def test_watch_without_a_terminal_prints_a_line_a_change_and_ends_with_the_table(retort: Retort, store: Store) -> None:
+    retort("submit", "study.yaml")
+    Driver(store, 1).train_all()
+    done = retort("watch", "1")
+    told = [line.split("  ", 1)[-1] for line in done.stdout.splitlines()]
+    assert told[0] == "study queued"
+    assert "fitnet · seed 0: epoch 2/2, AP 42.0" in told
+    assert told.index("fitnet · seed 0: finished") < told.index("study finished")
+    assert "42.0 (+1.0)" in told[-3]
+    assert done.returncode == 0
+
+
+def test_a_failed_study_ends_watch_with_exit_status_1(retort: Retort, store: Store) -> None:
+    retort("submit", "study.yaml")
+    driver = Driver(store, 1)
+    driver.start()
+    store.fail_study(1, driver.attempt, "its dataset cannot be made")
+    done = retort("watch", "1")
+    assert done.returncode == 1
+    assert "study failed: its dataset cannot be made" in done.stdout
+
+
+def test_the_catalogue_is_listed(retort: Retort) -> None:
+    for what in ("studies", "detectors", "distillers", "datasets", "backbones"):
+        assert retort("catalog", what).returncode == 0
+    assert "temperature = 10.0" in retort("catalog", "distillers").stdout
+
+
+def test_an_unknown_study_is_a_line(retort: Retort) -> None:
+    assert retort("show", "7").stderr == "there is no study '7'\n"
+    assert "Invalid value for 'ID'" in retort("show", "x").stderr
+
+
+def test_a_service_that_is_not_there_is_said_with_what_to_do(retort: Retort, live: LiveService) -> None:
+    live.stop()
+    done = retort("list")
+    live.start()
+    assert done.returncode == 1
+    assert done.stderr == f"nothing answers at {live.url}; start it with `retort up`\n"
+
+
+def test_without_a_stack_of_this_home_no_service_is_guessed(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "RETORT_URL"} | {"RETORT_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-m", "api.cli", "cancel", "1"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == f"nothing is up ($RETORT_HOME is {tmp_path}); start it with `retort up`, or set RETORT_URL\n"
+
+
+def test_a_stack_that_is_not_up_is_said_with_what_to_do(retort: Retort, tmp_path: Path) -> None:
+    done = retort("status")
+    assert done.returncode == 1
+    assert done.stdout == f"nothing is up ($RETORT_HOME is {tmp_path}); start it with `retort up`\n"
+    assert retort("down").stdout == f"nothing is up ($RETORT_HOME is {tmp_path})\n"

@@ -1,0 +1,174 @@
+"""The embedded stack: ports, environment, and a supervisor that starts parts, restarts them and leaves nothing behind.
+
+The parts here are small web servers; the real ones are started in tests/e2e.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from api.stack import LOOPBACK, PORTS, Part, Stack, StackError, load_stack, new_stack
+from api.supervision import end, last_lines, start, status, supervisor_answers
+
+WEB_SERVER = """
+import http.server, json, os, sys
+
+class Ready(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"stack": os.environ["RETORT_STACK"], "database": "ok", "orchestrator": {"trouble": ""}}).encode())
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Ready).serve_forever()
+"""
+CHILD = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
+FAILING = "print('no GPU today'); raise SystemExit(3)"
+
+
+@dataclass(frozen=True)
+class SmallStack(Stack):
+    """A web server for the API, and a part that starts a child of its own."""
+
+    broken: bool = False
+
+    def parts(self) -> list[Part]:
+        server = [sys.executable, f"{self.home}/server.py", str(self.ports["api"])]
+        return [
+            Part("api", "API", server, self.url("api"), self.url("api") + "/readyz"),
+            Part("orchestrator", "orchestrator", [sys.executable, "-c", FAILING if self.broken else CHILD]),
+        ]
+
+
+def small_stack(home: Path, broken: bool = False) -> SmallStack:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        ports = {**new_stack(home, {}, auto=True, cpus=1).ports, "api": probe.getsockname()[1]}
+    (home / "run").mkdir(parents=True)
+    (home / "server.py").write_text(WEB_SERVER)
+    return SmallStack(id=os.urandom(8).hex(), home=str(home), temp=str(home / "temp"), cpus=1, ports=ports, broken=broken)
+
+
+def marked(stack: Stack) -> list[int]:
+    """Process ids that carry the stack's mark."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("RETORT_STACK") == stack.id and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def test_a_stack_is_started_restarted_part_by_part_and_stopped_whole(tmp_path: Path) -> None:
+    stack = small_stack(tmp_path / "home")
+    said: list[str] = []
+    try:
+        start(stack, said.append)
+        assert sorted(line.split()[0] for line in said) == ["API", "orchestrator"]
+        assert all(part.well for part in status(stack))
+        assert len(marked(stack)) == 4  # supervisor, two parts, the child of one
+        first = status(stack)[0].pid
+        os.kill(first, signal.SIGKILL)
+        while status(stack)[0].pid in {0, first} or not status(stack)[0].well:
+            time.sleep(0.05)
+        assert urllib.request.urlopen(stack.url("api")).status == 200
+    finally:
+        end(stack, said.append)
+    assert marked(stack) == []
+    assert not supervisor_answers(stack)
+    assert [file.name for file in stack.run.iterdir()] == []
+    assert not Path(stack.temp).exists()
+
+
+def test_a_part_that_does_not_start_is_told_with_its_last_words(tmp_path: Path) -> None:
+    stack = small_stack(tmp_path / "home", broken=True)
+    try:
+        with pytest.raises(StackError, match=r"(?s)orchestrator does not start.*no GPU today"):
+            start(stack, lambda _: None)
+        assert last_lines(stack, stack.parts()[1], 1) == "no GPU today"
+    finally:
+        end(stack, lambda _: None)
+    assert marked(stack) == []
+
+
+def test_what_outlives_a_killed_supervisor_is_stopped_too(tmp_path: Path) -> None:
+    stack = small_stack(tmp_path / "home")
+    try:
+        start(stack, lambda _: None)
+        os.kill(int(stack.pidfile.read_text()), signal.SIGKILL)
+        while supervisor_answers(stack):
+            time.sleep(0.05)
+        assert len(marked(stack)) == 3
+    finally:
+        end(stack, lambda _: None)
+    assert marked(stack) == []
+
+
+def test_a_taken_port_is_told_with_the_option_that_changes_it(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind((LOOPBACK, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(StackError, match=f"port {port} for MLflow is taken.*\n.*--mlflow-port N.*--ports auto"):
+            new_stack(tmp_path, {"mlflow": port}, auto=True, cpus=None)
+
+
+def test_auto_takes_free_ports_and_none_twice(tmp_path: Path) -> None:
+    stack = new_stack(tmp_path, {}, auto=True, cpus=None)
+    assert set(PORTS) < set(stack.ports)
+    assert len(set(stack.ports.values())) == len(stack.ports)
+    assert all(stack.ports.values())
+
+
+def test_the_same_port_twice_is_refused(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(StackError, match=f"--api-port and --mlflow-port are the same port {port}"):
+        new_stack(tmp_path, {"api": port, "mlflow": port}, auto=True, cpus=None)
+
+
+def test_sockets_stay_short_whatever_the_home_is_called(tmp_path: Path) -> None:
+    home = tmp_path / ("long" * 30)
+    stack = new_stack(home, {}, auto=True, cpus=None)
+    assert len(os.fsencode(stack.socket)) <= 100
+    longest = "ray/session_2026-11-21_01-39-25_458999_4194304/sockets/plasma_store"
+    assert len(os.fsencode(f"{stack.temp}/{longest}")) < 104
+
+
+def test_two_homes_never_share_a_folder_for_sockets(tmp_path: Path) -> None:
+    first, second = (new_stack(tmp_path / name, {}, auto=True, cpus=None) for name in "ab")
+    assert first.temp != second.temp
+
+
+def test_a_saved_stack_is_found_again(tmp_path: Path) -> None:
+    stack = new_stack(tmp_path, {}, auto=True, cpus=3)
+    (tmp_path / "run").mkdir()
+    assert load_stack(tmp_path) is None
+    stack.save()
+    assert load_stack(tmp_path) == stack
+    (tmp_path / "run" / "stack.json").write_text(json.dumps({"id": "of another version"}))
+    assert load_stack(tmp_path) is None
+
+
+def test_parts_see_this_stack_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://elsewhere:10001")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy")
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    stack = new_stack(tmp_path, {}, auto=True, cpus=None)
+    environment = stack.environment()
+    assert "RAY_ADDRESS" not in environment
+    assert environment["MLFLOW_TRACKING_URI"] == stack.url("mlflow")
+    assert environment["RETORT_HOME"] == str(tmp_path)
+    assert environment["no_proxy"] == environment["NO_PROXY"] == "example.org,127.0.0.1,localhost"

@@ -1,0 +1,96 @@
+"""The whole of it once: the embedded stack starts, a study runs through it, and again from what is stored; nothing stays behind."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from api.stack import load_stack
+
+Retort = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("retort")
+
+
+@pytest.fixture(scope="module")
+def retort(home: Path) -> Iterator[Retort]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RETORT_")} | {"RETORT_HOME": str(home)}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "api.cli", *arguments], env=environment, cwd=home, capture_output=True, text=True)
+
+    try:
+        yield run
+    finally:
+        run("down")
+
+
+def test_a_study_runs_through_the_embedded_stack_and_again_from_what_is_stored(retort: Retort, home: Path) -> None:
+    up = retort("up", "--ports", "auto")
+    assert up.returncode == 0, up.stdout + up.stderr
+    stack = load_stack(home)
+    assert stack is not None
+    assert f"service {stack.url('api')}" in up.stdout
+
+    again = retort("up")
+    assert again.returncode == 0
+    assert again.stdout.startswith("already up")
+    assert load_stack(home) == stack
+    assert retort("status").returncode == 0
+
+    first = retort("submit", "digits", "--scale", "smoke", "--watch")
+    assert first.returncode == 0, first.stdout + first.stderr
+    second = retort("submit", "digits", "--scale", "smoke", "--watch")
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert numbers(first.stdout) == numbers(second.stdout)
+    assert second.stdout.count("(cached)") == 5
+    assert "0 of 5 trials to train, 5 reused" in retort("plan", "digits", "--scale", "smoke").stdout
+
+    assert len(processes_of(stack.id)) > 5
+    assert retort("down").stdout.endswith("down\n")
+    assert processes_of(stack.id) == []
+    assert load_stack(home) is None
+    assert not Path(stack.temp).exists()
+    assert retort("status").returncode == 1
+
+
+def test_a_study_that_was_running_when_the_stack_went_down_goes_on_at_the_next_up(retort: Retort) -> None:
+    assert retort("up", "--ports", "auto").returncode == 0
+    changes = ("--set", "arms=[{id: student, title: student alone}]", "--set", "schedule={max_iterations: 2, epochs: 12}")
+    study = re.findall(r"^study (\d+)", retort("submit", "digits", *changes).stdout)[0]
+    while "1/" not in (shown := retort("show", study).stdout):
+        assert " failed" not in shown
+        time.sleep(0.5)
+    retort("down")
+    assert retort("up", "--ports", "auto").returncode == 0
+    watched = retort("watch", study)
+    assert watched.returncode == 0, watched.stdout + watched.stderr
+    assert "attempt 2 started" in watched.stdout
+    epochs = re.findall(r"student alone · seed 0: epoch (\d+)/12", watched.stdout)
+    assert epochs == [str(epoch) for epoch in range(1, 13)]
+
+
+def numbers(output: str) -> list[str]:
+    """The metrics of a printed table."""
+    return re.findall(r"\| +(-?\d+\.\d)", output)
+
+
+def processes_of(stack_id: str) -> list[int]:
+    """Living processes that carry the stack's mark (a dead one that nobody has reaped shows no environment)."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("RETORT_STACK") == stack_id:
+                found.append(process.pid)
+        except (psutil.Error, OSError):
+            continue
+    return found

@@ -1,0 +1,139 @@
+"""A whole stack (Ray, MLflow, service) for the tests that kill parts of it, and an undisturbed study to compare with."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from api import supervision
+from api.stack import Stack
+from orchestrator.schema import Event, Study
+from orchestrator.store import Store
+from studies.spec import parse_study
+
+EPOCHS = 3
+PATIENCE = 240  # seconds a study of a few steps may take on a busy machine before something is thought to hang
+TIMES = ("images_per_second", "epoch_seconds")  # metrics of the machine, not of the training
+
+
+@dataclass
+class Bench:
+    """A running stack and what a test does with it."""
+
+    stack: Stack
+    store: Store
+
+    def submit(self, name: str, **changes: Any) -> int:
+        """Four trials: teacher, baseline, two students; a few steps, three epochs."""
+        spec = {
+            "name": name,
+            "dataset": "digits",
+            "scale": "nano",
+            "schedule": {"epochs": EPOCHS, "batch_size": 4, "max_iterations": 3},
+            "teacher": {"detector": "gfl", "backbone": "resnet18"},
+            "student": {"detector": "gfl", "backbone": "resnet18"},
+            "arms": [{"id": "student"}, {"id": "fitnet", "distiller": "fitnet"}, {"id": "ld", "distiller": "ld"}],
+            "metrics": ["AP", "AP50"],
+        }
+        return self.store.create_study(parse_study(spec | changes))[0].id
+
+    def await_event(self, study_id: int, wanted: Callable[[Event], bool]) -> Event:
+        """The first event that is wanted, seen within a moment of its happening."""
+        found: list[Event] = []
+
+        def look() -> bool:
+            found[:] = [event for event in self.store.events(study_id) if wanted(event)]
+            return bool(found)
+
+        self._await(study_id, look)
+        return found[0]
+
+    def await_end(self, study_id: int) -> Study:
+        self._await(study_id, lambda: self.store.study(study_id).state.final)
+        return self.store.study(study_id)
+
+    def _await(self, study_id: int, there: Callable[[], bool]) -> None:
+        patience = time.monotonic() + PATIENCE
+        while not there():
+            if time.monotonic() > patience:
+                told = "\n".join(f"{event.kind} {event.data}" for event in self.store.events(study_id))
+                pytest.fail(f"study {study_id} hangs:\n{told}")
+            time.sleep(0.05)
+
+    def processes(self, *words: str) -> list[psutil.Process]:
+        """Processes of this stack whose command line holds all the words."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                line = " ".join(process.cmdline())
+                if all(word in line for word in words) and process.environ().get("RETORT_STACK") == self.stack.id:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def numbers(self, study_id: int) -> dict[str, Any]:
+        """All that training decides: every point of every trial but the timings, the final metrics, the checkpoint's digest."""
+        points: dict[int, list[tuple[int, str, float]]] = {}
+        for point in self.store.points(study_id):
+            if point.name not in TIMES:
+                points.setdefault(point.trial_id, []).append((point.epoch, point.name, point.value))
+        return {t.name: (points[t.id], t.metrics, t.checkpoint_sha256) for t in self.store.trials(study_id)}
+
+    def await_mlflow(self, study_id: int) -> dict[str, Any]:
+        """What MLflow shows of a study once the outbox is empty: (status, epochs of each metric) by run name."""
+        self._await(study_id, lambda: not self.store.outbox())
+        client = MlflowClient(self.stack.url("mlflow"))
+        experiment = client.get_experiment_by_name(self.store.study(study_id).name)
+        assert experiment
+        runs = client.search_runs([experiment.experiment_id])
+        assert len({run.info.run_name for run in runs}) == len(runs)
+        return {
+            run.info.run_name: (
+                run.info.status,
+                {key: [point.step for point in client.get_metric_history(run.info.run_id, key)] for key in run.data.metrics},
+            )
+            for run in runs
+        }
+
+    def hold_against(self, study_id: int, undisturbed: int) -> None:
+        """The study ended as if nothing had happened, in the database and in MLflow."""
+        assert self.await_end(study_id).state.value == "finished"
+        assert self.numbers(study_id) == self.numbers(undisturbed)
+        shown = self.await_mlflow(study_id)
+        assert len(shown) == 1 + 4
+        assert {status for status, _ in shown.values()} == {"FINISHED"}
+        parent = f"{self.store.study(study_id).name} #{study_id}"
+        for name, (_, steps) in shown.items():
+            assert name == parent or steps["loss"] == list(range(1, EPOCHS + 1))
+            assert name == parent or all(of_metric == steps["loss"] for of_metric in steps.values())
+
+
+@pytest.fixture(scope="package")
+def bench(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    home = tmp_path_factory.mktemp("faults") / "home"
+    home.mkdir()
+    shutil.copytree(data, home / "data")
+    stack, _ = supervision.up(home, {}, auto=True, cpus=2, say=print)
+    store = Store(f"sqlite:///{home}/retort.db")
+    try:
+        yield Bench(stack, store)
+    finally:
+        store.close()
+        supervision.down(home, say=print)
+
+
+@pytest.fixture(scope="package")
+def undisturbed(bench: Bench) -> int:
+    """A study that nobody disturbed."""
+    study_id = bench.submit("undisturbed")
+    assert bench.await_end(study_id).state.value == "finished"
+    assert len(bench.store.attempts(study_id)) == 1
+    bench.hold_against(study_id, study_id)
+    return study_id

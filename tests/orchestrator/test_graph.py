@@ -1,0 +1,73 @@
+"""The graph that feeds a driver's Tuner: order, reuse, and what becomes of failures."""
+
+from pathlib import Path
+
+from orchestrator.machine import TrialState
+from orchestrator.order import Order
+from orchestrator.store import Store
+from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Driven, a_study, graph_of, train_next, trained
+
+
+def test_the_graph_gives_the_teacher_then_the_baseline_then_the_student(store: Store, tmp_path: Path) -> None:
+    driven = Driven.start(store, tmp_path)
+    graph = graph_of(driven, a_study())
+    first, second = graph.next(), graph.next()
+    assert first
+    assert second
+    assert (first.trial, second.trial, graph.next()) == (TEACHER, ALONE, None)
+    assert first.folder == str(tmp_path / "trials" / str(driven.trial(TEACHER).key))
+
+
+def test_a_student_is_given_its_teachers_checkpoint_and_its_sha_decides_the_key(store: Store, tmp_path: Path) -> None:
+    driven = Driven.start(store, tmp_path)
+    graph = graph_of(driven, a_study())
+    orders = [train_next(graph, driven) for _ in range(3)]
+    assert graph.ended
+    assert orders[2].trial == PUPIL
+    assert orders[2].spec["teacher"]["sha256"] == f"sha of {TEACHER}"
+    assert orders[2].spec["teacher"]["checkpoint"] == driven.trial(TEACHER).checkpoint
+
+
+def test_a_study_trained_before_is_settled_without_training(store: Store, tmp_path: Path) -> None:
+    trained(store, tmp_path, a_study())
+    driven = Driven.start(store, tmp_path, a_study(name="again"))
+    assert graph_of(driven, a_study(name="again")).settle()
+    assert {trial.state for trial in store.trials(driven.id)} == {TrialState.CACHED}
+
+
+def test_what_settle_claimed_is_handed_out(store: Store, tmp_path: Path) -> None:
+    driven = Driven.start(store, tmp_path)
+    graph = graph_of(driven, a_study())
+    assert not graph.settle()
+    assert not graph.settle()
+    order = graph.next()
+    assert order
+    assert order.trial == TEACHER
+
+
+def test_forced_trials_have_folders_of_their_own(store: Store, tmp_path: Path) -> None:
+    trained(store, tmp_path, a_study())
+    forced = trained(store, tmp_path, a_study(force=True))
+    folders = [trial.folder for trial in store.trials(forced.id)]
+    assert all(folder and "-forced-" in folder for folder in folders)
+    assert {trial.state for trial in store.trials(forced.id)} == {TrialState.FINISHED}
+
+
+def test_a_failure_a_trial_reports_ends_it_and_a_lost_process_does_not(store: Store, tmp_path: Path) -> None:
+    driven = Driven.start(store, tmp_path)
+    graph = graph_of(driven, a_study())
+    teacher, alone = graph.next(), graph.next()
+    assert teacher
+    assert alone
+    graph.started(TEACHER)
+    graph.started(ALONE)
+    graph.lost(ALONE, "its process died")
+    graph.reported(TEACHER, {"failure": "nan", "reason": "the loss became NaN"})
+    again = graph.next()
+    assert again == alone
+    assert driven.trial(PUPIL).reason == "its teacher failed: the loss became NaN"
+
+
+def test_an_order_survives_tunes_config() -> None:
+    order = Order("fitnet/seed-0", {"a": {"b": [1, None]}}, "/folder", "/data")
+    assert Order.of(order.config()) == order

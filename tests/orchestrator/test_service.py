@@ -1,0 +1,81 @@
+"""The service's loops: trouble is told once and survived; nothing is needed but the database."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from orchestrator import loops
+from orchestrator.jobs import Jobs
+from orchestrator.settings import Settings, settings
+from orchestrator.store import Store
+from tests.orchestrator.conftest import a_study
+
+NOWHERE = "http://127.0.0.1:1"
+
+
+def places(folder: Path) -> Settings:
+    return Settings(folder, "", NOWHERE, NOWHERE, "127.0.0.1:1", NOWHERE, 1)
+
+
+def test_while_ray_is_away_studies_wait_and_their_watchers_are_told_once(store: Store, tmp_path: Path) -> None:
+    study, _ = store.create_study(a_study())
+    jobs = Jobs(store, places(tmp_path))
+    for _ in range(3):
+        with pytest.raises(ConnectionError, match=NOWHERE):
+            jobs.step()
+    notes = [event.data["text"] for event in store.events(study.id) if event.kind == "note"]
+    assert notes == [f"Ray cannot be reached at {NOWHERE}; trying again"]
+    assert [attempt.number for attempt in store.attempts(study.id)] == [1]
+    assert store.study(study.id).state.value == "queued"
+
+
+def test_a_study_cancelled_while_ray_is_away_is_cancelled_when_it_never_ran(store: Store, tmp_path: Path) -> None:
+    study, _ = store.create_study(a_study())
+    assert store.request_cancel(study.id).state.value == "cancelled"
+    Jobs(store, places(tmp_path)).step()
+
+
+def test_no_more_studies_run_at_once_than_allowed(store: Store, tmp_path: Path) -> None:
+    ids = [store.create_study(a_study(name=f"study {n}"))[0].id for n in range(3)]
+    with pytest.raises(ConnectionError):
+        Jobs(store, places(tmp_path)).step()
+    assert [len(store.attempts(study_id)) for study_id in ids] == [1, 0, 0]
+
+
+class Flaky:
+    """Fails twice, then works."""
+
+    name = "flaky"
+    interval = 0.001
+
+    def __init__(self, store: Store, stop: threading.Event) -> None:
+        self.store, self.stop, self.rounds = store, stop, 0
+        self.told: list[str] = []
+
+    def step(self) -> None:
+        self.rounds += 1
+        self.told += [beat.trouble for beat in self.store.heartbeats()]
+        if self.rounds <= 2:
+            raise OSError("the disk\nis full")
+        if self.rounds == 4:
+            self.stop.set()
+
+
+def test_a_loop_tells_its_trouble_and_that_it_is_over(store: Store) -> None:
+    stop = threading.Event()
+    flaky = Flaky(store, stop)
+    loops.run(flaky, store, stop)
+    assert flaky.told[0] == "OSError: the disk is full"
+    assert [beat.trouble for beat in store.heartbeats()] == [""]
+
+
+def test_settings_describe_themselves_to_another_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RETORT_HOME", str(tmp_path))
+    monkeypatch.setenv("RETORT_RAY_JOBS", NOWHERE)
+    mine = settings()
+    assert mine.database == f"sqlite:///{tmp_path}/retort.db"
+    for name, value in mine.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir("/")
+    assert settings() == mine
