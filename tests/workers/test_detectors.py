@@ -236,7 +236,7 @@ def test_ld_fits_the_form_with_distributions_and_not_the_plain_family(detector: 
     scores = ld.options(main_ld=False, main_kd=True)
     assert ld.misfit(plain, plain, scores) is None
     mutual = in_form("fcos", "pdf_fpn")
-    assert "Mutual Guidance makes two" in (ld.misfit(mutual, mutual, scores) or "")
+    assert "makes two" in (ld.misfit(mutual, mutual, scores) or "")
     crossed = methods()["crosskd"]
     assert "not as distributions" in (crossed.misfit(form, form, crossed.options()) or "")
 
