@@ -39,7 +39,7 @@ from studies.trial import TrialSpec
 for name in ("cosine", "fitnet"):
     network = Network(detector="gfl", backbone="resnet18")
     trial = TrialSpec(dataset="digits", scale="nano", network=network, schedule=Schedule(), seed=0, distillers=[MethodUse(id=name)])
-    print(code_version(trial))
+    print(code_version(trial.methods))
 """
 
 
