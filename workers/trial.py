@@ -422,7 +422,8 @@ def _failures_named() -> Iterator[None]:
         raise TrialFailure("infra", f"{type(error).__name__}: {error}") from error
     except RuntimeError as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "can't allocate memory" in text or "out of memory" in text:
+        # oneDNN's "could not create a primitive" (not: "a primitive descriptor") is what its allocations end with.
+        if "can't allocate memory" in text or "out of memory" in text or text == "could not create a primitive":
             raise TrialFailure("oom", "the machine ran out of memory; lower schedule.batch_size") from error
         if "CUDA" in text or "NCCL" in text:
             raise TrialFailure("infra", text) from error
