@@ -31,7 +31,7 @@ T = TypeVar("T")
 METRICS_PER_REQUEST = 1000  # what MLflow takes
 METRIC_KEYS = 40  # per run: more make MLflow's pages slow
 ID_TAG = "retort.id"
-# Without it MLflow opens an experiment on its pages for language models.
+# Tells MLflow that an experiment trains models; its pages are for language models otherwise.
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS"}  # asking again will not help
 STUDY_STATUS = {StudyState.FINISHED: "FINISHED", StudyState.FAILED: "FAILED", StudyState.CANCELLED: "KILLED"}
