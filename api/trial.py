@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from studies.catalog import DECIMALS
 from studies.expand import PlannedTrial, expand
 from studies.home import retort_home
 from studies.spec import StudySpec
@@ -17,9 +18,9 @@ def run_here(study: StudySpec, arm: str, seed: int, console: Console) -> None:
     """Train, show every epoch, print the final metrics and where the checkpoint is. Raises TrialFailure."""
     from workers.local import run_locally
 
-    told = TextColumn("{task.fields[told]}")
+    shown = TextColumn("{task.fields[told]}")
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), told, TimeElapsedColumn(), console=console
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), shown, TimeElapsedColumn(), console=console
     ) as progress:
         steps = _steps(study, f"{arm}/seed-{seed}")
         bars = {trial.id: progress.add_task(trial.title, total=None, told="", start=trial is steps[0]) for trial in steps}
@@ -32,7 +33,8 @@ def run_here(study: StudySpec, arm: str, seed: int, console: Console) -> None:
         result, folder = run_locally(study, arm, seed, retort_home(), report)
     for name in study.metrics:
         value = result.metrics.get(name)
-        console.print(f"{name:<5} {'none, the data has no such object' if value is None else f'{value:6.2f}'}")
+        told = "none, it does not apply here" if value is None else f"{value:6.{DECIMALS.get(name, 2)}f}"
+        console.print(f"{name:<5} {told}")
     console.print(f"detector: {result.checkpoint}\nfolder:   {folder}", soft_wrap=True)
 
 

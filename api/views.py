@@ -88,10 +88,11 @@ def catalog_lines(what: str, items: Sequence[dict[str, Any]]) -> list[Renderable
     if what == "distillers":
         return [line for item in items for line in _distiller(item)]
     if what == "datasets":
-        table = _table("id", "name", "classes", "train images", "val images")
+        table = _table("id", "name", "classes", "train images", "val images", "masks")
         for item in items:
             counts = (item[name] for name in ("classes", "train_images", "val_images"))
-            table.add_row(item["id"], item["title"], *("?" if count is None else f"{count:,}" for count in counts))
+            masks = {True: "yes", False: "no", None: "?"}[item["masks"]]
+            table.add_row(item["id"], item["title"], *("?" if count is None else f"{count:,}" for count in counts), masks)
         return [table]
     columns = {
         "studies": {"name": "name", "about": "what it shows"},

@@ -1,7 +1,7 @@
 """The table of a study, arms x metrics, as a pure function of what is stored; and its five formats.
 
 Each cell: mean over the seeds that are done, half-width of the 95% t interval from two seeds on, difference of means to the baseline
-(the arm without distiller on the same student).
+(the arm without distiller on the same student). What a network costs is given without a difference, what is counted without an interval.
 """
 
 import csv
@@ -17,6 +17,7 @@ from scipy.stats import t as student_t
 
 from orchestrator.machine import StudyState, TrialState
 from orchestrator.schema import Arm, Study, Trial
+from studies.catalog import COSTS, COUNTED, DECIMALS
 from studies.expand import batch_warning
 from studies.spec import MethodUse, Schedule
 
@@ -33,7 +34,10 @@ CONTENT_TYPES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """A metric of a row. half_width: of the 95% t interval, None for one seed. difference: to the baseline's mean, None for itself."""
+    """A metric of a row. half_width: of the 95% t interval, None for one seed or a count. difference: to the baseline's mean.
+
+    difference is None for the baseline itself and for costs.
+    """
 
     mean: float
     half_width: float | None
@@ -116,7 +120,11 @@ def build(study: Study, arms: Sequence[Arm], trials: Sequence[Trial], mlflow_ui:
         baseline = _baseline(arm, arms)
         base = means[baseline.id] if baseline else {}
         cells = {
-            name: Cell(mean, half_width(values[arm.id][name]), mean - base[name] if name in base else None)
+            name: Cell(
+                mean,
+                None if name in COUNTED else half_width(values[arm.id][name]),
+                mean - base[name] if name in base and name not in COSTS else None,
+            )
             for name, mean in means[arm.id].items()
         }
         runs = [Run(t.name, t.seed, t.state, t.reason, link(t.run)) for t in trials if t.arm_id == arm.id]
@@ -150,6 +158,11 @@ def _notes(study: Study, table: Table, arms: Sequence[Arm], trials: Sequence[Tri
         notes.append("± is the half-width of the 95% t interval over the seeds.")
     if any(cell.difference is not None for row in table.rows for cell in row.cells.values()):
         notes.append("In parentheses: difference to the student without a distiller.")
+    if "FPS" in table.metrics:
+        devices = sorted({(trial.environment or {}).get("device", "an unknown device") for trial in trials if trial.state.good})
+        notes.append(
+            f"FPS is of one image at a time on {', and on '.join(devices) or 'the device of the trial'}, beside what else ran there."
+        )
     variants = {
         f"{arm.title} ({use['options']['variant']})" for arm in arms for use in arm.detail["distillers"] if "variant" in use["options"]
     }
@@ -188,24 +201,21 @@ def render(table: Table, format: Format) -> str:
     return _RENDERERS[format](table)
 
 
-def _cell(cell: Cell | None, plus_minus: str = "±") -> str:
+def _cell(row: Row, metric: str, plus_minus: str = "±") -> str:
     """ "47.9 ±0.4 (+10.3)"; an en dash where there is nothing."""
+    cell, digits = row.cells.get(metric), DECIMALS.get(metric, 1)
     if cell is None:
         return "–"  # noqa: RUF001
-    interval = "" if cell.half_width is None else f" {plus_minus}{cell.half_width:.1f}"
-    difference = "" if cell.difference is None else f" ({_signed(cell.difference)})"
-    return f"{cell.mean:.1f}{interval}{difference}"
-
-
-def _signed(value: float) -> str:
-    """One decimal with a sign; a difference that prints as nought is "+0.0"."""
-    return f"{round(value, 1) + 0.0:+.1f}"
+    interval = "" if cell.half_width is None else f" {plus_minus}{cell.half_width:.{digits}f}"
+    # Adding 0.0 makes a difference that prints as nought "+0.0".
+    difference = "" if cell.difference is None else f" ({round(cell.difference, digits) + 0.0:+.{digits}f})"
+    return f"{cell.mean:.{digits}f}{interval}{difference}"
 
 
 def _grid(table: Table) -> list[list[str]]:
     """Header and rows as printed in md."""
     header = ["arm", *table.metrics, "seeds"]
-    return [header, *([row.title, *(_cell(row.cells.get(m)) for m in table.metrics), row.seeds] for row in table.rows)]
+    return [header, *([row.title, *(_cell(row, m) for m in table.metrics), row.seeds] for row in table.rows)]
 
 
 def _md(table: Table) -> str:
@@ -276,13 +286,11 @@ def _tex(table: Table) -> str:
     def line(fields: list[str]) -> str:
         return " & ".join(fields) + r" \\"
 
-    def cell(value: Cell | None) -> str:
-        return "--" if value is None else "$" + _cell(value, r"\pm ") + "$"
+    def cell(row: Row, metric: str) -> str:
+        return "$" + _cell(row, metric, r"\pm ") + "$" if metric in row.cells else "--"
 
     header, *_ = _grid(table)
-    body = [
-        line([_tex_escaped(row.title), *(cell(row.cells.get(m)) for m in table.metrics), _tex_escaped(row.seeds)]) for row in table.rows
-    ]
+    body = [line([_tex_escaped(row.title), *(cell(row, m) for m in table.metrics), _tex_escaped(row.seeds)]) for row in table.rows]
     teachers = sum(row.role == "teacher" for row in table.rows)
     if 0 < teachers < len(body):
         body.insert(teachers, r"\midrule")
@@ -306,7 +314,7 @@ def _html(table: Table) -> str:
     head = "".join(f"<th>{escape(field)}</th>" for field in _grid(table)[0])
     rows = []
     for row in table.rows:
-        cells = "".join(f"<td>{escape(_cell(row.cells.get(m)))}</td>" for m in table.metrics)
+        cells = "".join(f"<td>{escape(_cell(row, m))}</td>" for m in table.metrics)
         linked = " ".join(f'<a href="{escape(run.url)}">{run.seed}</a>' for run in row.runs if run.url)
         seeds = escape(row.seeds) + (f" · runs: {linked}" if linked else "")
         rows.append(f'<tr class="{escape(row.role)}"><th scope="row">{escape(row.title)}</th>{cells}<td>{seeds}</td></tr>')

@@ -281,22 +281,23 @@ ZOO: dict[tuple[str, str], ZooModel] = {
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset: number of classes and image counts of its splits (None: not counted yet)."""
+    """A dataset: number of classes, image counts of its splits and whether its objects have masks (None: not looked at yet)."""
 
     id: str
     title: str
     classes: int
     train_images: int | None
     val_images: int | None
+    masks: bool | None
 
 
 DATASETS: dict[str, Dataset] = {
     d.id: d
     for d in (
-        Dataset("digits", "Digits: scenes of handwritten digits, made here from 1,797 real scans", 10, 2_000, 300),
-        Dataset("coco", "COCO 2017", 80, 118_287, 5_000),
-        Dataset("voc", "PASCAL VOC: 2007 and 2012 trainval, tested on 2007 test", 20, 16_551, 4_952),
-        Dataset("cityscapes", "Cityscapes instances, fine annotations", 8, 2_975, 500),
+        Dataset("digits", "Digits: scenes of handwritten digits, made here from 1,797 real scans", 10, 2_000, 300, masks=True),
+        Dataset("coco", "COCO 2017", 80, 118_287, 5_000, masks=True),
+        Dataset("voc", "PASCAL VOC: 2007 and 2012 trainval, tested on 2007 test", 20, 16_551, 4_952, masks=False),
+        Dataset("cityscapes", "Cityscapes instances, fine annotations", 8, 2_975, 500, masks=True),
     )
 }
 
@@ -326,4 +327,10 @@ METRICS: dict[str, str] = {
     "err_other": "AP points lost to a class of another supercategory",
     "err_background": "AP points lost to detections on no object",
     "err_missed": "AP points lost to objects that nothing found",
+    "Params": "trainable parameters in millions",
+    "FLOPs": "multiply-adds of one image in milliards: of 128x128 pixels, at paper scale 800x1280 (SSD 512, YOLOv3 608, pdf_* 320)",
+    "FPS": "images per second of prediction on the trial's device and threads, one image at a time, with suppression and without loading",
 }
+COUNTED = frozenset({"Params", "FLOPs"})  # they follow from the network alone
+COSTS = COUNTED | {"FPS"}  # what a network costs, not how well it detects
+DECIMALS = {"Params": 2, "FLOPs": 3, "D_pred": 4}  # as printed; a metric in percent has one

@@ -13,6 +13,7 @@ A spec names a dataset by the file's name; a path never travels in a request. `d
 import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -91,14 +92,19 @@ def datasets() -> dict[str, Dataset]:
             log.warning("%s", error)
             continue
         if registration:
-            counts = _counted(home / "data" / path.stem)
-            found[path.stem] = Dataset(path.stem, registration.title, len(registration.classes), counts.get("train"), counts.get("val"))
+            found[path.stem] = _as_checked(
+                Dataset(path.stem, registration.title, len(registration.classes), None, None, None), registration
+            )
     return found
 
 
-def _counted(folder: Path) -> dict[str, int]:
-    """Images of the splits, from the manifest that the dataset's check left."""
+def _as_checked(dataset: Dataset, registration: Registration) -> Dataset:
+    """With what the dataset's check found, where it checked what is registered now."""
     try:
-        return dict(json.loads((folder / "manifest.json").read_text())["images"])
+        manifest = json.loads((retort_home() / "data" / dataset.id / "manifest.json").read_text())
+        if manifest["source"] != registration.model_dump(mode="json"):
+            return dataset
+        images = manifest["images"]
+        return replace(dataset, train_images=images["train"], val_images=images["val"], masks=manifest["masks"])
     except (OSError, ValueError, KeyError, TypeError):
-        return {}
+        return dataset

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS, Scale, in_form, misfit_of
+from studies.catalog import BACKBONES, DATASETS, DETECTORS, FORMS, METRICS, Scale, in_form, misfit_of
 from studies.datasets import datasets
 from studies.methods import methods
 from studies.recipes import RECIPES, optimizer_of, usual_recipe
@@ -278,16 +278,17 @@ def parse_study(data: Any) -> StudySpec:
 
 
 def _misfits(spec: StudySpec) -> Iterator[Problem]:
-    """What single fields cannot know: unique arms, options of the named method, detectors that fit it, the search space."""
+    """What single fields cannot know: unique arms, options of the named method, detectors that fit it, masks, the search space."""
     from studies.expand import combinations, with_values  # expansion builds on the classes above
 
     ids = [arm.id for arm in spec.arms]
-    yield from _network_misfits(("teacher", spec.teacher), ("student", spec.student))
+    yield from _network_misfits(spec, ("teacher", spec.teacher), ("student", spec.student))
+    yield from _metric_misfits(spec)
     if spec.teacher:
         where = "teacher.schedule.recipe" if spec.teacher.schedule.recipe else "schedule.recipe"
         yield from _recipe_misfits(where, spec.teacher.schedule.over(spec.schedule), spec.teacher)
     for index, arm in enumerate(spec.arms):
-        yield from _network_misfits((f"arms.{index}.teacher", arm.teacher), (f"arms.{index}.student", arm.student))
+        yield from _network_misfits(spec, (f"arms.{index}.teacher", arm.teacher), (f"arms.{index}.student", arm.student))
         if arm.teacher:
             where = f"arms.{index}.teacher.schedule.recipe" if arm.teacher.schedule.recipe else "schedule.recipe"
             yield from _recipe_misfits(where, arm.teacher.schedule.over(spec.schedule), arm.teacher)
@@ -342,12 +343,58 @@ def _misfits(spec: StudySpec) -> Iterator[Problem]:
                 return
 
 
-def _network_misfits(*networks: tuple[str, Network | None]) -> Iterator[Problem]:
-    """Networks, each with the path of its field, whose detector, backbone and form do not go together."""
+def _network_misfits(spec: StudySpec, *networks: tuple[str, Network | None]) -> Iterator[Problem]:
+    """Networks, each with the path of its field, whose parts do not go together, or that would learn masks where there are none."""
     for where, network in networks:
-        found = network and misfit_of(network.detector, network.backbone, network.form)
+        if network is None:
+            continue
+        found = misfit_of(network.detector, network.backbone, network.form)
         if found:
             yield Problem(f"{where}.{found[0]}", found[1])
+        if _gives_masks(network) and not _is_taken(network, spec.scale) and not _may_have_masks(spec.dataset):
+            yield Problem(f"{where}.detector", _without_masks(network.detector, spec.dataset))
+
+
+def _gives_masks(network: Network) -> bool:
+    return "masks" in DETECTORS[network.detector].traits
+
+
+def _is_taken(network: Network, scale: Scale) -> bool:
+    """Whether it is a teacher that comes from the store of weights instead of a training."""
+    return scale == "paper" and isinstance(network, Teacher) and network.weights is not None
+
+
+def _may_have_masks(dataset: str) -> bool:
+    """False where it is known that there are none; a registered dataset is known from its check on."""
+    return datasets()[dataset].masks is not False
+
+
+def _without_masks(detector: str, dataset: str) -> str:
+    fit = ", ".join(name for name, each in datasets().items() if each.masks)
+    anew = "" if dataset in DATASETS else f"; if its files have them by now, run `retort data check {dataset}`"
+    return (
+        f"{DETECTORS[detector].title} learns from instance masks and dataset {dataset!r} has none; "
+        f"choose a detector of boxes, or a dataset with masks: {fit}{anew}"
+    )
+
+
+def _metric_misfits(spec: StudySpec) -> Iterator[Problem]:
+    """Metrics that no row of the table could have."""
+    pairs = [(arm.student or spec.student, (arm.teacher or spec.teacher) if arm.uses() else None) for arm in spec.arms]
+    masks = _may_have_masks(spec.dataset) and any(network and _gives_masks(network) for pair in pairs for network in pair)
+    compared = any(
+        teacher and not any("roi_head" in DETECTORS[n.detector].traits for n in (student, teacher)) for student, teacher in pairs
+    )
+    fit = ", ".join(name for name, detector in DETECTORS.items() if "masks" in detector.traits)
+    for index, name in enumerate(spec.metrics):
+        if name.startswith("mask_") and not masks:
+            yield Problem(
+                f"metrics.{index}", f"{name} needs a detector that learns masks ({fit}) and a dataset that has them; leave {name} out"
+            )
+        if name == "D_pred" and not compared:
+            yield Problem(
+                f"metrics.{index}", "D_pred compares a one-stage student with its one-stage teacher, and no arm has both; leave it out"
+            )
 
 
 def _recipe_misfits(where: str, schedule: Schedule, network: Network) -> Iterator[Problem]:

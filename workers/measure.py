@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds by component, and images per second.
+"""What a network costs: parameters, multiply-adds by component, and images per second; for a trial's table and as a command.
 
     python -m workers.measure retinanet resnet50 [--scale paper|nano] [--form distribution] [--size 800x1280] [--speed] [--json]
 
@@ -30,7 +30,7 @@ from studies.spec import Network
 from workers.detectors import build, model_config
 from workers.detectors.configs import register, scope
 
-CLASSES = {"paper": 80, "nano": 10}  # of COCO and of the digits
+CLASSES = {"paper": 80, "nano": 10}  # of COCO and of the digits, for the command
 SIZES = {"paper": (800, 1280), "nano": (128, 128)}
 OWN_SIZES = {"ssd": (512, 512), "yolov3": (608, 608)}  # at paper scale
 PDF_SIZE = (320, 320)
@@ -160,10 +160,23 @@ def deformable_on_shapes() -> Iterator[None]:
         deform_conv.deform_conv2d = real
 
 
+def speeds(predict: Callable[[], Any], images: int, device: str, repeats: int) -> list[float]:
+    """Images per second of each of `repeats` calls of `predict`, which predicts `images` images. Two calls before them warm up."""
+    rates = []
+    for _ in range(2 + repeats):
+        began = time.perf_counter()
+        with torch.no_grad():
+            predict()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        rates.append(images / (time.perf_counter() - began))
+    return rates[2:]
+
+
 def images_per_second(network: Network, classes: int, size: tuple[int, int], repeats: int = 10) -> dict[str, float]:
     """Prediction speed at batch 1 with NMS on random pixels, on a GPU if there is one: mean and standard deviation of `repeats` runs.
 
-    Each run is of 5 images; two runs before them warm up.
+    Each run is of 5 images.
     """
     from mmdet.structures import DetDataSample
 
@@ -171,22 +184,48 @@ def images_per_second(network: Network, classes: int, size: tuple[int, int], rep
     model: Any = build(network, classes).to(device).eval()
     meta = {"img_shape": size, "ori_shape": size, "pad_shape": size, "batch_input_shape": size, "scale_factor": (1.0, 1.0)}
     image = torch.randn(1, 3, *size, device=device)
-    rates = []
-    for _ in range(2 + repeats):
-        began = time.perf_counter()
-        with torch.no_grad():
-            for _ in range(5):
-                model.predict(image, [DetDataSample(metainfo=meta)], rescale=False)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        rates.append(5 / (time.perf_counter() - began))
-    return {"images_per_second": statistics.mean(rates[2:]), "spread": statistics.stdev(rates[2:])}
+
+    def predict() -> None:
+        for _ in range(5):
+            model.predict(image, [DetDataSample(metainfo=meta)], rescale=False)
+
+    rates = speeds(predict, 5, device, repeats)
+    return {"images_per_second": statistics.mean(rates), "spread": statistics.stdev(rates)}
+
+
+def costs(network: Network, scale: Scale, detector: nn.Module, dataset: Any) -> dict[str, float]:
+    """The table's Params (millions), FLOPs (milliards) and FPS (see `studies.catalog.METRICS`) of a trained detector.
+
+    dataset: mmdet's, for the classes and the images whose prediction is timed: its first 5, read beforehand, 3 times over;
+    the middle speed counts. A student carries hooks that record it for its distillers, so a plain copy predicts.
+    """
+    from mmengine.dataset import pseudo_collate
+
+    classes = len(dataset.metainfo["classes"])
+    counted = on_paper(network, classes)
+    device = next(detector.parameters()).device
+    plain: Any = build(network, classes)
+    plain.load_state_dict(detector.state_dict())
+    plain.to(device).eval()
+    images = [pseudo_collate([dataset[index]]) for index in range(min(5, len(dataset)))]
+    rates = speeds(lambda: [plain.test_step(image) for image in images], len(images), device.type, repeats=3)
+    return {
+        "Params": parameter_counts(counted)["trainable_parameters"] / 1e6,
+        "FLOPs": multiply_adds(counted, input_size(network, scale))["total"] / 1e9,
+        "FPS": statistics.median(rates),
+    }
+
+
+def input_size(network: Network, scale: str) -> tuple[int, int]:
+    """(height, width) that multiply-adds are counted at: at paper scale that of the papers' tables."""
+    if scale != "paper":
+        return SIZES["nano"]
+    return PDF_SIZE if (network.form or "").startswith("pdf") else OWN_SIZES.get(network.detector, SIZES["paper"])
 
 
 def measure(network: Network, scale: str, size: tuple[int, int] | None = None) -> dict[str, Any]:
     """Parameters and multiply-adds of a network at an input size (height, width), by default that of the papers."""
-    own = PDF_SIZE if (network.form or "").startswith("pdf") else OWN_SIZES.get(network.detector, SIZES["paper"])
-    size = size or (own if scale == "paper" else SIZES["nano"])
+    size = size or input_size(network, scale)
     model = on_paper(network, CLASSES[scale])
     return {
         **network.model_dump(exclude_none=True),

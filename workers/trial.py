@@ -44,6 +44,7 @@ from studies.recipes import RECIPES
 from studies.trial import TrialFailure, TrialSpec
 from workers.data import UnreadableImage, dataset_config, evaluator_config, manifest_of, skipped
 from workers.detectors import build, describe, load_checkpoint
+from workers.measure import costs
 from workers.mixup import mix_until
 from workers.optimisation import optimisation
 from workers.weights import Store, load_backbone, load_detector, store_beside
@@ -60,7 +61,8 @@ class EpochReport:
 
     metrics: AP... in percent, after the last epoch all that applies of `studies.catalog.METRICS`; `skipped_images` and
     `skipped_annotations` where the dataset has broken ones; `loss` and `loss_*` as means over the epoch's steps;
-    `images_per_second` of training; `epoch_seconds` with evaluation; `lr` at the epoch's end.
+    `images_per_second` of training; `epoch_seconds` with evaluation; `lr` at the epoch's end. Equal trials on a CPU give equal
+    metrics but for the times: `images_per_second`, `epoch_seconds` and `FPS`.
     """
 
     epoch: int
@@ -144,7 +146,7 @@ def _runner(
     recipe = RECIPES[schedule.recipe]
     assert schedule.batch_size
     images = schedule.max_iterations and schedule.max_iterations * schedule.batch_size
-    masks = _learns_masks(_detector(model, spec))
+    masks = _learns_masks(_detector(model, spec)) and (manifest["masks"] or not spec.weights)  # taken weights learn nothing
     with DefaultScope.overwrite_default_scope("mmdet"):
         train, val = (DATASET_TYPES.build(dataset_config(spec, data, split, manifest, recipe, images, masks)) for split in ("train", "val"))
     if len(train) < schedule.batch_size:
@@ -237,6 +239,9 @@ class EpochHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         ended = time.perf_counter()
         measured = {**(metrics or {}), **self.constants}
+        if runner.val_evaluator.metrics[0].thorough:
+            detector = _detector(runner.model, self.spec)
+            measured |= costs(self.spec.network, self.spec.scale, detector, runner.val_dataloader.dataset)
         curves = runner.val_evaluator.metrics[0].curves
         if curves:
             write_atomically(json.dumps(curves).encode(), self.folder / CURVES)

@@ -65,6 +65,7 @@ class DatasetEntry(BaseModel):
     classes: int
     train_images: int | None = Field(description="null: a registered dataset that was not checked yet")
     val_images: int | None
+    masks: bool | None = Field(description="whether its objects have masks; null: a registered dataset that was not checked yet")
 
 
 class BackboneEntry(BaseModel):

@@ -19,7 +19,7 @@ from studies.spec import parse_study
 
 EPOCHS = 3
 PATIENCE = 240  # seconds a study of a few steps may take on a busy machine before something is thought to hang
-TIMES = ("images_per_second", "epoch_seconds")  # metrics of the machine, not of the training
+TIMES = ("images_per_second", "epoch_seconds", "FPS")  # metrics of the machine, not of the training
 
 
 @dataclass
@@ -79,12 +79,15 @@ class Bench:
         return found
 
     def numbers(self, study_id: int) -> dict[str, Any]:
-        """All that training decides: every point of every trial but the timings, the final metrics, the checkpoint's digest."""
+        """All that training decides: every trial's points and final metrics but the timings, and the checkpoint's digest."""
         points: dict[int, list[tuple[int, str, float]]] = {}
         for point in self.store.points(study_id):
             if point.name not in TIMES:
                 points.setdefault(point.trial_id, []).append((point.epoch, point.name, point.value))
-        return {t.name: (points[t.id], t.metrics, t.checkpoint_sha256) for t in self.store.trials(study_id)}
+        return {
+            t.name: (points[t.id], {k: v for k, v in (t.metrics or {}).items() if k not in TIMES}, t.checkpoint_sha256)
+            for t in self.store.trials(study_id)
+        }
 
     def await_mlflow(self, study_id: int) -> dict[str, Any]:
         """What MLflow shows of a study once the outbox is empty: (status, epochs of each metric) by run name."""

@@ -122,6 +122,32 @@ def test_a_tiny_loss_does_not_print_as_minus_nought() -> None:
     assert "30.0 (+0.0)" in render(build(study(), [BASE, KD], trials), "md")
 
 
+def test_costs_are_printed_without_gains_and_counts_without_an_interval() -> None:
+    costs = {"Params": 0.3231, "FLOPs": 0.05024, "D_pred": 0.01234}
+    trials = [
+        Trial(
+            arm_id=row.id,
+            name=f"{row.name}/seed-{seed}",
+            seed=seed,
+            state=TrialState.FINISHED,
+            metrics=costs | {"AP": ap, "FPS": fps},
+            environment={"device": device},
+        )
+        for row, seed, ap, fps, device in [
+            (BASE, 0, 30.0, 40.0, "cpu, 1 threads"),
+            (BASE, 1, 30.0, 40.0, "cpu, 1 threads"),
+            (KD, 0, 31.0, 41.0, "cpu, 1 threads"),
+            (KD, 1, 31.0, 43.0, "cpu, 2 threads"),
+        ]
+    ]
+    spec = {"metrics": ["AP", "Params", "FLOPs", "FPS", "D_pred"], "dataset": "digits", "scale": "nano", "resources": {"gpus": 0}}
+    found = build(study(spec=spec), [BASE, KD], trials)
+    lines = render(found, "md").splitlines()
+    assert lines[5] == "| fitnet  | 31.0 ±0.0 (+1.0) | 0.32   | 0.050 | 42.0 ±12.7 | 0.0123 ±0.0000 (+0.0000) | 2     |"
+    assert "FPS is of one image at a time on cpu, 1 threads, and on cpu, 2 threads, beside what else ran there." in found.notes
+    assert r"$0.32$ & $0.050$ & $42.0 \pm 12.7$ &" in render(found, "tex")
+
+
 def test_csv_has_the_numbers_in_full() -> None:
     rows = list(csv.DictReader(io.StringIO(render(made(), "csv"))))
     assert float(rows[2]["AP_half_width"]) == half_width([40.0, 42.0])

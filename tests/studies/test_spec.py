@@ -1,9 +1,12 @@
 """The spec: what is accepted, and that every refusal names the field and what would be right."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from studies.datasets import read_registration
 from studies.spec import SpecError, StudySpec, parse_study
 
 GOOD: dict[str, Any] = {
@@ -80,6 +83,66 @@ def test_a_refusal_names_the_field_and_what_is_right(changes: dict[str, Any], fi
 def test_a_teacher_whose_head_does_not_fit_is_refused_with_the_reason() -> None:
     found = problems(student={"detector": "retinanet", "backbone": "resnet18"}, teacher={"detector": "retinanet", "backbone": "resnet34"})
     assert "distributions" in found["arms.2.distiller"]
+
+
+BOXES = {"detector": "faster_rcnn", "backbone": "resnet18"}
+MASKS = {"detector": "mask_rcnn", "backbone": "resnet34"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"student": MASKS}, "student.detector"),
+        ({"teacher": MASKS}, "teacher.detector"),
+        ({"teacher": MASKS | {"weights": "lab/masks"}}, "teacher.detector"),  # at nano it trains
+        ({"arms": [{"id": "a"}, {"id": "b", "student": MASKS}]}, "arms.1.student.detector"),
+        ({"arms": [{"id": "a", "distiller": "fitnet", "teacher": MASKS}]}, "arms.0.teacher.detector"),
+    ],
+)
+def test_a_detector_of_masks_is_refused_where_the_dataset_has_none(changes: dict[str, Any], field: str) -> None:
+    study = {"arms": [{"id": "student"}, {"id": "fitnet", "distiller": "fitnet"}], "teacher": BOXES, "student": BOXES} | changes
+    found = problems(**study, dataset="voc")
+    assert found.keys() == {field}
+    assert "dataset 'voc' has none; choose a detector of boxes, or a dataset with masks: digits, coco, cityscapes" in found[field]
+    for dataset in ("digits", "coco", "cityscapes"):
+        parse_study(GOOD | study | {"dataset": dataset})
+
+
+def test_a_teacher_of_masks_that_is_taken_from_the_store_needs_none() -> None:
+    taken = {"dataset": "voc", "scale": "paper", "teacher": MASKS | {"weights": "lab/masks"}, "student": BOXES}
+    arms = [{"id": "student"}, {"id": "fitnet", "distiller": "fitnet"}]
+    assert parse_study(GOOD | taken | {"arms": arms}).teacher
+    assert "metrics.0" in problems(**taken, arms=arms, metrics=["mask_AP"])
+
+
+def test_a_registered_dataset_has_masks_or_not_from_its_check_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETORT_HOME", str(tmp_path))
+    (tmp_path / "datasets").mkdir()
+    files = {split: {"annotations": f"{split}.json", "images": split} for split in ("train", "val")}
+    (tmp_path / "datasets" / "street.yaml").write_text(json.dumps({"title": "Street", "root": str(tmp_path), "classes": ["car"], **files}))
+    study = {"dataset": "street", "student": MASKS, "teacher": None, "arms": [{"id": "a"}], "metrics": ["mask_AP"]}
+    parse_study(GOOD | study)  # nobody has looked yet
+    registration = read_registration("street", tmp_path)
+    assert registration
+    manifest = {"source": registration.model_dump(mode="json"), "images": {"train": 4, "val": 2}, "masks": False}
+    (tmp_path / "data" / "street").mkdir(parents=True)
+    (tmp_path / "data" / "street" / "manifest.json").write_text(json.dumps(manifest))
+    found = problems(**study)
+    assert "retort data check street" in found["student.detector"]
+    assert "metrics.0" in found
+    (tmp_path / "data" / "street" / "manifest.json").write_text(json.dumps(manifest | {"masks": True}))
+    parse_study(GOOD | study)
+    (tmp_path / "data" / "street" / "manifest.json").write_text(json.dumps(manifest | {"source": {}}))
+    parse_study(GOOD | study)  # what was looked at is not what is registered now
+
+
+def test_metrics_that_no_row_could_have_are_refused() -> None:
+    assert "mask_rcnn, cascade_mask_rcnn" in problems(metrics=["AP", "mask_AP50"])["metrics.1"]
+    assert parse_study(GOOD | {"metrics": ["mask_AP"], "arms": [{"id": "a"}, {"id": "b", "student": MASKS}]})
+    assert parse_study(GOOD | {"metrics": ["mAP07", "D_pred", "Params", "FLOPs", "FPS"]})
+    assert "one-stage" in problems(metrics=["D_pred"], arms=[{"id": "student"}])["metrics.0"]
+    two_stage = {"student": BOXES, "teacher": BOXES, "arms": [{"id": "fitnet", "distiller": "fitnet"}]}
+    assert "one-stage" in problems(**two_stage, metrics=["D_pred"])["metrics.0"]
 
 
 def test_every_problem_is_told_at_once() -> None:

@@ -272,10 +272,10 @@ def test_a_network_of_masks_needs_a_dataset_with_masks(tmp_path: Path) -> None:
 def test_a_registered_dataset_is_in_the_catalogue_with_its_counts_once_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RETORT_HOME", str(tmp_path))
     data = made("street", tmp_path)
-    assert datasets()["street"].train_images is None
+    assert (datasets()["street"].train_images, datasets()["street"].masks) == (None, None)
     prepare("street", data)
     entry = datasets()["street"]
-    assert (entry.title, entry.classes, entry.train_images, entry.val_images) == ("Street", 2, 4, 2)
+    assert (entry.title, entry.classes, entry.train_images, entry.val_images, entry.masks) == ("Street", 2, 4, 2, True)
     assert datasets().keys() == {*DATASETS, "street"}
 
 

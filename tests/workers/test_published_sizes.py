@@ -13,7 +13,7 @@ from torch import nn
 
 from studies.spec import Network
 from workers.detectors import build
-from workers.measure import CLASSES, SIZES, Counter, images_per_second, measure
+from workers.measure import CLASSES, PDF_SIZE, SIZES, Counter, images_per_second, input_size, measure
 
 CLASSIFIER = 2048 * 1000 + 1000  # weights of ResNet-50's ImageNet layer
 PUBLISHED = yaml.safe_load((Path(__file__).parent / "published_sizes.yaml").read_text())
@@ -37,6 +37,15 @@ def test_our_network_has_the_published_size(row: dict[str, Any]) -> None:
 
 def test_one_cell_alone_is_explained_instead_of_matched() -> None:
     assert [title(row) for row in PUBLISHED if "explained" in row] == ["grid_rcnn-resnet18"]
+
+
+def test_multiply_adds_are_counted_at_the_papers_sizes_and_below_at_one() -> None:
+    plain, pdf, ssd = (
+        Network(detector=detector, backbone=backbone, form=form)
+        for detector, backbone, form in (("gfl", "resnet50", None), ("fcos", "resnet18", "pdf_fpn"), ("ssd", "vgg16", None))
+    )
+    assert [input_size(network, "paper") for network in (plain, pdf, ssd)] == [(800, 1280), PDF_SIZE, (512, 512)]
+    assert {input_size(network, scale) for network in (plain, pdf, ssd) for scale in ("smoke", "nano")} == {(128, 128)}
 
 
 def test_what_is_counted_on_paper_is_what_is_built() -> None:

@@ -15,6 +15,7 @@ from studies.spec import MethodUse, Network
 from studies.trial import TrialFailure, TrialSpec
 from workers.detectors import build, describe
 from workers.distill import DistilledDetector
+from workers.measure import input_size, multiply_adds, on_paper
 from workers.trial import EpochReport, TrialResult, file_sha256, run_trial
 
 STUDENT = {"detector": "gfl", "backbone": "resnet18", "width": 8}
@@ -32,7 +33,7 @@ def run(spec: TrialSpec, folder: Path, data: Path, report: Callable[[EpochReport
 
 def numbers(epochs: list[EpochReport]) -> list[dict[str, float]]:
     """What must repeat: everything but the speeds."""
-    return [{k: v for k, v in e.metrics.items() if k not in ("images_per_second", "epoch_seconds")} for e in epochs]
+    return [{k: v for k, v in e.metrics.items() if k not in ("images_per_second", "epoch_seconds", "FPS")} for e in epochs]
 
 
 @pytest.fixture(scope="module")
@@ -121,12 +122,29 @@ def test_reports_name_every_loss_and_the_speed(tmp_path: Path, data: Path, teach
 def test_the_last_epoch_measures_everything_that_applies(tmp_path: Path, data: Path, teacher: dict[str, Any]) -> None:
     told: list[EpochReport] = []
     result = run(distilled(teacher, "fitnet"), tmp_path, data, told.append)
-    late = {"AP60", "AP90", "mAP07", "D_pred", "err_localisation", "err_missed"}
+    late = {"AP60", "AP90", "mAP07", "D_pred", "err_localisation", "err_missed", "Params", "FLOPs", "FPS"}
     assert late.isdisjoint(told[0].metrics)
     assert late <= told[-1].metrics.keys()
     assert late <= result.metrics.keys()
     assert result.metrics["AP50"] + sum(v for k, v in result.metrics.items() if k.startswith("err_")) == pytest.approx(100)
     assert "D_pred" not in run(trial(), tmp_path / "plain", data).metrics
+
+
+def test_a_distilled_student_costs_what_the_plain_detector_costs(tmp_path: Path, data: Path, teacher: dict[str, Any]) -> None:
+    plain, student = run(trial(), tmp_path / "plain", data), run(distilled(teacher, "crosskd"), tmp_path / "distilled", data)
+    network = Network(**STUDENT)
+    expected = {
+        "Params": sum(p.numel() for p in build(network, 10).parameters()) / 1e6,  # nothing of it is frozen
+        "FLOPs": multiply_adds(on_paper(network, 10), input_size(network, "nano"))["total"] / 1e9,
+    }
+    for result in (plain, student):
+        assert {name: result.metrics[name] for name in expected} == expected
+        assert result.metrics["FPS"] > 0
+
+
+def test_a_network_of_masks_gets_their_metrics_and_its_costs(tmp_path: Path, data: Path) -> None:
+    result = run(trial(network=STUDENT | {"detector": "mask_rcnn"}, schedule=SHORT | {"epochs": 1}), tmp_path, data)
+    assert {"AP", "mask_AP", "mask_AP50", "Params", "FLOPs", "FPS"} <= result.metrics.keys()
 
 
 def test_d_pred_is_zero_for_a_student_that_is_its_teacher(data: Path) -> None:
