@@ -11,7 +11,7 @@ from studies.home import retort_home
 from studies.spec import StudySpec
 
 if TYPE_CHECKING:
-    from workers.trial import EpochReport
+    from workers.progress import EpochReport
 
 
 def run_here(study: StudySpec, arm: str, seed: int, console: Console) -> None:

@@ -273,7 +273,7 @@ def trial_params(trial: Trial) -> dict[str, str]:
     if trial.spec is None:
         return {}
     spec = TrialSpec.model_validate(trial.spec)
-    schedule = spec.schedule.resolved(spec.scale, spec.network, spec.dataset)
+    schedule = spec.full_schedule
     params: dict[str, Any] = {
         "detector": spec.network.detector,
         "backbone": spec.network.backbone,

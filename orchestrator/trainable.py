@@ -21,7 +21,8 @@ def train(config: dict[str, Any]) -> None:
     """
     from ray import tune
 
-    from workers.trial import EpochReport, run_trial
+    from workers.progress import EpochReport
+    from workers.trial import run_trial
 
     order = Order.of(config)
     folder = Path(order.folder)

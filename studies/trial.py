@@ -62,6 +62,12 @@ class TrialSpec(SpecModel):
     weights: WeightsName | None = Field(None, description="of the store of weights, evaluated instead of trained")
 
     @property
+    def full_schedule(self) -> Schedule:
+        """The schedule with what is left open (in a trial written by hand, say) filled in from its recipe."""
+        usual = Schedule(recipe=self.schedule.recipe).resolved(self.scale, self.network, self.dataset)
+        return self.schedule.over(usual)
+
+    @property
     def methods(self) -> tuple[str, ...]:
         """Ids of the distillers it uses, sorted."""
         return tuple(sorted(use.id for use in self.distillers))

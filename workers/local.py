@@ -10,7 +10,8 @@ from studies.expand import PlannedTrial, expand
 from studies.spec import StudySpec
 from studies.trial import TeacherRef, TrialFailure
 from workers.datasets import prepare
-from workers.trial import EpochReport, TrialResult, run_trial
+from workers.progress import EpochReport, TrialResult
+from workers.trial import run_trial
 
 
 def run_locally(

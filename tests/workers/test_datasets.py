@@ -19,7 +19,9 @@ from studies.trial import TrialFailure, TrialSpec
 from tests.workers import copies
 from workers.data import LoadImage, UnreadableImage, dataset_config, manifest_of
 from workers.datasets import check, prepare, read_manifest
-from workers.trial import CURVES, EpochReport, TrialResult, run_trial
+from workers.epochs import CURVES
+from workers.progress import EpochReport, TrialResult
+from workers.trial import run_trial
 
 SPLITS = {"train": 4, "val": 2}
 NAMES = ["coco", "voc", "cityscapes", "street"]

@@ -15,8 +15,10 @@ from studies.spec import MethodUse, Network
 from studies.trial import TrialFailure, TrialSpec
 from workers.detectors import build, describe
 from workers.distill import DistilledDetector
+from workers.files import file_sha256
 from workers.measure import input_size, multiply_adds, on_paper
-from workers.trial import EpochReport, TrialResult, file_sha256, run_trial
+from workers.progress import EpochReport, TrialResult
+from workers.trial import run_trial
 
 STUDENT = {"detector": "gfl", "backbone": "resnet18", "width": 8}
 TEACHER = {"detector": "gfl", "backbone": "resnet34", "width": 8}
@@ -253,7 +255,7 @@ def test_a_gpu_that_is_not_there_fails_as_user(tmp_path: Path, data: Path) -> No
 
 
 def test_a_torn_write_never_replaces_the_checkpoint(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import workers.trial as module
+    import workers.files as module
 
     run(trial(schedule=SHORT | {"epochs": 1}), tmp_path, data)
     before = (tmp_path / "last.pt").read_bytes()

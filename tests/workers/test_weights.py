@@ -22,7 +22,8 @@ from studies.trial import TrialFailure, TrialSpec
 from workers import weights
 from workers.datasets import prepare
 from workers.detectors import build
-from workers.trial import EpochReport, run_trial
+from workers.progress import EpochReport
+from workers.trial import run_trial
 from workers.weights import Store, WeightsError, address_of, load_backbone, read_state
 
 

@@ -1,0 +1,119 @@
+"""What a trial does around mmengine's training loop, epoch by epoch."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor
+
+from studies.trial import TrialFailure, TrialSpec
+from workers.files import write_atomically
+from workers.measure import costs
+from workers.mixup import mix_until
+from workers.progress import EpochReport, Progress, detector_of
+
+NAN_CHECK_INTERVAL = 50  # steps between looks at the loss; a look makes the device wait
+CURVES = "error_curves.json"  # precision at recalls 0 to 1 in steps of 0.01, after the last epoch, by what is forgiven
+
+
+class EpochHook(Hook):
+    """What a trial does around mmengine's loop: seeds, sums losses on the device, reports, writes and reads the checkpoint."""
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        folder: Path,
+        constants: dict[str, float],
+        mixes: bool,
+        progress: Progress,
+        report: Callable[[EpochReport], None],
+    ) -> None:
+        self.spec, self.folder, self.constants, self.mixes, self.progress, self.report = spec, folder, constants, mixes, progress, report
+        self.sums: dict[str, Tensor] = {}
+        self.losses: dict[str, float] = {}
+        self.steps = self.images = 0
+        self.started = self.trained = time.perf_counter()
+
+    def before_train(self, runner: Runner) -> None:
+        if self.progress.state:
+            self.progress.restore(runner)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        seed_everything(self.spec.seed, runner.epoch + 1)
+        if self.mixes:
+            mix_until(runner.model, runner.epoch, runner.max_epochs)
+        self.sums, self.steps, self.images = {}, 0, 0
+        self.started = time.perf_counter()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        if self.spec.distillers:
+            runner.model.iteration = runner.iter
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        for name, value in outputs.items():
+            self.sums[name] = self.sums[name] + value.detach() if name in self.sums else value.detach().clone()
+        self.steps += 1
+        self.images += len(data_batch["inputs"])
+        if self.steps % NAN_CHECK_INTERVAL == 0:
+            self._losses()
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        self.losses = self._losses()
+        self.trained = time.perf_counter()
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Everything is measured once, after the last epoch; the epochs before it get their AP."""
+        if self.spec.weights or runner.epoch >= runner.max_epochs:
+            runner.val_evaluator.metrics[0].thorough = True
+            if self.spec.distillers:
+                runner.model.differences = []
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        ended = time.perf_counter()
+        measured = {**(metrics or {}), **self.constants}
+        if runner.val_evaluator.metrics[0].thorough:
+            detector = detector_of(runner.model, self.spec)
+            measured |= costs(self.spec.network, self.spec.scale, detector, runner.val_dataloader.dataset)
+        curves = runner.val_evaluator.metrics[0].curves
+        if curves:
+            write_atomically(json.dumps(curves).encode(), self.folder / CURVES)
+        if self.spec.distillers and runner.model.differences:
+            measured["D_pred"] = float(torch.cat(runner.model.differences).mean())
+        measured.update(self.losses)
+        measured["epoch_seconds"] = ended - self.started
+        if self.spec.weights:
+            done = EpochReport(1, 1, measured)
+            self.progress.add(done, runner.model, self.spec, self.folder)
+        else:
+            measured["images_per_second"] = self.images / (self.trained - self.started)
+            measured["lr"] = runner.optim_wrapper.get_lr()["lr"][0]
+            done = EpochReport(runner.epoch, self.spec.schedule.epochs or runner.epoch, measured)
+            self.progress.add(done, runner.model, self.spec, self.folder)
+            self.progress.save(runner, self.folder)
+        self.report(done)
+
+    def _losses(self) -> dict[str, float]:
+        """Mean losses so far. Raises TrialFailure("nan") naming the losses that are not finite."""
+        means = {name: float(total) / self.steps for name, total in self.sums.items()}
+        bad = [name for name, mean in means.items() if not math.isfinite(mean) and (name != "loss" or len(means) == 1)]
+        if bad:
+            raise TrialFailure("nan", f"{', '.join(sorted(bad))} became NaN or infinite; lower the learning rate or the distiller's weight")
+        return means
+
+
+def seed_everything(seed: int, epoch: int) -> None:
+    """Seeds python, numpy and torch from (seed, epoch); epoch 0 is the drawing of the weights."""
+    mixed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+    random.seed(mixed)
+    np.random.seed(mixed)
+    torch.manual_seed(mixed)

@@ -1,0 +1,32 @@
+"""Files of a trial that are never seen half-written."""
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def file_sha256(path: Path) -> str:
+    """Digest of a file (hex)."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_checkpoint(content: dict[str, Any], path: Path) -> None:
+    """torch.save that is never seen half-written, and whose bytes do not depend on the file's name."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(buffer.getvalue(), path)
+
+
+def write_atomically(content: bytes, path: Path) -> None:
+    """Writes beside `path`, flushes to disk, then renames over it."""
+    unfinished = path.with_name(f".{path.name}-{os.getpid()}")
+    with unfinished.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
