@@ -33,6 +33,7 @@ class What(StrEnum):
     DISTILLERS = "distillers"
     DATASETS = "datasets"
     BACKBONES = "backbones"
+    RECIPES = "recipes"
 
 
 class ScaleName(StrEnum):

@@ -68,7 +68,8 @@ def plan_lines(plan: dict[str, Any]) -> list[RenderableType]:
         seconds = trial["seconds"]
         estimate = "" if trial["reused"] else "unknown" if seconds is None else f"about {span(seconds)}"
         table.add_row(Text(trial["title"]), trial["role"], Text("reused", style="green") if trial["reused"] else "trains", estimate)
-    return [Text(plan["name"], style="bold"), table, Text(plan_summary(plan))]
+    warnings = [Text(f"Note: {warning}.", style="yellow") for warning in plan["warnings"]]
+    return [Text(plan["name"], style="bold"), table, Text(plan_summary(plan)), *warnings]
 
 
 def plan_summary(plan: dict[str, Any]) -> str:
@@ -97,6 +98,7 @@ def catalog_lines(what: str, items: Sequence[dict[str, Any]]) -> list[Renderable
         "studies": {"name": "name", "about": "what it shows"},
         "detectors": {"title": "name", "paper": "paper", "offers": "its head offers"},
         "backbones": {"title": "name"},
+        "recipes": {"title": "name", "decay": "learning rate", "images": "images"},
     }[what]
     table = _table("id", *columns.values())
     for item in items:

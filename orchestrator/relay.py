@@ -273,6 +273,7 @@ def trial_params(trial: Trial) -> dict[str, str]:
     if trial.spec is None:
         return {}
     spec = TrialSpec.model_validate(trial.spec)
+    schedule = spec.schedule.resolved(spec.scale, spec.network, spec.dataset)
     params: dict[str, Any] = {
         "detector": spec.network.detector,
         "backbone": spec.network.backbone,
@@ -281,7 +282,8 @@ def trial_params(trial: Trial) -> dict[str, str]:
         "seed": spec.seed,
         "threads": spec.threads,
         "gpus": spec.gpus,
-        **spec.schedule.model_dump(mode="json"),
+        **schedule.model_dump(mode="json"),
+        "scaled_lr": schedule.scaled_lr,
     }
     if spec.teacher:
         params |= {"teacher.detector": spec.teacher.network.detector, "teacher.backbone": spec.teacher.network.backbone}

@@ -18,6 +18,8 @@ from scipy.stats import t as student_t
 from orchestrator.machine import StudyState, TrialState
 from orchestrator.schema import Arm, Study, Trial
 from studies.catalog import COSTS, COUNTED, DECIMALS
+from studies.expand import batch_warning
+from studies.spec import MethodUse, Schedule
 
 Format = Literal["md", "csv", "json", "tex", "html"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -166,6 +168,7 @@ def _notes(study: Study, table: Table, arms: Sequence[Arm], trials: Sequence[Tri
     }
     if variants:
         notes.append(f"Where paper and released code disagree, the form used is: {', '.join(sorted(variants))}.")
+    notes.extend(f"{warning}." for warning in _batch_warnings(study, arms))
     if study.spec["scale"] == "smoke":
         notes.append("Scale smoke proves the path; these numbers measure nothing.")
     if not study.state.final:
@@ -177,6 +180,16 @@ def _notes(study: Study, table: Table, arms: Sequence[Arm], trials: Sequence[Tri
         notes.append(f"Its trials were trained by {len(versions)} versions of the code.")
     notes.extend(f"{row.title}, seed {run.seed} failed: {_one_line(run.reason)}" for row in table.rows for run in row.failed)
     return notes
+
+
+def _batch_warnings(study: Study, arms: Sequence[Arm]) -> list[str]:
+    gpus = study.spec["resources"]["gpus"]
+    found = (
+        batch_warning(arm.title, MethodUse(**use), Schedule(**arm.detail["schedule"]), gpus)
+        for arm in arms
+        for use in arm.detail["distillers"]
+    )
+    return [warning for warning in found if warning]
 
 
 def _one_line(text: str | None) -> str:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from studies.catalog import BACKBONES, DETECTORS
-from studies.recipes import NANO_WIDTH, with_defaults
+from studies.methods import methods
+from studies.recipes import NANO_WIDTH
 from studies.spec import Arm, MethodUse, Network, Schedule, Search, StudySpec, Teacher
 from studies.trial import TeacherRef, TrialSpec
 
@@ -59,10 +60,11 @@ def expand(study: StudySpec) -> list[PlannedTrial]:
         uses = tuple(use.resolved() for use in arm.uses())
         teacher = None
         if uses:
-            network = arm.teacher or study.teacher
-            assert network is not None
-            teacher = _teacher(study, network)
+            teaches = arm.teacher or study.teacher
+            assert teaches is not None
+            teacher = _teacher(study, teaches)
             teachers.setdefault(teacher.id, teacher)
+        network = _sized(study, arm.student or study.student, "student")
         for seed in study.seeds:
             students.append(
                 PlannedTrial(
@@ -70,8 +72,8 @@ def expand(study: StudySpec) -> list[PlannedTrial]:
                     row=row,
                     title=title,
                     role="distilled" if uses else "baseline",
-                    network=_sized(study, arm.student or study.student, "student"),
-                    schedule=with_defaults(arm.schedule.over(study.schedule), study.scale),
+                    network=network,
+                    schedule=arm.schedule.over(study.schedule).resolved(study.scale, network, study.dataset),
                     seed=seed,
                     teacher=teacher.id if teacher else None,
                     distillers=uses,
@@ -83,9 +85,10 @@ def expand(study: StudySpec) -> list[PlannedTrial]:
 
 def _teacher(study: StudySpec, teacher: Teacher) -> PlannedTrial:
     network = _sized(study, teacher, "teacher")
-    schedule = with_defaults(teacher.schedule.over(study.schedule), study.scale)
+    schedule = teacher.schedule.over(study.schedule).resolved(study.scale, network, study.dataset)
     row = "-".join(filter(None, ("teacher", network.detector, network.form, network.backbone)))
-    row += f"-{schedule.epochs}e" if teacher.schedule.epochs else ""
+    for name, value in teacher.schedule.model_dump(exclude_none=True).items():  # two teachers of a study must not share a row
+        row += f"-{value}e" if name == "epochs" else f"-{value}" if name == "recipe" else f"-{name}{value}"
     weights = teacher.weights if study.scale == "paper" else None
     if weights:
         row += f"-{weights.replace('/', '-')}"
@@ -102,6 +105,36 @@ def _teacher(study: StudySpec, teacher: Teacher) -> PlannedTrial:
         distillers=(),
         weights=weights,
     )
+
+
+def batch_warning(title: str, use: MethodUse, schedule: Schedule, gpus: int) -> str | None:
+    """One sentence where a loss that grows with the batch is used with another batch than its weight is stated for, else None.
+
+    use: with its options resolved. schedule: resolved. gpus: of one trial, over which a batch is spread.
+    """
+    method = methods().get(use.id)
+    if method is None or method.reference_images_per_gpu is None or schedule.batch_size is None:
+        return None
+    form = method.form_of(method.options.model_validate(use.options))
+    images = schedule.batch_size / max(1, gpus)
+    if form == "mean" or images == method.reference_images_per_gpu:
+        return None
+    grows = "is summed over the batch" if form == "sum" else "grows like the root of the batch"
+    return (
+        f"{title}: the loss of {method.title} {grows}, and its weight is stated for {method.reference_images_per_gpu} images per device; "
+        f"here are {images:g}"
+    )
+
+
+def warnings(study: StudySpec) -> list[str]:
+    """What a person should know of a study that is valid all the same, a sentence each."""
+    told: dict[str, None] = {}  # in order, each once
+    for trial in expand(study):
+        for use in trial.distillers:
+            sentence = batch_warning(trial.title, use, trial.schedule, study.resources.gpus)
+            if sentence:
+                told[sentence] = None
+    return list(told)
 
 
 def _sized(study: StudySpec, network: Network, role: str) -> Network:

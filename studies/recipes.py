@@ -1,20 +1,150 @@
-"""Training recipes by scale: the schedule a network gets where the study says nothing."""
+"""Training recipes: how long a network trains, how its learning rate falls, which images it sees, and with which optimizer.
+
+A recipe is chosen by name (`schedule.recipe`), else by scale, detector and dataset. It leaves the optimizer to the detector's family where
+the model zoo does. Plain data: the service plans with it, and `workers` turns it into an mmengine schedule.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from studies.catalog import Scale
-from studies.spec import Schedule
 
-# nano: AdamW, linear warm-up, cosine decay. paper: the zoo's 1x schedule, its learning rate stated for 16 images.
-RECIPES: dict[Scale, Schedule] = {
-    "smoke": Schedule(epochs=1, batch_size=4, lr=1e-3, max_iterations=3),
-    "nano": Schedule(epochs=4, batch_size=4, lr=2e-3),
-    "paper": Schedule(epochs=12, batch_size=16, lr=1e-2),
+Images = Literal["plain", "two_scales", "multi_scale", "ssd", "yolo", "pdf"]
+IMAGES: dict[Images, str] = {
+    "plain": "one size, mirrored at random",
+    "two_scales": "shorter side as the dataset's or smaller (1333x800 or 1333x640), mirrored at random",
+    "multi_scale": "shorter side drawn between a smaller one and the dataset's (1333x480 to 1333x800), mirrored at random",
+    "ssd": "enlarged canvas up to 4 times, random crop, mirrored, distorted colours",
+    "yolo": "enlarged canvas up to 2 times, random crop, of 320 to 608 pixels, mirrored, distorted colours",
+    "pdf": "enlarged canvas or random crop, mirrored, distorted colours, and pairs of images mixed until 80% of the epochs",
 }
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Learning rate of the first `iterations` steps: from `factor` of the full one up to it, or at `factor` all along."""
+
+    iterations: int = 500
+    factor: float = 0.001
+    constant: bool = False
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer, its learning rate `lr` stated for `batch` images a step, and its warm-up.
+
+    clip: largest norm of the gradient. bias_lr, bias_decay, norm_decay: factors of the rate and the weight decay.
+    """
+
+    lr: float
+    batch: int = 16
+    type: Literal["SGD", "AdamW"] = "SGD"
+    momentum: float = 0.9  # of SGD
+    weight_decay: float = 1e-4
+    clip: float | None = None
+    bias_lr: float = 1.0
+    bias_decay: float = 1.0
+    norm_decay: float = 1.0
+    warm_up: WarmUp = field(default_factory=WarmUp)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named training schedule.
+
+    epochs: of `passes` passes over the images each. decay: epochs after which the rate is divided by 10, or "cosine" down to
+    `floor` of it. smallest: shorter side of the smallest training images over that of the largest. optimizer: None leaves it to
+    the family (`OPTIMIZERS`). iterations: cuts every epoch after so many steps.
+    """
+
+    id: str
+    title: str
+    epochs: int
+    decay: tuple[int, ...] | Literal["cosine"]
+    images: Images = "plain"
+    smallest: float = 1.0
+    passes: int = 1
+    floor: float = 0.0
+    optimizer: Optimizer | None = None
+    iterations: int | None = None
+
+    def milestones(self, epochs: int) -> tuple[int, ...]:
+        """Epochs after which the rate falls in a training of `epochs`: the recipe's own, moved in proportion."""
+        if self.decay == "cosine":
+            raise ValueError(f"recipe {self.id} has no milestones: its rate falls by a cosine")
+        return tuple(round(at * epochs / self.epochs) for at in self.decay)
+
+
+_NANO = Optimizer(2e-3, 4, "AdamW", weight_decay=0.05, clip=10.0, warm_up=WarmUp(50, 0.01))
+_PDF = Optimizer(0.01, 32, weight_decay=5e-4, bias_decay=0.0, norm_decay=0.0, warm_up=WarmUp(500, 1e-4))
+RECIPES: dict[str, Recipe] = {
+    r.id: r
+    for r in (
+        Recipe("smoke", "three steps", 1, "cosine", optimizer=replace(_NANO, lr=1e-3), iterations=3),
+        Recipe("nano", "four epochs of AdamW, for narrow networks on a CPU", 4, "cosine", optimizer=_NANO),
+        Recipe("1x", "the model zoo's 12 epochs", 12, (8, 11)),
+        Recipe("2x", "the model zoo's 24 epochs", 24, (16, 22)),
+        Recipe("20e", "the model zoo's 20 epochs", 20, (16, 19)),
+        Recipe("25e", "the model zoo's 25 epochs (its '2x' of Grid R-CNN)", 25, (17, 23)),
+        Recipe("ms-2x", "24 epochs on images of many sizes (the model zoo's GFL)", 24, (16, 22), "multi_scale", 0.6),
+        Recipe("ms-640-800-2x", "24 epochs on images of two sizes (the model zoo's FCOS)", 24, (16, 22), "two_scales", 0.8),
+        Recipe("273e", "the model zoo's 273 epochs of YOLOv3", 273, (218, 246), "yolo", 320 / 608),
+        Recipe("120e", "the model zoo's 120 epochs of SSD, as 24 of five passes", 24, (16, 22), "ssd", passes=5),
+        Recipe(
+            "cityscapes-64e",
+            "the model zoo's 64 epochs on Cityscapes, as 8 of eight passes",
+            8,
+            (7,),
+            "two_scales",
+            800 / 1024,
+            passes=8,
+            optimizer=Optimizer(0.01, 8),
+        ),
+        Recipe("ld-voc", "LD's 12 epochs on PASCAL VOC, as 4 of three passes (Zheng et al. 2022, supplement)", 4, (3,), passes=3),
+        Recipe(
+            "pdf-70e", "PDF-Distil's 70 epochs, for PASCAL VOC (Zhang et al. 2021, 4.1)", 70, "cosine", "pdf", floor=1e-4, optimizer=_PDF
+        ),
+        Recipe("pdf-140e", "PDF-Distil's 140 epochs, for COCO (Zhang et al. 2021, 4.1)", 140, "cosine", "pdf", floor=1e-4, optimizer=_PDF),
+    )
+}
+# The zoo's optimizer of each family at paper scale.
+ONE_STAGE, TWO_STAGE = Optimizer(0.01), Optimizer(0.02)
+OPTIMIZERS: dict[str, Optimizer] = {
+    "faster_rcnn": TWO_STAGE,
+    "cascade_rcnn": TWO_STAGE,
+    "dynamic_rcnn": TWO_STAGE,
+    "grid_rcnn": replace(TWO_STAGE, warm_up=WarmUp(3665, 1 / 80)),
+    "mask_rcnn": TWO_STAGE,
+    "cascade_mask_rcnn": TWO_STAGE,
+    "retinanet": ONE_STAGE,
+    "fsaf": replace(ONE_STAGE, clip=10.0),
+    "fcos": replace(ONE_STAGE, bias_lr=2.0, bias_decay=0.0, clip=35.0, warm_up=WarmUp(500, 1 / 3, constant=True)),
+    "reppoints": ONE_STAGE,
+    "atss": ONE_STAGE,
+    "gfl": ONE_STAGE,
+    "yolov3": Optimizer(0.001, 64, weight_decay=5e-4, clip=35.0, warm_up=WarmUp(2000, 0.1)),
+    "ssd": Optimizer(0.002, 64, weight_decay=5e-4),
+}
+# Backbones that the zoo trains in another way.
+REGNET = Optimizer(0.02, weight_decay=5e-5, clip=35.0)
+USUAL: dict[str, str] = {"yolov3": "273e", "ssd": "120e"}  # recipe of a family at paper scale; of the others: 1x
 # Base channels of a backbone where the study does not say; `paper` networks have their published width.
 NANO_WIDTH = {"student": 8, "teacher": 16}
 
 
-def with_defaults(schedule: Schedule, scale: Scale) -> Schedule:
-    """The schedule with every value spelled out. A smoke run stays a smoke run whatever length the study asks for."""
-    if scale == "smoke":
-        return RECIPES["smoke"]
-    return schedule.over(RECIPES[scale])
+def usual_recipe(scale: Scale, detector: str, form: str | None, dataset: str) -> Recipe:
+    """The recipe of a network where the study names none."""
+    if scale != "paper":
+        return RECIPES[scale]
+    if form and form.startswith("pdf"):
+        return RECIPES["pdf-140e" if dataset == "coco" else "pdf-70e"]
+    if dataset == "cityscapes":
+        return RECIPES["cityscapes-64e"]
+    return RECIPES[USUAL.get(detector, "1x")]
+
+
+def optimizer_of(recipe: Recipe, detector: str, backbone: str) -> Optimizer:
+    """The optimizer a network is trained with: the recipe's, else its backbone's or family's in the zoo."""
+    if recipe.optimizer:
+        return recipe.optimizer
+    return REGNET if backbone.startswith("regnet") else OPTIMIZERS[detector]

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from studies.catalog import BACKBONES, DATASETS, DETECTORS, FORMS, METRICS, Scale, in_form, misfit_of
 from studies.datasets import datasets
 from studies.methods import methods
+from studies.recipes import RECIPES, optimizer_of, usual_recipe
 
 WeightsName = Annotated[str, Field(max_length=128, pattern=r"^[a-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?$")]
 OnBroken = Literal["stop", "skip"]
@@ -45,19 +46,6 @@ def known(name: str, allowed: dict[str, Any], what: str) -> str:
     raise refuse("unknown_name", f"unknown {what} {name[:80]!r}; allowed: {', '.join(sorted(allowed))}{hint}")
 
 
-class Schedule(SpecModel):
-    """How long and how fast a network trains. None means the recipe of the scale and detector."""
-
-    epochs: int | None = Field(None, ge=1, le=1000)
-    batch_size: int | None = Field(None, ge=1, le=4096, description="images per step over all devices")
-    lr: float | None = Field(None, gt=0, le=10, description="learning rate at the stated batch size")
-    max_iterations: int | None = Field(None, ge=1, description="cut every epoch after this many steps (smoke runs)")
-
-    def over(self, base: "Schedule") -> "Schedule":
-        """This schedule where it says something, `base` elsewhere."""
-        return Schedule(**{**base.model_dump(exclude_none=True), **self.model_dump(exclude_none=True)})
-
-
 class Network(SpecModel):
     """A detector on a backbone. `width`: base channels of a narrow (nano) backbone; None: 8 for a student, 16 for a teacher.
 
@@ -83,6 +71,53 @@ class Network(SpecModel):
     @classmethod
     def _form(cls, value: str | None) -> str | None:
         return None if value is None else known(value, FORMS, "form")
+
+
+class Schedule(SpecModel):
+    """How long and how fast a network trains. None means what the recipe says, and for `recipe` that of the scale and detector.
+
+    The learning-rate rule: `lr` is stated for `reference_batch` images a step and scaled in proportion to `batch_size`.
+    """
+
+    recipe: str | None = Field(None, description="name of a recipe: 1x, 2x, ...")
+    epochs: int | None = Field(None, ge=1, le=1000)
+    batch_size: int | None = Field(None, ge=1, le=4096, description="images per step over all devices")
+    lr: float | None = Field(None, gt=0, le=10, description="learning rate at `reference_batch` images a step")
+    reference_batch: int | None = Field(None, ge=1, le=4096, description="images per step that `lr` is stated for; scaled linearly")
+    max_iterations: int | None = Field(None, ge=1, description="cut every epoch after this many steps (smoke runs)")
+
+    @field_validator("recipe")
+    @classmethod
+    def _recipe(cls, value: str | None) -> str | None:
+        return None if value is None else known(value, RECIPES, "recipe")
+
+    def over(self, base: "Schedule") -> "Schedule":
+        """This schedule where it says something, `base` elsewhere."""
+        return Schedule(**{**base.model_dump(exclude_none=True), **self.model_dump(exclude_none=True)})
+
+    def resolved(self, scale: Scale, network: Network, dataset: str) -> "Schedule":
+        """The schedule with every value spelled out. A smoke run stays a smoke run whatever length the study asks for."""
+        asked = Schedule() if scale == "smoke" else self
+        usual = usual_recipe(scale, network.detector, network.form, dataset)
+        recipe = RECIPES[asked.recipe] if asked.recipe else usual
+        optimizer = optimizer_of(recipe, network.detector, network.backbone)
+        return asked.over(
+            Schedule(
+                recipe=recipe.id,
+                epochs=recipe.epochs,
+                batch_size=optimizer.batch,
+                lr=optimizer.lr,
+                reference_batch=optimizer.batch,
+                max_iterations=recipe.iterations,
+            )
+        )
+
+    @property
+    def scaled_lr(self) -> float:
+        """The learning rate that a resolved schedule trains with."""
+        if self.lr is None or self.batch_size is None or self.reference_batch is None:
+            raise ValueError("the schedule is not resolved")
+        return self.lr * self.batch_size / self.reference_batch
 
 
 class Teacher(Network):
@@ -249,8 +284,14 @@ def _misfits(spec: StudySpec) -> Iterator[Problem]:
     ids = [arm.id for arm in spec.arms]
     yield from _network_misfits(spec, ("teacher", spec.teacher), ("student", spec.student))
     yield from _metric_misfits(spec)
+    if spec.teacher:
+        where = "teacher.schedule.recipe" if spec.teacher.schedule.recipe else "schedule.recipe"
+        yield from _recipe_misfits(where, spec.teacher.schedule.over(spec.schedule), spec.teacher)
     for index, arm in enumerate(spec.arms):
         yield from _network_misfits(spec, (f"arms.{index}.teacher", arm.teacher), (f"arms.{index}.student", arm.student))
+        if arm.teacher:
+            where = f"arms.{index}.teacher.schedule.recipe" if arm.teacher.schedule.recipe else "schedule.recipe"
+            yield from _recipe_misfits(where, arm.teacher.schedule.over(spec.schedule), arm.teacher)
         if arm.id in ids[:index]:
             yield Problem(f"arms.{index}.id", f"arm id {arm.id!r} is used twice")
         yield from _arm_misfits(spec, arm, ("arms", index))
@@ -261,8 +302,10 @@ def _misfits(spec: StudySpec) -> Iterator[Problem]:
             yield Problem(f"search.arms.{position}", f"no arm {arm_id!r}; arms: {', '.join(ids)}")
     for path, way in spec.search.space.items():
         where = f"search.space.{path}"
-        if not re.fullmatch(r"options\.[a-z][a-z0-9_]*|weight|schedule\.(epochs|batch_size|lr)", path):
-            yield Problem(where, "a path inside an arm: options.NAME, weight, schedule.epochs, schedule.batch_size or schedule.lr")
+        if not re.fullmatch(r"options\.[a-z][a-z0-9_]*|weight|schedule\.(recipe|epochs|batch_size|lr)", path):
+            yield Problem(
+                where, "a path inside an arm: options.NAME, weight, schedule.recipe, schedule.epochs, schedule.batch_size or schedule.lr"
+            )
             return
         if len(way) != 1:
             yield Problem(where, "exactly one of grid, choice")
@@ -354,6 +397,13 @@ def _metric_misfits(spec: StudySpec) -> Iterator[Problem]:
             )
 
 
+def _recipe_misfits(where: str, schedule: Schedule, network: Network) -> Iterator[Problem]:
+    """A recipe that mixes images, for a network that cannot learn from mixed ones."""
+    if schedule.recipe and RECIPES[schedule.recipe].images == "pdf" and not (network.form or "").startswith("pdf"):
+        fits = ", ".join(name for name in FORMS if name.startswith("pdf"))
+        yield Problem(where, f"recipe {schedule.recipe!r} mixes pairs of images, which only networks of the forms {fits} learn from")
+
+
 def _arm_misfits(spec: StudySpec, arm: Arm, where: tuple[int | str, ...]) -> Iterator[Problem]:
     def at(*parts: int | str) -> str:
         return ".".join(str(part) for part in where + parts)
@@ -369,6 +419,8 @@ def _arm_misfits(spec: StudySpec, arm: Arm, where: tuple[int | str, ...]) -> Ite
     if len({use.id for use in uses}) < len(uses):
         yield Problem(at("distiller"), "the same distiller twice in one arm")
     teacher, student = arm.teacher or spec.teacher, arm.student or spec.student
+    recipe = (arm.schedule.recipe and at("schedule", "recipe")) or (spec.schedule.recipe and "schedule.recipe")
+    yield from _recipe_misfits(recipe or "", arm.schedule.over(spec.schedule), student)
     if uses and teacher is None:
         yield Problem(at("distiller"), "a distiller needs a teacher: add `teacher: {detector: ..., backbone: ...}` to the study or the arm")
         return

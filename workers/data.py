@@ -8,13 +8,16 @@ from typing import Any
 import cv2
 from mmcv.transforms import LoadImageFromFile
 
-from studies.catalog import Scale
+from studies.recipes import Recipe
 from studies.spec import OnBroken
-from studies.trial import TrialFailure
+from studies.trial import TrialFailure, TrialSpec
 from workers.datasets.manifest import images_folder, read_manifest
 from workers.evaluation import DetectionMetric
 
+IMAGENET_MEAN = [123.675, 116.28, 103.53]  # RGB
 NANO_INPUT = (128, 128)  # pixels, the longer and the shorter side at most
+# Families with an input of their own at paper scale, and whether images keep their shape in it.
+OWN_INPUT = {"ssd": ((512, 512), False), "yolov3": ((608, 608), True)}
 PAPER_INPUT = {"digits": (128, 128), "coco": (1333, 800), "voc": (1333, 800), "cityscapes": (2048, 1024)}
 
 
@@ -64,33 +67,33 @@ def skipped(manifest: dict[str, Any]) -> dict[str, float]:
 
 
 def dataset_config(
-    name: str,
+    spec: TrialSpec,
     data: Path,
     split: str,
     manifest: dict[str, Any],
+    recipe: Recipe,
     limit: int | None = None,
-    scale: Scale = "nano",
     masks: bool = False,
 ) -> dict[str, Any]:
-    """mmdet dataset of one split ("train" or "val").
+    """mmdet dataset of one split ("train" or "val") of a trial's dataset.
 
-    limit: keep the first images only. scale: decides the input's size. masks: whether the network learns masks.
+    recipe: decides which images the network sees in training. limit: keep the first images only. masks: whether the network
+    learns masks.
     """
+    name = spec.dataset
     if masks and not manifest["masks"]:
         raise TrialFailure("user", f"the network learns masks and dataset {name!r} has none; choose a detector of boxes")
     train = split == "train"
     pipeline: list[dict[str, Any]] = [
         {"type": LoadImage, "backend_args": None},
         {"type": "LoadAnnotations", "with_bbox": True, "with_mask": masks},
-        {"type": "Resize", "scale": PAPER_INPUT.get(name, (1333, 800)) if scale == "paper" else NANO_INPUT, "keep_ratio": True},
+        *(training_images(spec, recipe, manifest["mirror"]) if train else [_resize(spec)]),
         {
             "type": "PackDetInputs",
             "meta_keys": ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
         },
     ]
-    if train and manifest["mirror"]:
-        pipeline.insert(3, {"type": "RandomFlip", "prob": 0.5})
-    return {
+    config = {
         "type": "CocoDataset",
         "data_root": str(data / name),
         "ann_file": f"{split}.json",
@@ -102,6 +105,59 @@ def dataset_config(
         "indices": limit,
         "serialize_data": False,
     }
+    if train and recipe.passes > 1 and not limit:
+        return {"type": "RepeatDataset", "times": recipe.passes, "dataset": config}
+    return config
+
+
+def input_size(spec: TrialSpec) -> tuple[tuple[int, int], bool]:
+    """((longer, shorter) side of the network's input in pixels, whether images keep their shape), as its family is tested."""
+    if spec.scale != "paper":
+        return NANO_INPUT, True
+    if spec.network.form and spec.network.form.startswith("pdf"):
+        return (320, 320), False
+    if spec.network.detector in OWN_INPUT:
+        return OWN_INPUT[spec.network.detector]
+    return PAPER_INPUT.get(spec.dataset, (1333, 800)), True
+
+
+def _resize(spec: TrialSpec) -> dict[str, Any]:
+    size, keeps = input_size(spec)
+    return {"type": "Resize", "scale": size, "keep_ratio": keeps}
+
+
+def training_images(spec: TrialSpec, recipe: Recipe, mirror: bool) -> list[dict[str, Any]]:
+    """The transforms of a recipe's training images, from the loaded image on.
+
+    mirror: whether an object stays itself in the mirror (a digit does not). Sources: the zoo's configs; for "pdf" the kinds that
+    PDF-Distil names (4.1), with mmdet's transforms and the ranges of colour of its released code.
+    """
+    (long, short), keeps = input_size(spec)
+
+    smaller = round(long * recipe.smallest) if long == short else long, round(short * recipe.smallest)
+    resize: dict[str, Any] = {"type": "Resize", "scale": (long, short), "keep_ratio": keeps}
+    flip = [{"type": "RandomFlip", "prob": 0.5}] if mirror else []
+    if recipe.images == "plain":
+        return [resize, *flip]
+    if recipe.images == "two_scales":
+        return [{"type": "RandomChoiceResize", "scales": [smaller, (long, short)], "keep_ratio": keeps}, *flip]
+    if recipe.images == "multi_scale":
+        return [{"type": "RandomResize", "scale": [smaller, (long, short)], "keep_ratio": keeps}, *flip]
+    if recipe.images == "yolo":
+        resize = {"type": "RandomResize", "scale": [smaller, (long, short)], "keep_ratio": keeps}
+        return [_enlarged([0, 0, 0], 2), _cropped(0.4), resize, *flip, {"type": "PhotoMetricDistortion"}]
+    crop = _cropped(0.1) if recipe.images == "ssd" else _cropped(0.3)
+    return [_enlarged(IMAGENET_MEAN, 4 if recipe.images == "ssd" else 1.75), crop, resize, *flip, {"type": "PhotoMetricDistortion"}]
+
+
+def _enlarged(mean: list[float], most: float) -> dict[str, Any]:
+    return {"type": "Expand", "mean": mean, "to_rgb": True, "ratio_range": (1, most)}
+
+
+def _cropped(least: float) -> dict[str, Any]:
+    """A random crop that overlaps an object by one of the IoUs from `least` on, as in the zoo's SSD and YOLOv3."""
+    overlaps = {0.1: (0.1, 0.3, 0.5, 0.7, 0.9), 0.3: (0.3, 0.5, 0.7, 0.9), 0.4: (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)}
+    return {"type": "MinIoURandomCrop", "min_ious": overlaps[least], "min_crop_size": 0.3}
 
 
 def evaluator_config(name: str, data: Path, masks: bool = False) -> DetectionMetric:

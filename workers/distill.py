@@ -21,6 +21,7 @@ from studies.spec import MethodUse
 from workers.detectors import assignment, head_outputs
 from workers.distillers.base import Distiller, NetworkInfo, Outputs, RoIOutputs, Step, Targets
 from workers.metrics import prediction_difference
+from workers.mixup import mixtures
 from workers.roi import RoIRecorder, on_same_rois
 
 
@@ -179,13 +180,25 @@ class DistilledDetector(BaseModel):
         for distiller, _ in self.weighted:
             scale_losses(losses, distiller.own_loss_factors())
         with torch.autocast(inputs.device.type, enabled=False):
-            step = replace(self._step(inputs, data_samples), student_rois=student_rois, teacher_rois=teacher_rois)
-            for distiller, weight in self.weighted:
-                ramp = min(1.0, self.iteration / distiller.ramp_iterations) if distiller.ramp_iterations else 1.0
-                for name, value in distiller(step).items():
-                    if not name.startswith("loss") or name in losses:
-                        raise ValueError(f"{type(distiller).__name__} gives {name!r}; a loss has a name of its own, loss_...")
-                    losses[name] = weight * ramp * value
+            step = replace(self._step(inputs), student_rois=student_rois, teacher_rois=teacher_rois)
+            of_method: dict[str, Tensor] = {}
+            for share, instances in mixtures(data_samples):
+                of_objects = replace(step, gt_boxes=[_boxes(i) for i in instances], gt_labels=[i.labels for i in instances])
+                for name, value in self._distilled(of_objects).items():
+                    of_method[name] = of_method[name] + share * value if name in of_method else share * value
+        for name in of_method.keys() & losses.keys():
+            raise ValueError(f"the detector and a distiller both give {name!r}; a loss has a name of its own, loss_...")
+        return losses | of_method
+
+    def _distilled(self, step: Step) -> dict[str, Tensor]:
+        """The losses of all distillers, ramped and weighted."""
+        losses: dict[str, Tensor] = {}
+        for distiller, weight in self.weighted:
+            ramp = min(1.0, self.iteration / distiller.ramp_iterations) if distiller.ramp_iterations else 1.0
+            for name, value in distiller(step).items():
+                if not name.startswith("loss") or name in losses:
+                    raise ValueError(f"{type(distiller).__name__} gives {name!r}; a loss has a name of its own, loss_...")
+                losses[name] = weight * ramp * value
         return losses
 
     @torch.no_grad()
@@ -205,13 +218,14 @@ class DistilledDetector(BaseModel):
         student = self.roi_recorder.take()
         return student, on_same_rois(self.teacher, levels, student)
 
-    def _step(self, inputs: Tensor, data_samples: Any) -> Step:
+    def _step(self, inputs: Tensor) -> Step:
+        """The outputs of both networks; objects are set by the caller."""
         student = self.recorder.take()
         return Step(
             student=student,
             teacher=self.teacher_recorder.take(),
-            gt_boxes=[_boxes(sample) for sample in data_samples],
-            gt_labels=[sample.gt_instances.labels for sample in data_samples],
+            gt_boxes=[],
+            gt_labels=[],
             image_shape=(int(inputs.shape[-2]), int(inputs.shape[-1])),
             iteration=self.iteration,
             anchors=lambda: self._anchors_of(student),
@@ -226,6 +240,6 @@ class DistilledDetector(BaseModel):
         return self._anchors[sizes]
 
 
-def _boxes(sample: Any) -> Tensor:
-    boxes = sample.gt_instances.bboxes
+def _boxes(instances: Any) -> Tensor:
+    boxes = instances.bboxes
     return getattr(boxes, "tensor", boxes)  # mmdet's HorizontalBoxes or a plain tensor

@@ -40,11 +40,13 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from studies.catalog import METRICS
-from studies.spec import Schedule
+from studies.recipes import RECIPES
 from studies.trial import TrialFailure, TrialSpec
 from workers.data import UnreadableImage, dataset_config, evaluator_config, manifest_of, skipped
 from workers.detectors import build, describe, load_checkpoint
 from workers.measure import costs
+from workers.mixup import mix_until
+from workers.optimisation import optimisation
 from workers.weights import Store, load_backbone, load_detector, store_beside
 
 LIBRARIES = ("torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "numpy", "faster-coco-eval")
@@ -138,16 +140,15 @@ def _runner(
     progress: Progress,
     report: Callable[[EpochReport], None],
 ) -> Runner:
-    schedule = spec.schedule
+    schedule = spec.schedule.resolved(spec.scale, spec.network, spec.dataset)
     assert schedule.epochs
+    assert schedule.recipe
+    recipe = RECIPES[schedule.recipe]
     assert schedule.batch_size
     images = schedule.max_iterations and schedule.max_iterations * schedule.batch_size
     masks = _learns_masks(_detector(model, spec)) and (manifest["masks"] or not spec.weights)  # taken weights learn nothing
     with DefaultScope.overwrite_default_scope("mmdet"):
-        train, val = (
-            DATASET_TYPES.build(dataset_config(spec.dataset, data, split, manifest, images, spec.scale, masks))
-            for split in ("train", "val")
-        )
+        train, val = (DATASET_TYPES.build(dataset_config(spec, data, split, manifest, recipe, images, masks)) for split in ("train", "val"))
     if len(train) < schedule.batch_size:
         raise TrialFailure(
             "data", f"dataset {spec.dataset!r} has {len(train)} annotated training images; one batch takes {schedule.batch_size}"
@@ -172,9 +173,9 @@ def _runner(
         val_evaluator=Evaluator(evaluator_config(spec.dataset, data, masks)),
         train_cfg={"by_epoch": True, "max_epochs": schedule.epochs, "val_interval": 1},
         val_cfg={},
-        **_optimisation(schedule),
+        **optimisation(schedule, spec.network),
         default_hooks={"timer": None, "logger": None, "checkpoint": None, "runtime_info": None},
-        custom_hooks=[EpochHook(spec, folder, skipped(manifest), progress, report)],
+        custom_hooks=[EpochHook(spec, folder, skipped(manifest), recipe.images == "pdf", progress, report)],
         visualizer={"type": "Visualizer", "vis_backends": []},
         log_level="ERROR",
         default_scope="mmdet",
@@ -183,29 +184,19 @@ def _runner(
     )
 
 
-def _optimisation(schedule: Schedule) -> dict[str, Any]:
-    """Optimizer and learning-rate schedule of the nano recipe: AdamW, linear warm-up, cosine to zero."""
-    warm_up = 50
-    return {
-        "optim_wrapper": {
-            "type": "OptimWrapper",
-            "optimizer": {"type": "AdamW", "lr": schedule.lr, "weight_decay": 0.05, "fused": True},
-            "clip_grad": {"max_norm": 10.0},
-        },
-        "param_scheduler": [
-            {"type": "LinearLR", "start_factor": 0.01, "by_epoch": False, "begin": 0, "end": warm_up},
-            {"type": "CosineAnnealingLR", "T_max": schedule.epochs, "by_epoch": True, "convert_to_iter_based": True, "eta_min": 0.0},
-        ],
-    }
-
-
 class EpochHook(Hook):
     """What a trial does around mmengine's loop: seeds, sums losses on the device, reports, writes and reads the checkpoint."""
 
     def __init__(
-        self, spec: TrialSpec, folder: Path, constants: dict[str, float], progress: Progress, report: Callable[[EpochReport], None]
+        self,
+        spec: TrialSpec,
+        folder: Path,
+        constants: dict[str, float],
+        mixes: bool,
+        progress: Progress,
+        report: Callable[[EpochReport], None],
     ) -> None:
-        self.spec, self.folder, self.constants, self.progress, self.report = spec, folder, constants, progress, report
+        self.spec, self.folder, self.constants, self.mixes, self.progress, self.report = spec, folder, constants, mixes, progress, report
         self.sums: dict[str, Tensor] = {}
         self.losses: dict[str, float] = {}
         self.steps = self.images = 0
@@ -217,6 +208,8 @@ class EpochHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         _seed(self.spec.seed, runner.epoch + 1)
+        if self.mixes:
+            mix_until(runner.model, runner.epoch, runner.max_epochs)
         self.sums, self.steps, self.images = {}, 0, 0
         self.started = time.perf_counter()
 

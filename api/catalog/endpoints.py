@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from api.catalog import service
-from api.catalog.schemas import BackboneEntry, DatasetEntry, DetectorEntry, DistillerEntry, Listing, StudyEntry
+from api.catalog.schemas import BackboneEntry, DatasetEntry, DetectorEntry, DistillerEntry, Listing, RecipeEntry, StudyEntry
 
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
 
@@ -30,6 +30,12 @@ def distillers() -> Listing[DistillerEntry]:
 def datasets() -> Listing[DatasetEntry]:
     """The datasets."""
     return Listing(items=service.datasets())
+
+
+@router.get("/recipes")
+def recipes() -> Listing[RecipeEntry]:
+    """The training recipes."""
+    return Listing(items=service.recipes())
 
 
 @router.get("/backbones")

@@ -75,6 +75,17 @@ class BackboneEntry(BaseModel):
     title: str
 
 
+class RecipeEntry(BaseModel):
+    """A training recipe."""
+
+    id: str
+    title: str
+    epochs: int
+    passes: int = Field(description="over the images in one epoch")
+    decay: str = Field(description="how the learning rate falls")
+    images: str = Field(description="which images the network sees")
+
+
 class Listing(BaseModel, Generic[Entry]):
     """All entries of one kind."""
 

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from api.catalog.schemas import BackboneEntry, DatasetEntry, DetectorEntry, DistillerEntry, OptionEntry, StudyEntry, ZooEntry
+from api.catalog.schemas import BackboneEntry, DatasetEntry, DetectorEntry, DistillerEntry, OptionEntry, RecipeEntry, StudyEntry, ZooEntry
 from studies import datasets as known
 from studies.catalog import BACKBONES, DETECTORS, FORMS, TRAITS, ZOO
 from studies.methods import Method, methods
+from studies.recipes import IMAGES, RECIPES
 from studies.shipped import shipped_studies
 
 
@@ -51,6 +52,21 @@ def datasets() -> list[DatasetEntry]:
 def backbones() -> list[BackboneEntry]:
     """The backbones."""
     return [BackboneEntry.model_validate(b, from_attributes=True) for b in BACKBONES.values()]
+
+
+def recipes() -> list[RecipeEntry]:
+    """The training recipes."""
+    return [
+        RecipeEntry(
+            id=r.id,
+            title=r.title,
+            epochs=r.epochs,
+            passes=r.passes,
+            decay="cosine" if r.decay == "cosine" else f"/10 after {' and '.join(map(str, r.decay))}",
+            images=IMAGES[r.images],
+        )
+        for r in RECIPES.values()
+    ]
 
 
 def _needs(method: Method) -> list[str]:

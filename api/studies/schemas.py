@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS
 from studies.datasets import datasets
 from studies.methods import methods
+from studies.recipes import RECIPES
 from studies.shipped import read_study_file, shipped_studies
 from studies.spec import StudySpec
 
@@ -96,6 +97,7 @@ class PlanAnswer(BaseModel):
     unknown: int = Field(description="trials whose time cannot be estimated")
     device: Literal["cpu", "gpu"]
     device_seconds: float = Field(description="estimated device time of the trials that can be estimated")
+    warnings: list[str] = Field(description="what to know of a study that is valid all the same")
 
 
 def study_schemas() -> dict[str, Any]:
@@ -107,6 +109,7 @@ def study_schemas() -> dict[str, Any]:
         network["detector"]["enum"] = list(DETECTORS)
         network["backbone"]["enum"] = list(BACKBONES)
         network["form"]["anyOf"][0]["enum"] = list(FORMS)
+    schemas["Schedule"]["properties"]["recipe"]["anyOf"][0]["enum"] = list(RECIPES)
     schemas["MethodUse"]["properties"]["id"]["enum"] = list(methods())
     schema["properties"]["dataset"]["enum"] = list(datasets())
     schema["properties"]["metrics"]["items"]["enum"] = list(METRICS)

@@ -12,6 +12,7 @@ from orchestrator.schema import Event, Study, Trial
 from orchestrator.settings import Settings
 from orchestrator.store import IdempotencyMismatch, NoSuchStudy, Store
 from orchestrator.table import Format, build, render
+from studies.expand import warnings
 from studies.spec import StudySpec
 
 
@@ -54,6 +55,7 @@ class Studies:
             unknown=found.unknown,
             device=found.device,
             device_seconds=found.device_seconds,
+            warnings=warnings(spec),
         )
 
     def page(self, cursor: int | None, limit: int) -> StudyPage:

@@ -7,11 +7,13 @@ imports the implementation when a trial trains. A third party adds one through t
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from studies.catalog import TRAITS, Detector
+
+Normalisation = Literal["mean", "sum", "norm"]
 
 
 class Options(BaseModel):
@@ -28,7 +30,9 @@ class Method:
     implementation: "module:Class" of the `workers.distillers.base.Distiller`.
     student_traits / teacher_traits: what it reads of each head (`catalog.TRAITS`).
     same_detector: why teacher and student must be the same detector family, or None.
-    form: the normalisation, "mean" (independent of batch size) or "sum" (grows with it) or "norm" (grows like its root).
+    form: the normalisation, "mean" (independent of batch size) or "sum" (grows with it) or "norm" (grows like its root);
+    where options choose it, a function of them.
+    reference_images_per_gpu: the batch that its default weights are stated for.
     also: a further check (student, teacher, options) -> sentence if they do not fit.
     """
 
@@ -40,9 +44,13 @@ class Method:
     student_traits: frozenset[str] = frozenset({"neck"})
     teacher_traits: frozenset[str] = frozenset({"neck"})
     same_detector: str | None = None
-    form: Literal["mean", "sum", "norm"] = "mean"
+    form: Normalisation | Callable[[Any], Normalisation] = "mean"
     reference_images_per_gpu: int | None = None
     also: Callable[[Detector, Detector, Options], str | None] | None = None
+
+    def form_of(self, options: Options) -> Normalisation:
+        """The normalisation that these options give."""
+        return self.form(options) if callable(self.form) else self.form
 
     def misfit(self, student: Detector, teacher: Detector, options: Options) -> str | None:
         """One sentence saying why this pair of detectors cannot use the method, or None when it fits."""

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from studies.catalog import ONE_STAGE, TRAITS, TWO_STAGE, Detector
-from studies.methods.base import Method, Options
+from studies.methods.base import Method, Normalisation, Options
 
 
 class LDOptions(Options):
@@ -60,6 +60,12 @@ def _needs(student: Detector, teacher: Detector, options: Options) -> str | None
     return None
 
 
+def _form(options: LDOptions) -> Normalisation:
+    """LD's terms are divided by the sum of their weights, or by nothing."""
+    average = options.average or ("none" if options.variant == "code" else "weight_sum")
+    return "sum" if average == "none" else "mean"
+
+
 METHOD = Method(
     "ld",
     "LD",
@@ -69,7 +75,7 @@ METHOD = Method(
     student_traits=frozenset({"neck", "dense_logits"}),
     teacher_traits=frozenset({"neck", "dense_logits"}),
     same_detector="it compares box distributions cell by cell",
-    form="sum",
+    form=_form,
     reference_images_per_gpu=3,
     also=_needs,
 )

@@ -28,7 +28,7 @@ def trial(arm: Arm, seed: int, ap: float | None, state: TrialState = TrialState.
 
 
 def study(**fields: Any) -> Study:
-    spec = {"metrics": ["AP", "AP50"], "dataset": "digits", "scale": "nano"}
+    spec = {"metrics": ["AP", "AP50"], "dataset": "digits", "scale": "nano", "resources": {"cpus": 1, "gpus": 0}}
     return Study(**{"id": 3, "name": "a try", "spec": spec, "state": StudyState.FINISHED, "experiment": "5", "run": "parent"} | fields)
 
 
@@ -140,7 +140,7 @@ def test_costs_are_printed_without_gains_and_counts_without_an_interval() -> Non
             (KD, 1, 31.0, 43.0, "cpu, 2 threads"),
         ]
     ]
-    spec = {"metrics": ["AP", "Params", "FLOPs", "FPS", "D_pred"], "dataset": "digits", "scale": "nano"}
+    spec = {"metrics": ["AP", "Params", "FLOPs", "FPS", "D_pred"], "dataset": "digits", "scale": "nano", "resources": {"gpus": 0}}
     found = build(study(spec=spec), [BASE, KD], trials)
     lines = render(found, "md").splitlines()
     assert lines[5] == "| fitnet  | 31.0 ±0.0 (+1.0) | 0.32   | 0.050 | 42.0 ±12.7 | 0.0123 ±0.0000 (+0.0000) | 2     |"
@@ -220,3 +220,10 @@ def test_the_form_of_a_method_whose_paper_and_code_disagree_is_told() -> None:
     distilled.detail["distillers"] = [{"id": "pdf_distil", "options": {"variant": "code"}}]
     notes = build(study(), [BASE, distilled], [trial(BASE, 0, 1.0), trial(distilled, 0, 2.0)]).notes
     assert "Where paper and released code disagree, the form used is: PDF-Distil (code)." in notes
+
+
+def test_a_summed_loss_on_another_batch_than_its_weight_is_stated_for_is_told() -> None:
+    distilled = arm(2, "ld", "distilled", title="LD")
+    distilled.detail |= {"distillers": [{"id": "ld", "weight": 1.0, "options": {}}], "schedule": {"epochs": 4, "batch_size": 4}}
+    notes = build(study(), [BASE, distilled], [trial(BASE, 0, 1.0), trial(distilled, 0, 2.0)]).notes
+    assert "LD: the loss of LD is summed over the batch, and its weight is stated for 3 images per device; here are 4." in notes

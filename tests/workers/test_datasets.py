@@ -14,7 +14,8 @@ from pycocotools import mask as coco_mask
 
 from studies.catalog import DATASETS
 from studies.datasets import datasets
-from studies.spec import Network
+from studies.recipes import RECIPES
+from studies.spec import Network, Schedule
 from studies.trial import TrialFailure, TrialSpec
 from tests.workers import copies
 from workers.data import LoadImage, UnreadableImage, dataset_config, manifest_of
@@ -245,13 +246,18 @@ def test_cityscapes_masks_show_what_is_visible(tmp_path: Path) -> None:
     assert mask[31, 22] == 1
 
 
+def of_masks(name: str) -> TrialSpec:
+    network = Network(detector="mask_rcnn", backbone="resnet50")
+    return TrialSpec(dataset=name, scale="paper", network=network, schedule=Schedule(), seed=0)
+
+
 @pytest.mark.parametrize("name", ["coco", "cityscapes"])
 def test_masks_are_read_for_networks_that_learn_them(tmp_path: Path, name: str) -> None:
     data = made(name, tmp_path)
     prepare(name, data)
     manifest = manifest_of(name, data, "stop")
     with DefaultScope.overwrite_default_scope("mmdet"):
-        dataset = DATASET_TYPES.build(dataset_config(name, data, "train", manifest, scale="paper", masks=True))
+        dataset = DATASET_TYPES.build(dataset_config(of_masks(name), data, "train", manifest, RECIPES["1x"], masks=True))
         objects = dataset[0]["data_samples"].gt_instances
     assert len(objects) == 2
     for mask, box in zip(objects.masks.masks, objects.bboxes.tensor.tolist(), strict=True):
@@ -263,7 +269,7 @@ def test_a_network_of_masks_needs_a_dataset_with_masks(tmp_path: Path) -> None:
     data = made("voc", tmp_path)
     prepare("voc", data)
     with pytest.raises(TrialFailure, match="has none"):
-        dataset_config("voc", data, "train", manifest_of("voc", data, "stop"), masks=True)
+        dataset_config(of_masks("voc"), data, "train", manifest_of("voc", data, "stop"), RECIPES["1x"], masks=True)
 
 
 def test_a_network_of_masks_that_is_taken_as_it_is_needs_none_and_is_scored_by_its_boxes(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from studies.spec import Network
 from workers.distillers.base import flatten_levels
+from workers.mixup import mixtures
 from workers.mutual_guidance import corners, decode, detection_loss
 
 STRIDES = (8, 16, 32, 64)
@@ -49,7 +50,7 @@ def pdf_config(network: Network, classes: int) -> Any:
         backbone = {"type": "UnpooledResNet", "depth": depth, "base_channels": base, "stem_channels": base, "norm_eval": False}
     return ConfigDict(
         type="SingleStageDetector",
-        data_preprocessor={"type": "DetDataPreprocessor", "pad_size_divisor": 64, **NORMALISATION},
+        data_preprocessor={"type": "MixingPreprocessor", "pad_size_divisor": 64, **NORMALISATION},
         backbone=backbone,
         neck={
             "type": "ContextPyramid",
@@ -243,13 +244,16 @@ class UnsharedHead(BaseModule):
         return *flat, self.prior_generator.relative(sizes, device), frame
 
     def loss(self, x: tuple[Tensor, ...], batch_data_samples: list[Any]) -> dict[str, Tensor]:
-        """Box and class loss of a batch."""
+        """Box and class loss of a batch; of mixed images, those of either image's objects in its share."""
         logits, deltas, priors, frame = self._flat(x)
-        instances = [sample.gt_instances for sample in batch_data_samples]
-        gt_boxes = [getattr(i.bboxes, "tensor", i.bboxes) / frame for i in instances]
         form, box_loss = ("accv", "balanced_l1") if self.anchors else ("dynamic", "giou")
-        box, label = detection_loss(deltas, logits, priors, gt_boxes, [i.labels for i in instances], form, self.anchors, box_loss)  # type: ignore[arg-type]
-        return {"loss_cls": label, "loss_bbox": box}
+        boxes, labels = [], []
+        for share, instances in mixtures(batch_data_samples):
+            gt_boxes = [getattr(i.bboxes, "tensor", i.bboxes) / frame for i in instances]
+            box, label = detection_loss(deltas, logits, priors, gt_boxes, [i.labels for i in instances], form, self.anchors, box_loss)  # type: ignore[arg-type]
+            boxes.append(share * box)
+            labels.append(share * label)
+        return {"loss_cls": torch.stack(labels).sum(), "loss_bbox": torch.stack(boxes).sum()}
 
     def predict(self, x: tuple[Tensor, ...], batch_data_samples: list[Any], rescale: bool = False) -> list[InstanceData]:
         """Detections per image, in pixels of the input, or with `rescale` of the original image."""

@@ -1,0 +1,117 @@
+"""Recipes in a spec: what is filled in, the learning-rate rule, and what is told or refused."""
+
+from typing import Any
+
+import pytest
+
+from studies.expand import expand, warnings
+from studies.recipes import RECIPES
+from studies.spec import Network, Schedule, SpecError, parse_study
+
+RETINANET = Network(detector="retinanet", backbone="resnet50")
+
+
+def study(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "a study",
+        "dataset": "coco",
+        "scale": "paper",
+        "teacher": {"detector": "gfl", "backbone": "resnet101"},
+        "student": {"detector": "gfl", "backbone": "resnet50"},
+        "arms": [{"id": "student"}, {"id": "ld", "distiller": "ld"}],
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("scale", "detector", "backbone", "form", "dataset", "recipe"),
+    [
+        ("smoke", "gfl", "resnet18", None, "digits", "smoke"),
+        ("nano", "ssd", "vgg16", None, "digits", "nano"),
+        ("paper", "retinanet", "resnet50", None, "coco", "1x"),
+        ("paper", "yolov3", "darknet53", None, "coco", "273e"),
+        ("paper", "ssd", "vgg16", None, "coco", "120e"),
+        ("paper", "faster_rcnn", "resnet50", None, "cityscapes", "cityscapes-64e"),
+        ("paper", "fcos", "resnet18", "pdf_fpn", "voc", "pdf-70e"),
+        ("paper", "fcos", "resnet18", "pdf_fpn", "coco", "pdf-140e"),
+    ],
+)
+def test_a_network_gets_the_usual_recipe(scale: Any, detector: str, backbone: str, form: str | None, dataset: str, recipe: str) -> None:
+    resolved = Schedule().resolved(scale, Network(detector=detector, backbone=backbone, form=form), dataset)
+    assert resolved.recipe == recipe
+    assert resolved.epochs == RECIPES[recipe].epochs
+    assert None not in (resolved.batch_size, resolved.lr, resolved.reference_batch)
+
+
+def test_the_learning_rate_follows_the_batch() -> None:
+    usual = Schedule().resolved("paper", RETINANET, "coco")
+    assert (usual.lr, usual.batch_size, usual.scaled_lr) == (0.01, 16, 0.01)
+    small = Schedule(batch_size=4).resolved("paper", RETINANET, "coco")
+    assert (small.lr, small.reference_batch, small.scaled_lr) == (0.01, 16, 0.0025)
+    own = Schedule(batch_size=4, lr=0.02, reference_batch=8).resolved("paper", RETINANET, "coco")
+    assert own.scaled_lr == 0.01
+
+
+def test_resolving_twice_changes_nothing() -> None:
+    once = Schedule(recipe="2x", epochs=6).resolved("paper", RETINANET, "coco")
+    assert once.resolved("paper", RETINANET, "coco") == once
+
+
+def test_milestones_move_with_the_epochs() -> None:
+    assert RECIPES["1x"].milestones(12) == (8, 11)
+    assert RECIPES["1x"].milestones(24) == (16, 22)
+    assert [RECIPES["ld-voc"].milestones(epochs) for epochs in (4, 12, 16)] == [(3,), (9,), (12,)]  # student, self-LD, teacher
+
+
+def test_an_arm_and_a_teacher_may_have_recipes_of_their_own() -> None:
+    spec = parse_study(
+        study(
+            schedule={"recipe": "2x"},
+            teacher={"detector": "gfl", "backbone": "resnet101", "schedule": {"recipe": "ms-2x"}},
+            arms=[{"id": "short", "schedule": {"recipe": "1x"}}, {"id": "ld", "distiller": "ld"}],
+        )
+    )
+    assert {t.row: t.schedule.recipe for t in expand(spec)} == {"teacher-gfl-resnet101-ms-2x": "ms-2x", "short": "1x", "ld": "2x"}
+
+
+def test_teachers_that_differ_in_their_schedule_are_two_rows() -> None:
+    teacher = {"detector": "gfl", "backbone": "resnet101"}
+    arms = [{"id": f"ld{n}", "distiller": "ld", "teacher": {**teacher, "schedule": {"lr": lr}}} for n, lr in enumerate((0.01, 0.02))]
+    assert len({t.row for t in expand(parse_study(study(arms=arms))) if t.role == "teacher"}) == 2
+
+
+def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
+    with pytest.raises(SpecError) as refused:
+        parse_study(study(schedule={"recipe": "3x"}))
+    (problem,) = refused.value.problems
+    assert problem.field == "schedule.recipe"
+    assert "1x" in problem.message
+
+
+@pytest.mark.parametrize("where", ["study", "teacher", "arm"])
+def test_a_recipe_with_mixed_images_is_for_the_networks_that_learn_from_them(where: str) -> None:
+    recipe = {"schedule": {"recipe": "pdf-70e"}}
+    teacher = {"detector": "gfl", "backbone": "resnet101"}
+    changes: dict[str, Any] = {
+        "study": recipe,
+        "teacher": {"teacher": {**teacher, **recipe}},
+        "arm": {"arms": [{"id": "student", **recipe}]},
+    }[where]
+    with pytest.raises(SpecError) as refused:
+        parse_study(study(**changes))
+    field = {"study": "schedule.recipe", "teacher": "teacher.schedule.recipe", "arm": "arms.0.schedule.recipe"}[where]
+    assert field in {p.field for p in refused.value.problems}
+    assert "pdf_fpn" in refused.value.problems[0].message
+
+
+def test_a_summed_loss_on_another_batch_is_told() -> None:
+    (told,) = warnings(parse_study(study()))
+    assert told == "ld: the loss of LD is summed over the batch, and its weight is stated for 3 images per device; here are 16"
+    assert warnings(parse_study(study(schedule={"batch_size": 24}, resources={"gpus": 8}))) == []
+    averaged = [{"id": "ld", "distiller": "ld", "options": {"average": "weight_sum"}}, {"id": "fitnet", "distiller": "fitnet"}]
+    assert warnings(parse_study(study(arms=averaged))) == []
+
+
+def test_a_loss_that_grows_with_the_root_is_told_too() -> None:
+    (told,) = warnings(parse_study(study(arms=[{"id": "fbkd", "distiller": "fbkd"}])))
+    assert "grows like the root of the batch" in told

@@ -1,0 +1,56 @@
+"""A recipe as mmengine takes it: optimizer, warm-up and decay of the learning rate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studies.recipes import RECIPES, Optimizer, Recipe, optimizer_of
+from studies.spec import Network, Schedule
+
+
+def optimisation(schedule: Schedule, network: Network) -> dict[str, Any]:
+    """`optim_wrapper` and `param_scheduler` of a runner, for a resolved schedule.
+
+    The cosine runs over every step, its warm-up on top of it; milestones move in proportion where a schedule has more or fewer
+    epochs than its recipe.
+    """
+    assert schedule.recipe
+    assert schedule.epochs
+    recipe = RECIPES[schedule.recipe]
+    optimizer = optimizer_of(recipe, network.detector, network.backbone)
+    return {
+        "optim_wrapper": _wrapper(optimizer, schedule.scaled_lr),
+        "param_scheduler": [_warm_up(optimizer), _decay(recipe, schedule.epochs, schedule.scaled_lr)],
+    }
+
+
+def _wrapper(optimizer: Optimizer, lr: float) -> dict[str, Any]:
+    momentum = {"momentum": optimizer.momentum} if optimizer.type == "SGD" else {"fused": True}
+    factors = {"bias_lr_mult": optimizer.bias_lr, "bias_decay_mult": optimizer.bias_decay, "norm_decay_mult": optimizer.norm_decay}
+    special = {name: factor for name, factor in factors.items() if factor != 1.0}
+    return {
+        "type": "OptimWrapper",
+        "optimizer": {"type": optimizer.type, "lr": lr, "weight_decay": optimizer.weight_decay, **momentum},
+        **({"clip_grad": {"max_norm": optimizer.clip, "norm_type": 2}} if optimizer.clip else {}),
+        **({"paramwise_cfg": special} if special else {}),
+    }
+
+
+def _warm_up(optimizer: Optimizer) -> dict[str, Any]:
+    warm_up = optimizer.warm_up
+    span = {"by_epoch": False, "begin": 0, "end": warm_up.iterations}
+    if warm_up.constant:
+        return {"type": "ConstantLR", "factor": warm_up.factor, **span}
+    return {"type": "LinearLR", "start_factor": warm_up.factor, **span}
+
+
+def _decay(recipe: Recipe, epochs: int, lr: float) -> dict[str, Any]:
+    if recipe.decay == "cosine":
+        return {
+            "type": "CosineAnnealingLR",
+            "T_max": epochs,
+            "by_epoch": True,
+            "convert_to_iter_based": True,
+            "eta_min": lr * recipe.floor,
+        }
+    return {"type": "MultiStepLR", "begin": 0, "end": epochs, "by_epoch": True, "milestones": list(recipe.milestones(epochs)), "gamma": 0.1}
