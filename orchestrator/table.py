@@ -9,8 +9,8 @@ import html
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from scipy.stats import t as student_t
@@ -36,12 +36,17 @@ CONTENT_TYPES: dict[str, str] = {
 class Cell:
     """A metric of a row. half_width: of the 95% t interval, None for one seed or a count. difference: to the baseline's mean.
 
-    difference is None for the baseline itself and for costs.
+    difference is None for the baseline itself and for costs. difference_half_width: of the 95% t interval of the seeds' own
+    differences, which start from the same weights and see the same images; None where the two have not the same seeds.
     """
 
     mean: float
     half_width: float | None
-    difference: float | None
+    difference: float | None = None
+    difference_half_width: float | None = None
+
+
+PARTS = ("half_width", "difference", "difference_half_width")  # of a cell beside its mean
 
 
 @dataclass(frozen=True)
@@ -109,29 +114,37 @@ def build(study: Study, arms: Sequence[Arm], trials: Sequence[Trial], mlflow_ui:
         return f"{mlflow_ui.rstrip('/')}/#/experiments/{study.experiment}/runs/{run}" if mlflow_ui and study.experiment and run else None
 
     metrics: list[str] = study.spec["metrics"]
-    means: dict[int, dict[str, float]] = {}
-    values: dict[int, dict[str, list[float]]] = {}
-    for arm in arms:
-        good = [trial.metrics or {} for trial in trials if trial.arm_id == arm.id and trial.state.good]
-        values[arm.id] = {name: [m[name] for m in good if m.get(name) is not None] for name in metrics}
-        means[arm.id] = {name: math.fsum(v) / len(v) for name, v in values[arm.id].items() if v}
+    values = {arm.id: _by_seed(arm, trials, metrics) for arm in arms}
     rows = []
     for arm in arms:
         baseline = _baseline(arm, arms)
-        base = means[baseline.id] if baseline else {}
-        cells = {
-            name: Cell(
-                mean,
-                None if name in COUNTED else half_width(values[arm.id][name]),
-                mean - base[name] if name in base and name not in COSTS else None,
-            )
-            for name, mean in means[arm.id].items()
-        }
+        base = values[baseline.id] if baseline else {}
+        cells = {name: _measured(name, of_seed, base.get(name)) for name, of_seed in values[arm.id].items()}
         runs = [Run(t.name, t.seed, t.state, t.reason, link(t.run)) for t in trials if t.arm_id == arm.id]
         rows.append(Row(arm.name, arm.title, arm.role, cells, runs))
     table = Table(study.id, study.name, study.state, study.spec["dataset"], study.spec["scale"], metrics, rows, link(study.run), [])
     table.notes.extend(_notes(study, table, arms, trials))
     return table
+
+
+def _by_seed(arm: Arm, trials: Sequence[Trial], metrics: Sequence[str]) -> dict[str, dict[int, float]]:
+    """Metric -> seed -> value, of the trials of an arm that are done and have it."""
+    good = [(trial.seed, trial.metrics or {}) for trial in trials if trial.arm_id == arm.id and trial.state.good]
+    found = {name: {seed: m[name] for seed, m in good if m.get(name) is not None} for name in metrics}
+    return {name: of_seed for name, of_seed in found.items() if of_seed}
+
+
+def _measured(name: str, values: dict[int, float], base: dict[int, float] | None) -> Cell:
+    """The cell of a metric, by seed; `base`: that of the baseline."""
+    mean, interval = _mean(values.values()), None if name in COUNTED else half_width(list(values.values()))
+    if base is None or name in COSTS:
+        return Cell(mean, interval)
+    paired = half_width([value - base[seed] for seed, value in values.items()]) if values.keys() == base.keys() else None
+    return Cell(mean, interval, mean - _mean(base.values()), paired)
+
+
+def _mean(values: Collection[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def half_width(values: Sequence[float]) -> float | None:
@@ -157,7 +170,9 @@ def _notes(study: Study, table: Table, arms: Sequence[Arm], trials: Sequence[Tri
     if any(len(row.runs) > 1 for row in table.rows):
         notes.append("± is the half-width of the 95% t interval over the seeds.")
     if any(cell.difference is not None for row in table.rows for cell in row.cells.values()):
-        notes.append("In parentheses: difference to the student without a distiller.")
+        told = "In parentheses: difference to the student without a distiller"
+        paired = any(cell.difference_half_width is not None for row in table.rows for cell in row.cells.values())
+        notes.append(f"{told}, ± over the differences seed by seed." if paired else f"{told}.")
     if "FPS" in table.metrics:
         devices = sorted({(trial.environment or {}).get("device", "an unknown device") for trial in trials if trial.state.good})
         notes.append(
@@ -207,9 +222,11 @@ def _cell(row: Row, metric: str, plus_minus: str = "±") -> str:
     if cell is None:
         return "–"  # noqa: RUF001
     interval = "" if cell.half_width is None else f" {plus_minus}{cell.half_width:.{digits}f}"
+    if cell.difference is None:
+        return f"{cell.mean:.{digits}f}{interval}"
+    paired = "" if cell.difference_half_width is None else f" {plus_minus}{cell.difference_half_width:.{digits}f}"
     # Adding 0.0 makes a difference that prints as nought "+0.0".
-    difference = "" if cell.difference is None else f" ({round(cell.difference, digits) + 0.0:+.{digits}f})"
-    return f"{cell.mean:.{digits}f}{interval}{difference}"
+    return f"{cell.mean:.{digits}f}{interval} ({round(cell.difference, digits) + 0.0:+.{digits}f}{paired})"
 
 
 def _grid(table: Table) -> list[list[str]]:
@@ -230,13 +247,13 @@ def _md(table: Table) -> str:
 def _csv(table: Table) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    per_metric = [name for m in table.metrics for name in (m, f"{m}_half_width", f"{m}_difference")]
+    per_metric = [name for m in table.metrics for name in (m, *(f"{m}_{part}" for part in PARTS))]
     writer.writerow(["arm", "title", "role", *per_metric, "seeds_done", "seeds", "failed", "cached"])
     for row in table.rows:
         numbers: list[Any] = []
         for name in table.metrics:
             cell = row.cells.get(name)
-            numbers += [cell.mean, cell.half_width, cell.difference] if cell else [None, None, None]
+            numbers += [cell.mean, *(getattr(cell, part) for part in PARTS)] if cell else [None] * (1 + len(PARTS))
         writer.writerow([_inert(row.id), _inert(row.title), row.role, *numbers, row.done, len(row.runs), len(row.failed), row.cached])
     return out.getvalue()
 
@@ -261,7 +278,7 @@ def as_data(table: Table) -> dict[str, Any]:
                 "id": row.id,
                 "title": row.title,
                 "role": row.role,
-                "cells": {name: {"mean": c.mean, "half_width": c.half_width, "difference": c.difference} for name, c in row.cells.items()},
+                "cells": {name: asdict(cell) for name, cell in row.cells.items()},
                 "seeds_done": row.done,
                 "runs": [{"trial": r.trial, "seed": r.seed, "state": str(r.state), "reason": r.reason, "url": r.url} for r in row.runs],
             }

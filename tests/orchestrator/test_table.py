@@ -57,6 +57,16 @@ def test_mean_interval_and_difference_are_those_worked_out_by_hand() -> None:
     assert kd.cells["AP"].half_width == pytest.approx(12.706205, abs=1e-6)
     assert kd.cells["AP"].difference == 10.0
     assert kd.cells["AP50"].difference == 10.0
+    assert kd.cells["AP"].difference_half_width is None  # the third seed failed
+
+
+def test_the_interval_of_a_difference_is_over_the_seeds_own_differences() -> None:
+    better = [trial(KD, seed, ap) for seed, ap in enumerate([40.0, 42.0, 41.0])]  # 10, 11 and 9 better
+    made = build(study(), [BASE, KD], [*TRIALS[1:4], *better])
+    assert made.rows[1].cells["AP"].difference == 10.0
+    assert made.rows[1].cells["AP"].difference_half_width == pytest.approx(2.484138, abs=1e-6)
+    assert "41.0 ±2.5 (+10.0 ±2.5)" in render(made, "md")
+    assert "In parentheses: difference to the student without a distiller, ± over the differences seed by seed." in made.notes
 
 
 def test_no_interval_for_a_single_seed() -> None:
@@ -143,7 +153,7 @@ def test_costs_are_printed_without_gains_and_counts_without_an_interval() -> Non
     spec = {"metrics": ["AP", "Params", "FLOPs", "FPS", "D_pred"], "dataset": "digits", "scale": "nano", "resources": {"gpus": 0}}
     found = build(study(spec=spec), [BASE, KD], trials)
     lines = render(found, "md").splitlines()
-    assert lines[5] == "| fitnet  | 31.0 ±0.0 (+1.0) | 0.32   | 0.050 | 42.0 ±12.7 | 0.0123 ±0.0000 (+0.0000) | 2     |"
+    assert lines[5] == "| fitnet  | 31.0 ±0.0 (+1.0 ±0.0) | 0.32   | 0.050 | 42.0 ±12.7 | 0.0123 ±0.0000 (+0.0000 ±0.0000) | 2     |"
     assert "FPS is of one image at a time on cpu, 1 threads, and on cpu, 2 threads, beside what else ran there." in found.notes
     assert r"$0.32$ & $0.050$ & $42.0 \pm 12.7$ &" in render(found, "tex")
 
