@@ -442,9 +442,11 @@ def _problems_of(error: ValidationError, where: tuple[int | str, ...], model: ty
     """Pydantic's errors as problems; an unknown field's message lists the fields there are."""
     problems = []
     for e in error.errors(include_url=False, include_context=False, include_input=False):
-        loc = [part for part in e["loc"] if not (isinstance(part, str) and ("[" in part or part in {"str", "MethodUse"}))]
+        unknown = e["type"] == "extra_forbidden"  # then the last part is the user's own word, not pydantic's name of a union's way
+        parts, own = (e["loc"][:-1], e["loc"][-1:]) if unknown else (e["loc"], ())
+        loc = [*(part for part in parts if not (isinstance(part, str) and ("[" in part or part in {"str", "MethodUse"}))), *own]
         message = e["msg"]
-        if e["type"] == "extra_forbidden":
+        if unknown:
             allowed = _fields_at(model, loc[:-1])
             near = get_close_matches(str(loc[-1]), allowed, n=1) if allowed else []
             message = (

@@ -64,11 +64,11 @@ def test_a_registered_dataset_is_listed_and_may_be_named_in_a_spec(home: Path, s
     assert "unknown dataset 'street'" in refused.json()["errors"][0]["message"]
     copies.registered(home, "street", {"train": 2, "val": 2})
     entry = {item["id"]: item for item in service.get("/v1/catalog/datasets").json()["items"]}["street"]
-    assert entry == {"id": "street", "title": "Street", "classes": 2, "train_images": None, "val_images": None}
+    assert entry == {"id": "street", "title": "Street", "classes": 2, "train_images": None, "val_images": None, "masks": None}
     assert service.post("/v1/studies:plan", json=study).status_code == 200
     assert retort("data", "check", "street").exit_code == 0
     entry = {item["id"]: item for item in service.get("/v1/catalog/datasets").json()["items"]}["street"]
-    assert (entry["train_images"], entry["val_images"]) == (2, 2)
+    assert (entry["train_images"], entry["val_images"], entry["masks"]) == (2, 2, True)
 
 
 @pytest.mark.parametrize("path", ["/etc", "../elsewhere", "street.yaml", "data/street"])

@@ -53,6 +53,8 @@ def test_several_distillers_in_one_arm_carry_their_own_weights() -> None:
             "did you mean 'temperature'",
         ),
         ({"arms": [{"id": "a", "distiller": "ld", "options": {"temperature": -1}}]}, "arms.0.options.temperature", "greater than 0"),
+        ({"arms": [{"id": "a", "distiller": "ld", "options": {"[": 1}}]}, "arms.0.options.[", "unknown field; allowed: "),
+        ({"arms": [{"id": "a", "distiller": [{"id": "ld", "str": 1}]}]}, "arms.0.distiller.0.str", "unknown field; allowed: "),
         ({"arms": [{"id": "a", "options": {"x": 1}}]}, "arms.0.options", "need a distiller"),
         ({"arms": [{"id": "a", "distiller": ["fitnet", "ld"], "weight": 2}]}, "arms.0.weight", "each its own"),
         ({"arms": [{"id": "a", "distiller": ["ld", "ld"]}]}, "arms.0.distiller", "twice"),

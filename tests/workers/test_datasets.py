@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from mmdet.registry import DATASETS as DATASET_TYPES
 from mmengine.registry import DefaultScope
 from pycocotools import mask as coco_mask
@@ -19,9 +20,11 @@ from studies.trial import TrialFailure, TrialSpec
 from tests.workers import copies
 from workers.data import LoadImage, UnreadableImage, dataset_config, manifest_of
 from workers.datasets import check, prepare, read_manifest
+from workers.detectors import build
 from workers.epochs import CURVES
 from workers.progress import EpochReport, TrialResult
 from workers.trial import run_trial
+from workers.weights import Store
 
 SPLITS = {"train": 4, "val": 2}
 NAMES = ["coco", "voc", "cityscapes", "street"]
@@ -269,6 +272,19 @@ def test_a_network_of_masks_needs_a_dataset_with_masks(tmp_path: Path) -> None:
     prepare("voc", data)
     with pytest.raises(TrialFailure, match="has none"):
         dataset_config(of_masks("voc"), data, "train", manifest_of("voc", data, "stop"), RECIPES["1x"], masks=True)
+
+
+def test_a_network_of_masks_that_is_taken_as_it_is_needs_none_and_is_scored_by_its_boxes(tmp_path: Path) -> None:
+    data = made("voc", tmp_path)
+    prepare("voc", data)
+    network = STUDENT | {"detector": "mask_rcnn"}
+    torch.save({"state_dict": build(Network(**network), 20).state_dict()}, tmp_path / "masks.pth")
+    Store(tmp_path / "weights").import_file("lab/masks", tmp_path / "masks.pth")
+    result = trained("voc", data, tmp_path / "taken", network=network, weights="lab/masks")
+    assert {"AP", "Params", "FPS"} <= result.metrics.keys()
+    assert not any(name.startswith("mask_") for name in result.metrics)
+    with pytest.raises(TrialFailure, match="has none"):
+        trained("voc", data, tmp_path / "trained", network=network)
 
 
 def test_a_registered_dataset_is_in_the_catalogue_with_its_counts_once_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
