@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,13 +12,14 @@ from torch import Tensor, nn
 from studies.catalog import BACKBONES, DETECTORS, FORMS, ZOO, in_form, misfit_of
 from studies.methods import methods
 from studies.spec import MethodUse, Network, SpecError, parse_study
+from tests.workers import synthetic
+from tests.workers.synthetic import SIDE
 from workers.detectors import build, describe, model_config
 from workers.detectors.distribution import REG_MAX, CentreDistanceCoder, expected_distances
 from workers.detectors.pdf import Priors
 from workers.distill import DistilledDetector, Recorder
 
-CLASSES, SIDE = 3, 128
-BOXES = torch.tensor([[10.0, 12.0, 60.0, 70.0], [50.0, 40.0, 120.0, 110.0]])
+CLASSES = 3
 
 
 def nano(detector: str, form: str | None = None, backbone: str | None = None, width: int = 8) -> Network:
@@ -41,27 +41,9 @@ def title(network: Network) -> str:
 
 
 def batch(objects: bool = True) -> tuple[Tensor, list[Any]]:
-    """Two random images with two boxes and masks each, or none."""
-    from mmdet.structures import DetDataSample
-    from mmdet.structures.mask import BitmapMasks
-    from mmengine.structures import InstanceData
-
-    torch.manual_seed(3)
-    boxes = BOXES.clone() if objects else torch.zeros(0, 4)
-    masks = np.zeros((len(boxes), SIDE, SIDE), np.uint8)
-    for mask, (x0, y0, x1, y1) in zip(masks, boxes.int().tolist(), strict=True):
-        mask[y0:y1, x0:x1] = 1
-    size = (SIDE, SIDE)
-    samples = []
-    for _ in range(2):
-        sample = DetDataSample(
-            metainfo={"img_shape": size, "pad_shape": size, "ori_shape": size, "batch_input_shape": size, "scale_factor": (1.0, 1.0)}
-        )
-        labels = torch.tensor([0, 2])[: len(boxes)]
-        sample.gt_instances = InstanceData(bboxes=boxes.clone(), labels=labels, masks=BitmapMasks(list(masks), SIDE, SIDE))
-        sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
-        samples.append(sample)
-    return torch.randn(2, 3, SIDE, SIDE), samples
+    """Two random images with boxes and masks, or none, as mmdet's models take them."""
+    inputs, samples = synthetic.batch(objects).values()
+    return inputs, samples
 
 
 def made(network: Network) -> Any:
