@@ -11,6 +11,7 @@ ends with 1 where anything failed.
 
 import argparse
 import copy
+import functools
 import gc
 import logging
 import shlex
@@ -18,11 +19,11 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ from tests.workers.synthetic import batch
 from workers.detectors import build, describe
 from workers.distill import DistilledDetector
 
+T = TypeVar("T")
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 STUDENTS = {"pdf_pafpn": "pdf_fpn", "doubled": None}  # forms that only teach, and the form of their students; others teach themselves
 
@@ -181,37 +183,36 @@ class Matrix:
 def run_matrix(pairs: list[Pair]) -> Matrix:
     found = Matrix()
     for pair in pairs:
-        began, family = time.perf_counter(), Family(pair)
+        began, family = time.process_time(), Family(pair)
         for method in (None, *methods()):
             column = method or "plain"
             sentence = pair.misfit(MethodUse(id=method)) if method else None
             if sentence:
                 found.misfits[sentence] = None
-            failure = None if sentence else attempt(lambda family=family, method=method: family.cell(method))
+            failure = None if sentence else attempt(functools.partial(family.cell, method))[1]
             found.cells[pair.title, column] = "-" if sentence else "FAILED" if failure else "ok"
             if failure:
                 found.failures.append(f"{pair.title}, {column}: {failure}")
-        print(f"{pair.title}: {time.perf_counter() - began:.1f} s", flush=True)
+        print(f"{pair.title}: {time.process_time() - began:.1f} s", flush=True)
     return found
 
 
-def attempt(run: Any) -> str | None:
-    """One line on what went wrong, or None."""
+def attempt(run: Callable[[], T]) -> tuple[T | None, str | None]:
+    """What it gives, and None; or None, and one line on what went wrong."""
     try:
-        run()
+        return run(), None
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]} ({Path(frame.filename).name}:{frame.lineno})"
-    return None
+        return None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]} ({Path(frame.filename).name}:{frame.lineno})"
 
 
 # The papers' tables: which, dataset, method with options, student, teacher; a network is detector/backbone[/form].
 ZHANG_TWO_STAGE, ZHANG_ONE_STAGE = "cascade_mask_rcnn/resnext101_32x4d_dcn", "retinanet/resnext101_64x4d"
 PDF = {"form": "pdf"}  # as PDF-Distil compares its rivals
-Row = tuple[str, str, MethodUse, str, str]
+Row = tuple[str, str, str | tuple[str, dict[str, Any]], str, str]
 
 
-def _rows() -> Iterator[tuple[str, str, str | tuple[str, dict[str, Any]], str, str]]:
+def _rows() -> Iterator[Row]:
     for detector in ("retinanet", "gfl", "faster_rcnn", "fcos"):
         tables = "FRS 1, 3" if detector == "retinanet" else "FRS 1"
         yield tables, "coco", "frs", f"{detector}/resnet50", f"{detector}/resnet101"
@@ -291,8 +292,10 @@ def paper_pairs() -> list[PaperPair]:
 
 @dataclass
 class Cost:
-    seconds: float = 0.0  # of the step
-    peak: int = 0  # bytes of the process, resident
+    """What a step took: seconds of CPU, and the most bytes that the process held (resident), both networks among them."""
+
+    seconds: float
+    peak: int
 
 
 def run_paper_pair(row: PaperPair) -> Cost:
@@ -307,9 +310,9 @@ def run_paper_pair(row: PaperPair) -> Cost:
     data = batch(images=1, side=row.side)
     plain = set(loss_names(student, data))
     model = distilled(row.pair, student, teacher, row.use)
-    began = time.perf_counter()
+    began = time.process_time()
     losses = train(model, data)
-    cost = Cost(time.perf_counter() - began, peak_bytes())
+    cost = Cost(time.process_time() - began, peak_bytes())
     require_own(losses, plain, row.use)
     return cost
 
@@ -335,16 +338,11 @@ def run_paper(rows: list[PaperPair]) -> tuple[list[str], list[str]]:
     """Lines of the table, and what failed."""
     lines, failures = [], []
     for row in rows:
-        cost = Cost()
-
-        def run(row: PaperPair = row, cost: Cost = cost) -> None:
-            cost.__dict__.update(run_paper_pair(row).__dict__)
-
-        failure = attempt(run)
+        cost, failure = attempt(functools.partial(run_paper_pair, row))
         if failure:
             failures.append(f"{row.pair.title}, {row.use.id}: {failure}")
         told = f"{row.use.id} " + ", ".join(f"{name}={value}" for name, value in row.use.options.items())
-        result = "FAILED" if failure else f"ok | {cost.seconds:.1f} | {cost.peak / 2**30:.1f}"
+        result = f"ok | {cost.seconds:.1f} | {cost.peak / 2**30:.1f}" if cost else "FAILED | |"
         lines.append(f"| {row.tables} | {title(row.pair.student)} | {title(row.pair.teacher)} | {told.strip()} | {row.side} | {result} |")
         print(lines[-1], flush=True)
     return lines, failures
@@ -374,7 +372,7 @@ def matrix_page(found: Matrix, command: str, seconds: float) -> str:
         "images of 128 x 128 pixels, networks with random weights, methods with their default options. `ok`: losses and gradients are "
         "finite, the method's own loss is among them and is not zero, the student's backbone learns, and the exported student predicts "
         f"the same boxes. `-`: the method says that it does not fit. {counts['ok']} cells ok, {counts['-']} do not fit, "
-        f"{counts['FAILED']} failed; {seconds:.0f} s on {torch.get_num_threads()} CPU thread."
+        f"{counts['FAILED']} failed; {seconds:.0f} s of CPU."
     )
     lines = heading("Every family with every method", about, command)
     lines += [f"| student <- teacher | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
@@ -387,9 +385,9 @@ def matrix_page(found: Matrix, command: str, seconds: float) -> str:
 def paper_page(lines: list[str], failures: list[str], command: str) -> str:
     about = (
         "One training step (forward, backward, AdamW) of every teacher-student pair of the papers' tables with its method, at paper "
-        "size: full networks with random weights, one made-up image of reduced size. Seconds are of the step, memory is the most that "
-        f"the process held, both networks and the optimizer included. {len(lines) - len(failures)} of {len(lines)} ok, on "
-        f"{torch.get_num_threads()} CPU thread. FRS: Du et al., NeurIPS 2021. LD: Zheng et al., CVPR 2022, supplement. "
+        "size: full networks with random weights, one made-up image of reduced size. Seconds are the step's, of CPU, on one thread; "
+        "memory is the most that the process held, both networks and the optimizer included. "
+        f"{len(lines) - len(failures)} of {len(lines)} ok. FRS: Du et al., NeurIPS 2021. LD: Zheng et al., CVPR 2022, supplement. "
         "Zhang: Zhang and Ma, ICLR 2021. PDF: Zhang et al., BMVC 2021."
     )
     table = ["| tables | student | teacher | method | pixels | result | s | GiB |", "|---|---|---|---|---|---|---|---|"]
@@ -406,14 +404,14 @@ def main() -> int:
     torch.set_num_threads(given.threads)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    command, began = shlex.join(["python", "-m", "benchmarks.catalogue_steps", *sys.argv[1:]]), time.perf_counter()
+    command, began = shlex.join(["python", "-m", "benchmarks.catalogue_steps", *sys.argv[1:]]), time.process_time()
     with redirect_stdout(sys.stderr):  # progress, and what mmdet prints
         if given.paper:
             lines, failures = run_paper([row for row in paper_pairs() if given.only in row.pair.title])
             page = paper_page(lines, failures, command)
         else:
             found = run_matrix([pair for pair in families() if given.only in pair.title])
-            page, failures = matrix_page(found, command, time.perf_counter() - began), found.failures
+            page, failures = matrix_page(found, command, time.process_time() - began), found.failures
     if given.only:
         print(page)
     else:

@@ -34,7 +34,7 @@ PAPER = paper_pairs()
 )
 def test_a_step_and_an_evaluation(row: str, method: str | None) -> None:
     family = Family(ROWS[row])
-    assert attempt(lambda: family.cell(method)) is None
+    assert attempt(lambda: family.cell(method))[1] is None
 
 
 def test_what_is_wrong_is_told() -> None:
@@ -43,8 +43,8 @@ def test_what_is_wrong_is_told() -> None:
         require_own({"loss_cls": torch.tensor(1.0)}, {"loss_cls"}, use)
     with pytest.raises(Wrong, match="fitnet gives zero"):
         require_own({"loss_cls": torch.tensor(1.0), "loss_fitnet": torch.tensor(0.0)}, {"loss_cls"}, use)
-    assert (attempt(lambda: require(False, "not so")) or "").startswith("Wrong: not so (catalogue_steps.py:")
-    assert attempt(lambda: require(True, "so")) is None
+    assert (attempt(lambda: require(False, "not so"))[1] or "").startswith("Wrong: not so (catalogue_steps.py:")
+    assert attempt(lambda: require(True, "so"))[1] is None
 
 
 def test_every_family_and_form_is_in_the_matrix() -> None:
@@ -72,4 +72,4 @@ def test_a_family_with_all_methods(row: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("row", PAPER, ids=lambda row: f"{row.tables}: {row.use.id}: {row.pair.title}")
 def test_a_step_of_a_papers_pair(row: PaperPair) -> None:
-    assert attempt(lambda: run_paper_pair(row)) is None
+    assert attempt(lambda: run_paper_pair(row))[1] is None
