@@ -398,10 +398,9 @@ def main() -> int:
     """The command; gives its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--paper", action="store_true", help="the papers' pairs at paper size")
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default="", help="rows whose title has this in it; prints the page and writes no file")
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     command, began = shlex.join(["python", "-m", "benchmarks.catalogue_steps", *sys.argv[1:]]), time.process_time()

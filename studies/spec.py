@@ -335,8 +335,8 @@ def _arm_misfits(spec: StudySpec, arm: Arm, where: tuple[int | str, ...]) -> Ite
             yield from _problems_of(error, where + place, method.options)
             continue
         assert teacher is not None
-        pair = (in_form(network.detector, network.form, network.backbone) for network in (student, teacher))
-        sentence = method.misfit(*pair, options)
+        ours, theirs = (in_form(network.detector, network.form, network.backbone) for network in (student, teacher))
+        sentence = method.misfit(ours, theirs, options)
         if sentence:
             yield Problem(at("distiller"), sentence)
 
