@@ -114,6 +114,7 @@ class Form:
     """A published change of a family's network, named by `form` of a spec's network.
 
     traits: what it adds to its head. backbones, strides: instead of the family's, where given.
+    channels: how many times those of the family the backbone, neck and head have.
     """
 
     id: str
@@ -123,6 +124,7 @@ class Form:
     traits: frozenset[str] = frozenset()
     backbones: tuple[str, ...] | None = None
     strides: tuple[int, ...] | None = None
+    channels: int = 1
 
 
 PDF_BACKBONES = ("resnet18", "resnet34", "shufflenetv2_0.5", "shufflenetv2_1.0")
@@ -153,22 +155,34 @@ FORMS: dict[str, Form] = {
             backbones=PDF_BACKBONES,
             strides=(8, 16, 32, 64),
         ),
+        Form(
+            "doubled",
+            "twice the channels in backbone, neck and head, trained from scratch",
+            "Zhang and Ma, Improve Object Detection with Feature-based Knowledge Distillation, ICLR 2021",
+            ("yolov3", "ssd"),
+            channels=2,
+        ),
     )
 }
 
 
-def in_form(detector: str, form: str | None) -> Detector:
-    """The family as a form of it is: its traits, backbones and strides."""
+def in_form(detector: str, form: str | None, backbone: str | None = None) -> Detector:
+    """The family as a form of it is: its traits, backbones and strides. With `backbone`, on that one alone."""
     family = DETECTORS[detector]
-    if form is None:
-        return family
-    change = FORMS[form]
-    return replace(
-        family,
-        traits=family.traits | change.traits,
-        backbones=change.backbones or family.backbones,
-        strides=change.strides or family.strides,
-    )
+    if form is not None:
+        change = FORMS[form]
+        family = replace(
+            family,
+            traits=family.traits | change.traits,
+            backbones=change.backbones or family.backbones,
+            strides=change.strides or family.strides,
+        )
+    return replace(family, backbones=(backbone,)) if backbone else family
+
+
+def channels_of(form: str | None) -> int:
+    """How many times the channels of its family a network in this form has."""
+    return FORMS[form].channels if form else 1
 
 
 def misfit_of(detector: str, backbone: str, form: str | None) -> tuple[str, str] | None:

@@ -5,7 +5,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from studies.catalog import BACKBONES, DETECTORS
+from studies.catalog import BACKBONES, DETECTORS, channels_of
 from studies.methods import methods
 from studies.recipes import NANO_WIDTH
 from studies.spec import Arm, MethodUse, Network, Schedule, Search, StudySpec, Teacher
@@ -138,7 +138,8 @@ def warnings(study: StudySpec) -> list[str]:
 
 
 def _sized(study: StudySpec, network: Network, role: str) -> Network:
-    width = None if study.scale == "paper" else network.width or NANO_WIDTH[role]
+    own = NANO_WIDTH[role] // channels_of(network.form)  # what a form multiplies
+    width = None if study.scale == "paper" else network.width or own
     return Network(detector=network.detector, backbone=network.backbone, width=width, form=network.form)
 
 

@@ -47,7 +47,8 @@ def known(name: str, allowed: dict[str, Any], what: str) -> str:
 
 
 class Network(SpecModel):
-    """A detector on a backbone. `width`: base channels of a narrow (nano) backbone; None: 8 for a student, 16 for a teacher.
+    """A detector on a backbone. `width`: base channels of a narrow (nano) backbone; None: 8 for a student, 16 for a teacher,
+    of a form that multiplies channels those after it.
 
     form: a published change of the family's network (`catalog.FORMS`).
     """
@@ -433,7 +434,8 @@ def _arm_misfits(spec: StudySpec, arm: Arm, where: tuple[int | str, ...]) -> Ite
             yield from _problems_of(error, where + place, method.options)
             continue
         assert teacher is not None
-        sentence = method.misfit(in_form(student.detector, student.form), in_form(teacher.detector, teacher.form), options)
+        ours, theirs = (in_form(network.detector, network.form, network.backbone) for network in (student, teacher))
+        sentence = method.misfit(ours, theirs, options)
         if sentence:
             yield Problem(at("distiller"), sentence)
 

@@ -31,7 +31,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
-from studies.catalog import METRICS
+from studies.catalog import METRICS, channels_of
 from studies.recipes import RECIPES
 from studies.trial import TrialFailure, TrialSpec
 from workers.data import dataset_config, evaluator_config, manifest_of, skipped
@@ -74,12 +74,12 @@ def run_trial(spec: TrialSpec, folder: Path, data: Path, report: Callable[[Epoch
 def _networks(spec: TrialSpec, classes: int, store: Store) -> Any:
     """The model that trains: the plain detector, or the student with teacher and distillers around it.
 
-    At paper scale the backbone starts from ImageNet, as the papers' do.
+    At paper scale the backbone starts from ImageNet, as the papers' do, where there are such weights: none are of other channels.
     """
     device = _device(spec)
     seed_everything(spec.seed, 0)
     student = build(spec.network, classes)
-    if spec.scale == "paper" and not spec.weights:
+    if spec.scale == "paper" and not spec.weights and channels_of(spec.network.form) == 1:
         load_backbone(student, spec.network.backbone, store)
     if spec.teacher is None:
         return student.to(device)

@@ -20,11 +20,13 @@ def _has_towers(student: Detector, teacher: Detector, options: Options) -> str |
     assert isinstance(options, CrossKDOptions)
     if "distribution" in student.traits and student.id != "gfl":
         return f"CrossKD reads boxes of {student.title} as the family predicts them, not as distributions"
+    if student.id not in HEADS:
+        return (
+            f"CrossKD runs the last layers of the teacher's head on the student's features, which is written for {', '.join(sorted(HEADS))}"
+        )
     if student.strides != ONE_STAGE:
         return "CrossKD runs the last layers of a head that all levels share; PDF-Distil's heads are not shared"
-    if student.id in HEADS:
-        return "CrossKD distils centerness for ATSS alone" if options.centerness_weight and student.id != "atss" else None
-    return f"CrossKD runs the last layers of the teacher's head on the student's features, which is written for {', '.join(sorted(HEADS))}"
+    return "CrossKD distils centerness for ATSS alone" if options.centerness_weight and student.id != "atss" else None
 
 
 METHOD = Method(

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from studies.catalog import PYRAMIDAL, Detector
+from studies.catalog import BACKBONES, PYRAMIDAL, Detector
 from studies.methods.base import Method, Options
 
 
@@ -20,8 +20,9 @@ class OFDOptions(Options):
 def _have_stages(student: Detector, teacher: Detector, options: Options) -> str | None:
     """It reads what enters the last ReLU of a stage, and the batch norm before it."""
     for detector in (student, teacher):
-        if not set(detector.backbones) <= set(PYRAMIDAL):
-            return f"OFD reads the four residual stages of a ResNet, which {detector.title} does not have in all its networks"
+        if not set(detector.backbones) & set(PYRAMIDAL):
+            titles = " or ".join(BACKBONES[name].title for name in detector.backbones)
+            return f"OFD reads the four residual stages of a ResNet, which {detector.title} on {titles} does not have"
     return None
 
 

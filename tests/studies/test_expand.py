@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from studies.expand import PlannedTrial, expand
-from studies.spec import parse_study
+from studies.spec import Network, parse_study
 from studies.trial import TeacherRef
 from tests.studies.test_spec import GOOD
 
@@ -46,6 +46,14 @@ def test_nano_networks_have_their_width_and_a_smoke_run_stays_one() -> None:
     teacher, student, *_ = trials()
     assert (teacher.network.width, student.network.width) == (16, 8)
     assert {t.schedule.max_iterations for t in trials(scale="smoke", schedule={"epochs": 50})} == {3}
+
+
+@pytest.mark.parametrize(("scale", "given", "width"), [("nano", None, 8), ("nano", 12, 12), ("paper", None, None)])
+def test_a_doubled_teacher_is_as_wide_as_other_teachers(scale: str, given: int | None, width: int | None) -> None:
+    ssd = {"detector": "ssd", "backbone": "vgg16"}
+    arms = [{"id": "a", "distiller": "fitnet", "teacher": {**ssd, "form": "doubled", "width": given}}]
+    teacher, _ = trials(scale=scale, student=ssd, arms=arms)
+    assert teacher.network == Network(**ssd, form="doubled", width=width)  # of which its form makes twice
 
 
 def test_an_arm_may_have_its_own_teacher_and_schedule() -> None:

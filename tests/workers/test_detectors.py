@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,13 +12,14 @@ from torch import Tensor, nn
 from studies.catalog import BACKBONES, DETECTORS, FORMS, ZOO, in_form, misfit_of
 from studies.methods import methods
 from studies.spec import MethodUse, Network, SpecError, parse_study
+from tests.workers import synthetic
+from tests.workers.synthetic import SIDE
 from workers.detectors import build, describe, model_config
 from workers.detectors.distribution import REG_MAX, CentreDistanceCoder, expected_distances
 from workers.detectors.pdf import Priors
 from workers.distill import DistilledDetector, Recorder
 
-CLASSES, SIDE = 3, 128
-BOXES = torch.tensor([[10.0, 12.0, 60.0, 70.0], [50.0, 40.0, 120.0, 110.0]])
+CLASSES = 3
 
 
 def nano(detector: str, form: str | None = None, backbone: str | None = None, width: int = 8) -> Network:
@@ -41,27 +41,9 @@ def title(network: Network) -> str:
 
 
 def batch(objects: bool = True) -> tuple[Tensor, list[Any]]:
-    """Two random images with two boxes and masks each, or none."""
-    from mmdet.structures import DetDataSample
-    from mmdet.structures.mask import BitmapMasks
-    from mmengine.structures import InstanceData
-
-    torch.manual_seed(3)
-    boxes = BOXES.clone() if objects else torch.zeros(0, 4)
-    masks = np.zeros((len(boxes), SIDE, SIDE), np.uint8)
-    for mask, (x0, y0, x1, y1) in zip(masks, boxes.int().tolist(), strict=True):
-        mask[y0:y1, x0:x1] = 1
-    size = (SIDE, SIDE)
-    samples = []
-    for _ in range(2):
-        sample = DetDataSample(
-            metainfo={"img_shape": size, "pad_shape": size, "ori_shape": size, "batch_input_shape": size, "scale_factor": (1.0, 1.0)}
-        )
-        labels = torch.tensor([0, 2])[: len(boxes)]
-        sample.gt_instances = InstanceData(bboxes=boxes.clone(), labels=labels, masks=BitmapMasks(list(masks), SIDE, SIDE))
-        sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
-        samples.append(sample)
-    return torch.randn(2, 3, SIDE, SIDE), samples
+    """Two random images with boxes and masks, or none, as mmdet's models take them."""
+    inputs, samples = synthetic.batch(objects).values()
+    return inputs, samples
 
 
 def made(network: Network) -> Any:
@@ -148,10 +130,10 @@ def test_what_is_recorded_has_the_described_form(network: Network) -> None:
 
 
 def modules_of(network: Network) -> list[tuple[str, str]]:
-    """Name and kind of every module, of the network built without memory; a narrow class counts as what it narrows."""
+    """Name and kind of every module, of the network built without memory; a resized class counts as what it resizes."""
     from workers.measure import on_paper
 
-    return [(name, type(module).__name__.removeprefix("Narrow")) for name, module in on_paper(network, CLASSES).named_modules()]
+    return [(name, type(module).__name__.removeprefix("Resized")) for name, module in on_paper(network, CLASSES).named_modules()]
 
 
 @pytest.mark.parametrize("network", [n for n in NETWORKS if n.detector != "ssd"], ids=title)
@@ -285,6 +267,13 @@ def test_methods_that_need_a_usual_pyramid_refuse_other_families(detector: str, 
     assert says in (declared.misfit(family, family, declared.options()) or "")
 
 
+@pytest.mark.parametrize(("student", "fits"), [("resnet18", True), ("shufflenetv2_0.5", False)])
+def test_ofd_asks_for_residual_stages_of_the_network_not_of_its_family(student: str, fits: bool) -> None:
+    pair = in_form("fcos", "pdf_fpn", student), in_form("fcos", "pdf_pafpn", "resnet34")
+    sentence = methods()["ofd"].misfit(*pair, methods()["ofd"].options())
+    assert sentence is None if fits else "which FCOS on ShuffleNetV2 0.5x does not have" in (sentence or "")
+
+
 def test_expected_distances_of_certain_sides() -> None:
     logits = torch.full((1, 2 * 4 * 17, 1, 1), -50.0)
     for side, bin_ in enumerate((1, 2, 3, 4, 16, 0, 5, 5)):
@@ -318,6 +307,24 @@ def test_pdf_backbones_have_published_stages_at_full_size() -> None:
         assert [tuple(m.shape[1:]) for m in outputs] == [(stages[0], 40, 40), (stages[1], 20, 20)]
         assert [tuple(m.shape[2:]) for m in model.neck(outputs)] == [(40, 40), (20, 20), (10, 10), (5, 5)]
         assert not any(isinstance(m, nn.MaxPool2d) for m in model.backbone.modules())
+
+
+@pytest.mark.parametrize("detector", FORMS["doubled"].detectors)
+@pytest.mark.parametrize("width", [None, 8])
+def test_the_doubled_form_has_twice_the_channels_in_backbone_neck_and_head(detector: str, width: int | None) -> None:
+    from workers.measure import on_paper, parameter_counts
+
+    networks = [Network(detector=detector, backbone=DETECTORS[detector].backbones[0], width=width, form=form) for form in (None, "doubled")]
+    plain, doubled = (on_paper(network, CLASSES) for network in networks)
+    predicting = ("bbox_head.convs_pred", "bbox_head.cls_convs", "bbox_head.reg_convs")  # as many outputs as classes and boxes
+    for (name, ours), theirs in zip(plain.named_modules(), doubled.modules(), strict=True):
+        if isinstance(ours, nn.Conv2d):
+            assert theirs.in_channels == (3 if ours.in_channels == 3 else 2 * ours.in_channels), name
+            assert theirs.out_channels == (1 if name.startswith(predicting) else 2) * ours.out_channels, name
+    more, less = (sum(parameter_counts(part)["parameters"] for part in (model.backbone, model.neck)) for model in (doubled, plain))
+    assert more / less == pytest.approx(4, rel=0.02)
+    first, second = (model_config(network, CLASSES).data_preprocessor for network in networks)
+    assert first == second  # the student's pixels are the teacher's
 
 
 def test_twice_the_width_is_twice_the_channels_of_a_family_that_narrows_as_a_whole() -> None:

@@ -4,16 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from mmdet.structures import DetDataSample
-from mmengine.structures import InstanceData
 
 from studies.catalog import DETECTORS
 from studies.methods import methods
 from studies.spec import MethodUse, Network
+from tests.workers.synthetic import batch
 from workers.detectors import build, describe
 from workers.distill import DistilledDetector
 
-SIZE = 128  # pixels
 PAIRS = [
     (detector, name)
     for detector in ("gfl", "retinanet")
@@ -35,17 +33,6 @@ def distilled(detector: str, method: str) -> DistilledDetector:
     model = DistilledDetector(*models, [MethodUse(id=method).resolved()], (describe(student, models[0]), describe(teacher, models[1])))
     model.iteration = 1000  # past every ramp
     return model.train()
-
-
-def batch(objects: bool = True) -> dict[str, Any]:
-    generator = torch.Generator().manual_seed(1)
-    boxes = torch.tensor([[8.0, 10, 60, 70], [70, 60, 110, 120], [30, 90, 50, 110]]) if objects else torch.zeros(0, 4)
-    samples = []
-    for _ in range(2):
-        sample = DetDataSample(gt_instances=InstanceData(bboxes=boxes.clone(), labels=torch.arange(len(boxes))))
-        sample.set_metainfo({"img_shape": (SIZE, SIZE), "pad_shape": (SIZE, SIZE), "batch_input_shape": (SIZE, SIZE)})
-        samples.append(sample)
-    return {"inputs": torch.randn(2, 3, SIZE, SIZE, generator=generator), "data_samples": samples}
 
 
 def losses(model: DistilledDetector, data: dict[str, Any]) -> dict[str, torch.Tensor]:

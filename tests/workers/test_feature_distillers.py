@@ -394,6 +394,7 @@ TWO_STAGE = Detector(
         ("crosskd", {}, DENSE, DENSE, None),
         ("crosskd", {}, DENSE, POINTS, "these are FCOS and RetinaNet"),
         ("crosskd", {}, OTHER, OTHER, "written for atss, fcos, gfl, retinanet"),
+        ("crosskd", {}, TWO_STAGE, TWO_STAGE, "written for atss, fcos, gfl, retinanet"),
         ("crosskd", {"centerness_weight": 1}, DENSE, DENSE, "for ATSS alone"),
     ],
 )

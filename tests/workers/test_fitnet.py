@@ -5,7 +5,7 @@ import torch
 
 from studies.catalog import DETECTORS, Detector
 from studies.methods.fitnet import METHOD, FitNetOptions
-from tests.workers.steps import Scene, scene
+from tests.workers.synthetic import Scene, scene
 from workers.distillers.fitnet import FitNet, gt_mask, hint_loss
 
 

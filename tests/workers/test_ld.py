@@ -6,7 +6,7 @@ import torch
 from studies.catalog import Detector
 from studies.methods import methods
 from studies.methods.ld import LDOptions
-from tests.workers.steps import CLASSES, Scene, scene
+from tests.workers.synthetic import CLASSES, Scene, scene
 from workers.distillers.ld import LD, Settings, over_workers
 from workers.distillers.regions import best_boxes, decode_distribution, points_inside
 

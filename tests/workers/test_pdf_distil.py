@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from studies.methods.pdf_distil import PDFDistilOptions
-from tests.workers.steps import CLASSES, Scene, scene
+from tests.workers.synthetic import CLASSES, Scene, scene
 from workers.distillers.pdf_distil import PDFDistil, hard_weights
 
 STRATEGIES = ["all", "kl", "l1", "l2", "l2_root", "most_similar_25", "most_similar_50", "most_different_50", "most_different_25"]

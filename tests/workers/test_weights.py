@@ -23,7 +23,7 @@ from workers import weights
 from workers.datasets import prepare
 from workers.detectors import build
 from workers.progress import EpochReport
-from workers.trial import run_trial
+from workers.trial import _networks, run_trial
 from workers.weights import Store, WeightsError, address_of, load_backbone, read_state
 
 
@@ -180,6 +180,18 @@ def test_a_backbone_starts_from_its_weights(store: Store, tmp_path: Path, monkey
     store.import_file("imagenet/resnet34", tmp_path / "wrong.pth")
     with pytest.raises(TrialFailure, match="do not fit backbone resnet34"):
         load_backbone(other, "resnet34", store)
+
+
+def test_a_network_of_other_channels_than_the_published_backbone_starts_from_nothing(store: Store) -> None:
+    def networks(form: str | None) -> Any:
+        network = {"detector": "ssd", "backbone": "vgg16", "width": 8, "form": form}
+        schedule = {"epochs": 1, "batch_size": 2, "lr": 0.01}
+        given = {"dataset": "digits", "scale": "paper", "network": network, "schedule": schedule, "seed": 0}
+        return _networks(TrialSpec.model_validate(given), 10, store)
+
+    with pytest.raises(TrialFailure, match="imagenet/vgg16"):
+        networks(None)
+    assert networks("doubled").backbone.features[0].out_channels == 16
 
 
 def test_a_teacher_is_taken_from_the_store_instead_of_trained(tmp_path: Path, data: Path) -> None:

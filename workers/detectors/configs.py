@@ -1,4 +1,4 @@
-"""Turns a spec's network into an mmdet config and builds it: the zoo's own config, re-backboned, and narrowed for `nano`.
+"""Turns a spec's network into an mmdet config and builds it: the zoo's own config, re-backboned, and resized for `nano` and forms.
 
 `nano` keeps the graph of the zoo's network (levels, strides, head depth, losses, assignment) and shrinks channels, so that
 what is learnt about a method on it is learnt on the same code path.
@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from studies.catalog import ZOO
+from studies.catalog import ZOO, channels_of
 from studies.spec import Network
 from studies.trial import TrialFailure
 from workers.detectors import families
-from workers.detectors.families import ALWAYS, BACKBONES, DISTRIBUTION, NANO, NARROW_AS_A_WHOLE, STAGES
+from workers.detectors.families import ALWAYS, BACKBONES, DISTRIBUTION, NANO, RESIZED_AS_A_WHOLE, STAGES
 
 FULL_WIDTH = 64  # base channels of the published backbones
 NECK_SHARE = 8  # neck and head at nano: an eighth, 32 of 256 channels
@@ -51,9 +51,15 @@ def model_config(network: Network, classes: int) -> Any:
     merge(config, ALWAYS.get(network.detector, {}))
     if network.form == "distribution":
         merge(config, {"bbox_head": DISTRIBUTION[network.detector]})
+    times = channels_of(network.form)
+    resized = bool(network.width) or times > 1
+    if resized:
+        resize(config, network.detector, times * (network.width or FULL_WIDTH))
     if network.width:
-        narrow(config, network.detector, network.width)
-    if network.width or pair not in ZOO:
+        thin_proposals(config)
+        merge(config, NANO.get(network.detector, {}))
+        config.data_preprocessor.update(NORMALISATION)
+    if resized or pair not in ZOO:
         connect(config)
     return config
 
@@ -86,10 +92,10 @@ def parts(value: Any) -> list[Any]:
     return [value] * isinstance(value, dict) + [part for item in inner for part in parts(item)]
 
 
-def narrow(config: Any, detector: str, width: int) -> None:
-    """Shrinks a zoo config in place: backbone of base channels `width`, neck and heads in proportion, trained from scratch."""
-    narrow_backbone(config.backbone, width)
-    numerator, denominator = (width, FULL_WIDTH) if detector in NARROW_AS_A_WHOLE else (1, NECK_SHARE)
+def resize(config: Any, detector: str, width: int) -> None:
+    """Gives a zoo config another width in place: backbone of base channels `width`, neck and heads to match, trained from scratch."""
+    resize_backbone(config.backbone, width)
+    numerator, denominator = (width, FULL_WIDTH) if detector in RESIZED_AS_A_WHOLE else (1, NECK_SHARE)
 
     def scaled(value: Any) -> Any:
         return type(value)(map(scaled, value)) if isinstance(value, (list, tuple)) else value * numerator // denominator
@@ -97,9 +103,6 @@ def narrow(config: Any, detector: str, width: int) -> None:
     for name in ("neck", "rpn_head", "bbox_head", "roi_head"):
         for part in parts(config.get(name)):
             part.update({key: scaled(part[key]) for key in WIDTHS & part.keys()})
-    thin_proposals(config)
-    merge(config, NANO.get(detector, {}))
-    config.data_preprocessor.update(NORMALISATION)
 
 
 def thin_proposals(config: Any) -> None:
@@ -112,7 +115,7 @@ def thin_proposals(config: Any) -> None:
         stage.sampler.num //= NECK_SHARE
 
 
-def narrow_backbone(backbone: Any, width: int) -> None:
+def resize_backbone(backbone: Any, width: int) -> None:
     """Gives a backbone's config the base channels `width` instead of 64; nothing of it is frozen."""
     share = width / FULL_WIDTH
     if backbone.type in {"ResNet", "ResNeXt"}:
@@ -127,8 +130,8 @@ def narrow_backbone(backbone: Any, width: int) -> None:
         )
         backbone.update(stem_channels=int(32 * share), frozen_stages=-1, norm_eval=False)
     else:
-        backbone.update(type=f"Narrow{backbone.type}", width=width)
-        if backbone.type == "NarrowDarknet":
+        backbone.update(type=f"Resized{backbone.type}", width=width)
+        if backbone.type == "ResizedDarknet":
             backbone.norm_eval = False
 
 

@@ -35,8 +35,8 @@ BACKBONES: dict[str, Change] = {
     "regnetx_800mf": {"type": "RegNet", "arch": {"w0": 56, "wa": 35.73, "wm": 2.28, "group_w": 16, "depth": 16, "bot_mul": 1.0}},
 }
 
-# Families whose neck and head are as wide as their backbone: at nano they narrow with it. The others' have 32 channels.
-NARROW_AS_A_WHOLE = frozenset({"yolov3", "ssd"})
+# Families whose neck and head are as wide as their backbone and change with it. The others' have 32 channels at nano.
+RESIZED_AS_A_WHOLE = frozenset({"yolov3", "ssd"})
 
 # What every scale changes of the zoo's config.
 ALWAYS: dict[str, Change] = {"ssd": {"bbox_head": {"type": "PredictingSSDHead"}}}

@@ -1,6 +1,6 @@
-"""Parts that mmdet lacks: narrow DarkNet-53 and VGG-16, whose width no config can choose, and an SSD head that predicts.
+"""Parts that mmdet lacks: DarkNet-53 and VGG-16 of another width, which no config can choose, and an SSD head that predicts.
 
-The narrow backbones are built at full width and every convolution is replaced by a narrower one, so the graph is the published one.
+These backbones are built at full width and every convolution is replaced by one of other channels, so the graph is the published one.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from torch import nn
 FULL_WIDTH = 64  # channels of VGG-16's first convolutions, and of DarkNet-53's first stage
 
 
-def thin(module: nn.Module, width: int) -> None:
+def resize(module: nn.Module, width: int) -> None:
     """Scales the channels of all convolutions and batch norms inside `module` by width / 64, in place; images keep three."""
 
     def scaled(channels: int) -> int:
@@ -33,27 +33,27 @@ def thin(module: nn.Module, width: int) -> None:
         elif isinstance(child, nn.BatchNorm2d):
             made = nn.BatchNorm2d(scaled(child.num_features), child.eps, child.momentum)
         else:
-            thin(child, width)
+            resize(child, width)
             continue
         setattr(module, name, made)
 
 
 @MODELS.register_module()
-class NarrowDarknet(Darknet):
+class ResizedDarknet(Darknet):
     """DarkNet-53 of `width` instead of 64 channels in its first stage."""
 
     def __init__(self, width: int, **settings: Any) -> None:
         super().__init__(**settings)
-        thin(self, width)
+        resize(self, width)
 
 
 @MODELS.register_module()
-class NarrowSSDVGG(SSDVGG):
+class ResizedSSDVGG(SSDVGG):
     """SSD's VGG-16 of `width` instead of 64 channels in its first convolutions."""
 
     def __init__(self, width: int, **settings: Any) -> None:
         super().__init__(**settings)
-        thin(self, width)
+        resize(self, width)
 
 
 @MODELS.register_module()

@@ -63,11 +63,12 @@ class OFD(Distiller):
 
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__(options, student, teacher)
-        last_norms(student.model)  # the student's stages are read too, so they must be a ResNet's
-        pairs = zip(student.backbone_channels, teacher.backbone_channels, strict=True)
-        self.connectors = nn.ModuleList(connector(s, t) for s, t in pairs)
-        for stage, norm in enumerate(last_norms(teacher.model)):
-            self.register_buffer(f"margin{stage}", margins(norm.weight.detach(), norm.bias.detach()))
+        # Channels of all stages: a neck may take fewer than the backbone has.
+        pairs = zip(last_norms(student.model), last_norms(teacher.model), strict=True)
+        self.connectors = nn.ModuleList()
+        for stage, (ours, theirs) in enumerate(pairs):
+            self.connectors.append(connector(ours.num_features, theirs.num_features))
+            self.register_buffer(f"margin{stage}", margins(theirs.weight.detach(), theirs.bias.detach()))
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         if self.options.loss_weight == 0:
