@@ -87,6 +87,8 @@ def catalog_lines(what: str, items: Sequence[dict[str, Any]]) -> list[Renderable
     """The catalogue's entries of one kind: a table, or a paragraph each where there is much to say."""
     if what == "distillers":
         return [line for item in items for line in _distiller(item)]
+    if what == "detectors":
+        return [line for item in items for line in _detector(item)]
     if what == "datasets":
         table = _table("id", "name", "classes", "train images", "val images", "masks")
         for item in items:
@@ -96,7 +98,6 @@ def catalog_lines(what: str, items: Sequence[dict[str, Any]]) -> list[Renderable
         return [table]
     columns = {
         "studies": {"name": "name", "about": "what it shows"},
-        "detectors": {"title": "name", "paper": "paper", "offers": "its head offers"},
         "backbones": {"title": "name"},
         "recipes": {"title": "name", "decay": "learning rate", "images": "images"},
     }[what]
@@ -105,6 +106,19 @@ def catalog_lines(what: str, items: Sequence[dict[str, Any]]) -> list[Renderable
         cells = [item[name] for name in columns]
         table.add_row(item["id"], *(Text(", ".join(cell) if isinstance(cell, list) else cell) for cell in cells))
     return [table]
+
+
+def _detector(item: dict[str, Any]) -> list[RenderableType]:
+    """A family: its title and paper, what it offers, the methods that fit it, and its models in the zoo."""
+    lines: list[RenderableType] = [Text(item["id"], style="bold").append(f"  {item['title']} ({item['paper']})", style="default")]
+    for name, what in (("offers", "its head offers"), ("distillers", "methods"), ("forms", "forms"), ("backbones", "backbones")):
+        if item[name]:
+            lines.append(Text(f"{what}: ", style="dim").append(", ".join(item[name]), style="default"))
+    zoo = Table.grid(padding=(0, 2), pad_edge=True)
+    for model in item["zoo"]:
+        masks = f", masks {model['mask_ap']:.1f}" if model["mask_ap"] else ""
+        zoo.add_row(model["backbone"], f"{model['parameters']:.2f} M", f"AP {model['ap']:.1f}{masks}", Text(model["config"], style="cyan"))
+    return [*lines, zoo, Text()]
 
 
 def _distiller(item: dict[str, Any]) -> list[RenderableType]:

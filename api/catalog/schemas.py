@@ -20,6 +20,7 @@ class ZooEntry(BaseModel):
 
     backbone: str
     config: str = Field(description="of the model zoo, which the network is built from at paper scale")
+    parameters: float = Field(description="trainable ones in millions")
     ap: float = Field(description="box AP on COCO val2017 as the zoo reports it")
     mask_ap: float | None = Field(description="its mask AP, where it has masks")
 

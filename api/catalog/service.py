@@ -26,7 +26,7 @@ def detectors() -> list[DetectorEntry]:
             backbones=list(d.backbones),
             forms=[form.id for form in FORMS.values() if d.id in form.detectors],
             zoo=[
-                ZooEntry(backbone=backbone, config=model.config, ap=model.ap, mask_ap=model.mask_ap)
+                ZooEntry(backbone=backbone, config=model.config, parameters=model.parameters, ap=model.ap, mask_ap=model.mask_ap)
                 for (detector, backbone), model in ZOO.items()
                 if detector == d.id
             ],

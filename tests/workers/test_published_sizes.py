@@ -11,9 +11,10 @@ import torch
 import yaml
 from torch import nn
 
+from studies.catalog import ZOO
 from studies.spec import Network
 from workers.detectors import build
-from workers.measure import CLASSES, PDF_SIZE, SIZES, Counter, images_per_second, input_size, measure
+from workers.measure import CLASSES, PDF_SIZE, SIZES, Counter, images_per_second, input_size, measure, on_paper, parameter_counts
 
 CLASSIFIER = 2048 * 1000 + 1000  # weights of ResNet-50's ImageNet layer
 PUBLISHED = yaml.safe_load((Path(__file__).parent / "published_sizes.yaml").read_text())
@@ -89,3 +90,9 @@ def test_the_command_refuses_a_backbone_of_another_family() -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert "YOLOv3 is not offered on ResNet-50; its backbones: darknet53" in result.stderr
+
+
+@pytest.mark.parametrize(("detector", "backbone"), ZOO)
+def test_the_catalogue_states_the_parameters_of_its_zoo_models(detector: str, backbone: str) -> None:
+    counted = parameter_counts(on_paper(Network(detector=detector, backbone=backbone), CLASSES["paper"]))
+    assert counted["trainable_parameters"] / 1e6 == pytest.approx(ZOO[detector, backbone].parameters, abs=0.0051)
