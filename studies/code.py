@@ -1,7 +1,7 @@
 """The version of the code that makes a trial's numbers: a digest of the source files that take part in it.
 
 A method that the trial does not use does not count, so that work on one distiller keeps the results of the others.
-Everything that `studies` decides (options, schedules, networks) stands in the trial itself.
+Everything that `studies` decides (options, schedules and their recipes, networks) stands in the trial itself.
 """
 
 import ast

@@ -6,11 +6,13 @@ out, so that its identity is a pure function of its content.
 
 import hashlib
 import json
+from dataclasses import asdict
 from typing import Any, Literal
 
 from pydantic import Field
 
 from studies.catalog import Scale
+from studies.recipes import RECIPES, optimizer_of
 from studies.spec import MethodUse, Network, OnBroken, Schedule, SpecModel, WeightsName
 
 FailureKind = Literal["nan", "oom", "data", "user", "infra"]
@@ -78,6 +80,9 @@ class TrialSpec(SpecModel):
         `on_broken` is not in it: what is broken is in the dataset's digest, and a trial that did not stop skipped it.
         """
         content = self.model_dump(mode="json", exclude={"on_broken"})
+        recipe = RECIPES[str(self.full_schedule.recipe)]
+        content["recipe"] = asdict(recipe)  # by content, as its name alone would outlive a change of it
+        content["optimizer"] = asdict(optimizer_of(recipe, self.network.detector, self.network.backbone))
         if self.teacher:
             content["teacher"] = {"network": self.teacher.network.model_dump(mode="json"), "sha256": self.teacher.sha256}
         return {"trial": content, "dataset": dataset_digest, "code": code_version}

@@ -1,5 +1,6 @@
 """Recipes in a spec: what is filled in, the learning-rate rule, and what is told or refused."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from studies.expand import expand, warnings
 from studies.recipes import RECIPES
 from studies.spec import Network, Schedule, SpecError, parse_study
+from studies.trial import TrialSpec
 
 RETINANET = Network(detector="retinanet", backbone="resnet50")
 
@@ -115,3 +117,12 @@ def test_a_summed_loss_on_another_batch_is_told() -> None:
 def test_a_loss_that_grows_with_the_root_is_told_too() -> None:
     (told,) = warnings(parse_study(study(arms=[{"id": "fbkd", "distiller": "fbkd"}])))
     assert "grows like the root of the batch" in told
+
+
+def test_a_changed_recipe_gives_another_trial_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = TrialSpec(dataset="coco", scale="paper", network=RETINANET, schedule=Schedule(recipe="2x"), seed=0)
+    before = spec.key("data", "code")
+    monkeypatch.setitem(RECIPES, "1x", replace(RECIPES["1x"], decay=(9, 11)))
+    assert spec.key("data", "code") == before  # another recipe
+    monkeypatch.setitem(RECIPES, "2x", replace(RECIPES["2x"], decay=(17, 22)))
+    assert spec.key("data", "code") != before
