@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -179,7 +179,8 @@ def own_time(model: DistilledDetector, data: dict[str, Any], precision: Callable
         levels = model.teacher.extract_feat(data["inputs"])
         if model.teacher_head:
             model.teacher_recorder.head(levels)
-    step = model._step(data["inputs"], data["data_samples"])
+    objects = [sample.gt_instances for sample in data["data_samples"]]
+    step = replace(model._step(data["inputs"]), gt_boxes=[o.bboxes for o in objects], gt_labels=[o.labels for o in objects])
     for name in ("neck", "logits", "boxes", "backbone", "pre_relu"):
         setattr(step.student, name, tuple(m.detach().requires_grad_() for m in getattr(step.student, name)))
 
