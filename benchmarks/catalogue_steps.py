@@ -388,7 +388,7 @@ def paper_page(lines: list[str], failures: list[str], command: str) -> str:
     about = (
         "One training step (forward, backward, AdamW) of every teacher-student pair of the papers' tables with its method, at paper "
         "size: full networks with random weights, one made-up image of reduced size. Seconds are the step's, of CPU, on one thread; "
-        "memory is the most that the process held, both networks and the optimizer included. "
+        "memory is the most that the process held, libraries, both networks and the optimizer included. "
         f"{len(lines) - len(failures)} of {len(lines)} ok. FRS: Du et al., NeurIPS 2021. LD: Zheng et al., CVPR 2022, supplement. "
         "Zhang: Zhang and Ma, ICLR 2021. PDF: Zhang et al., BMVC 2021."
     )
