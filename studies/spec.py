@@ -94,7 +94,7 @@ class Schedule(SpecModel):
 
     def over(self, base: "Schedule") -> "Schedule":
         """This schedule where it says something, `base` elsewhere."""
-        return Schedule(**{**base.model_dump(exclude_none=True), **self.model_dump(exclude_none=True)})
+        return base.model_copy(update=self.model_dump(exclude_none=True))
 
     def resolved(self, scale: Scale, network: Network, dataset: str) -> "Schedule":
         """The schedule with every value spelled out. A smoke run stays a smoke run whatever length the study asks for."""

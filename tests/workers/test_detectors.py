@@ -126,7 +126,8 @@ def test_what_is_recorded_has_the_described_form(network: Network) -> None:
         assert labels.min() >= 0
         assert labels.max() <= classes
     assert sum(int((labels < classes).sum()) for labels in targets.labels) > 0
-    assert torch.equal(targets.labels[0][0], targets.labels[0][1])  # both images have the same boxes
+    if network.detector != "reppoints":  # it assigns by the boxes it predicts first
+        assert torch.equal(targets.labels[0][0], targets.labels[0][1])  # both images have the same boxes
 
 
 def modules_of(network: Network) -> list[tuple[str, str]]:
