@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from studies.catalog import BACKBONES, DATASETS, DETECTORS, FORMS, channels_of, in_form
+from studies.catalog import BACKBONES, DATASETS, DETECTORS, FORMS, channels_of, in_form, of_pdf_distil
 from studies.code import code_version
 from studies.methods import methods
 from studies.recipes import NANO_WIDTH
@@ -279,7 +279,7 @@ class PaperPair:
         """Pixels of the square input: less than the papers', but no less than SSD's levels and PDF-Distil's need."""
         if self.pair.student.detector == "ssd":
             return 512
-        return 320 if (self.pair.student.form or "").startswith("pdf") else 256
+        return 320 if of_pdf_distil(self.pair.student.form) else 256
 
 
 def paper_pairs() -> list[PaperPair]:

@@ -185,6 +185,11 @@ def channels_of(form: str | None) -> int:
     return FORMS[form].channels if form else 1
 
 
+def of_pdf_distil(form: str | None) -> bool:
+    """Whether a form is one of PDF-Distil's networks, which have their own input, assignment and mixed images."""
+    return form is not None and form.startswith("pdf_")
+
+
 def misfit_of(detector: str, backbone: str, form: str | None) -> tuple[str, str] | None:
     """(field, sentence) where a network names parts that do not go together, else None."""
     title = DETECTORS[detector].title

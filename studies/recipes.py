@@ -7,7 +7,7 @@ the model zoo does. Plain data: the service plans with it, and `workers` turns i
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from studies.catalog import Scale
+from studies.catalog import Scale, of_pdf_distil
 
 Images = Literal["plain", "two_scales", "multi_scale", "ssd", "yolo", "pdf"]
 IMAGES: dict[Images, str] = {
@@ -136,7 +136,7 @@ def usual_recipe(scale: Scale, detector: str, form: str | None, dataset: str) ->
     """The recipe of a network where the study names none."""
     if scale != "paper":
         return RECIPES[scale]
-    if form and form.startswith("pdf"):
+    if of_pdf_distil(form):
         return RECIPES["pdf-140e" if dataset == "coco" else "pdf-70e"]
     if dataset == "cityscapes":
         return RECIPES["cityscapes-64e"]

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from studies.catalog import BACKBONES, DATASETS, DETECTORS, FORMS, METRICS, Scale, in_form, misfit_of
+from studies.catalog import BACKBONES, DATASETS, DETECTORS, FORMS, METRICS, Scale, in_form, misfit_of, of_pdf_distil
 from studies.datasets import datasets
 from studies.methods import methods
 from studies.recipes import RECIPES, optimizer_of, usual_recipe
@@ -286,13 +286,11 @@ def _misfits(spec: StudySpec) -> Iterator[Problem]:
     yield from _network_misfits(spec, ("teacher", spec.teacher), ("student", spec.student))
     yield from _metric_misfits(spec)
     if spec.teacher:
-        where = "teacher.schedule.recipe" if spec.teacher.schedule.recipe else "schedule.recipe"
-        yield from _recipe_misfits(where, spec.teacher.schedule.over(spec.schedule), spec.teacher)
+        yield from _recipe_misfits(spec, "teacher", spec.teacher.schedule, spec.teacher)
     for index, arm in enumerate(spec.arms):
         yield from _network_misfits(spec, (f"arms.{index}.teacher", arm.teacher), (f"arms.{index}.student", arm.student))
         if arm.teacher:
-            where = f"arms.{index}.teacher.schedule.recipe" if arm.teacher.schedule.recipe else "schedule.recipe"
-            yield from _recipe_misfits(where, arm.teacher.schedule.over(spec.schedule), arm.teacher)
+            yield from _recipe_misfits(spec, f"arms.{index}.teacher", arm.teacher.schedule, arm.teacher)
         if arm.id in ids[:index]:
             yield Problem(f"arms.{index}.id", f"arm id {arm.id!r} is used twice")
         yield from _arm_misfits(spec, arm, ("arms", index))
@@ -398,11 +396,13 @@ def _metric_misfits(spec: StudySpec) -> Iterator[Problem]:
             )
 
 
-def _recipe_misfits(where: str, schedule: Schedule, network: Network) -> Iterator[Problem]:
-    """A recipe that mixes images, for a network that cannot learn from mixed ones."""
-    if schedule.recipe and RECIPES[schedule.recipe].images == "pdf" and not (network.form or "").startswith("pdf"):
-        fits = ", ".join(name for name in FORMS if name.startswith("pdf"))
-        yield Problem(where, f"recipe {schedule.recipe!r} mixes pairs of images, which only networks of the forms {fits} learn from")
+def _recipe_misfits(spec: StudySpec, where: str, own: Schedule, network: Network) -> Iterator[Problem]:
+    """A recipe that mixes images, for a network that cannot learn from mixed ones. own: the schedule at `where`, over the study's."""
+    recipe = own.over(spec.schedule).recipe
+    if recipe and RECIPES[recipe].images == "pdf" and not of_pdf_distil(network.form):
+        fits = ", ".join(filter(of_pdf_distil, FORMS))
+        field = f"{where}.schedule.recipe" if own.recipe else "schedule.recipe"
+        yield Problem(field, f"recipe {recipe!r} mixes pairs of images, which only networks of the forms {fits} learn from")
 
 
 def _arm_misfits(spec: StudySpec, arm: Arm, where: tuple[int | str, ...]) -> Iterator[Problem]:
@@ -420,8 +420,7 @@ def _arm_misfits(spec: StudySpec, arm: Arm, where: tuple[int | str, ...]) -> Ite
     if len({use.id for use in uses}) < len(uses):
         yield Problem(at("distiller"), "the same distiller twice in one arm")
     teacher, student = arm.teacher or spec.teacher, arm.student or spec.student
-    recipe = (arm.schedule.recipe and at("schedule", "recipe")) or (spec.schedule.recipe and "schedule.recipe")
-    yield from _recipe_misfits(recipe or "", arm.schedule.over(spec.schedule), student)
+    yield from _recipe_misfits(spec, at(), arm.schedule, student)
     if uses and teacher is None:
         yield Problem(at("distiller"), "a distiller needs a teacher: add `teacher: {detector: ..., backbone: ...}` to the study or the arm")
         return

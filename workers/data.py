@@ -8,16 +8,15 @@ from typing import Any
 import cv2
 from mmcv.transforms import LoadImageFromFile
 
+from studies.catalog import of_pdf_distil
 from studies.recipes import Recipe
 from studies.spec import OnBroken
 from studies.trial import TrialFailure, TrialSpec
 from workers.datasets.manifest import images_folder, read_manifest
+from workers.detectors.families import NORMALISATION, OWN_INPUT, PDF_INPUT
 from workers.evaluation import DetectionMetric
 
-IMAGENET_MEAN = [123.675, 116.28, 103.53]  # RGB
 NANO_INPUT = (128, 128)  # pixels, the longer and the shorter side at most
-# Families with an input of their own at paper scale, and whether images keep their shape in it.
-OWN_INPUT = {"ssd": ((512, 512), False), "yolov3": ((608, 608), True)}
 PAPER_INPUT = {"digits": (128, 128), "coco": (1333, 800), "voc": (1333, 800), "cityscapes": (2048, 1024)}
 
 
@@ -114,10 +113,10 @@ def input_size(spec: TrialSpec) -> tuple[tuple[int, int], bool]:
     """((longer, shorter) side of the network's input in pixels, whether images keep their shape), as its family is tested."""
     if spec.scale != "paper":
         return NANO_INPUT, True
-    if spec.network.form and spec.network.form.startswith("pdf"):
-        return (320, 320), False
+    if of_pdf_distil(spec.network.form):
+        return PDF_INPUT, False
     if spec.network.detector in OWN_INPUT:
-        return OWN_INPUT[spec.network.detector]
+        return OWN_INPUT[spec.network.detector], spec.network.detector != "ssd"
     return PAPER_INPUT.get(spec.dataset, (1333, 800)), True
 
 
@@ -133,9 +132,8 @@ def training_images(spec: TrialSpec, recipe: Recipe, mirror: bool) -> list[dict[
     PDF-Distil names (4.1), with mmdet's transforms and the ranges of colour of its released code.
     """
     (long, short), keeps = input_size(spec)
-
     smaller = round(long * recipe.smallest) if long == short else long, round(short * recipe.smallest)
-    resize: dict[str, Any] = {"type": "Resize", "scale": (long, short), "keep_ratio": keeps}
+    resize = _resize(spec)
     flip = [{"type": "RandomFlip", "prob": 0.5}] if mirror else []
     if recipe.images == "plain":
         return [resize, *flip]
@@ -147,7 +145,7 @@ def training_images(spec: TrialSpec, recipe: Recipe, mirror: bool) -> list[dict[
         resize = {"type": "RandomResize", "scale": [smaller, (long, short)], "keep_ratio": keeps}
         return [_enlarged([0, 0, 0], 2), _cropped(0.4), resize, *flip, {"type": "PhotoMetricDistortion"}]
     crop = _cropped(0.1) if recipe.images == "ssd" else _cropped(0.3)
-    return [_enlarged(IMAGENET_MEAN, 4 if recipe.images == "ssd" else 1.75), crop, resize, *flip, {"type": "PhotoMetricDistortion"}]
+    return [_enlarged(NORMALISATION["mean"], 4 if recipe.images == "ssd" else 1.75), crop, resize, *flip, {"type": "PhotoMetricDistortion"}]
 
 
 def _enlarged(mean: list[float], most: float) -> dict[str, Any]:

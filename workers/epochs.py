@@ -97,7 +97,7 @@ class EpochHook(Hook):
         else:
             measured["images_per_second"] = self.images / (self.trained - self.started)
             measured["lr"] = runner.optim_wrapper.get_lr()["lr"][0]
-            done = EpochReport(runner.epoch, self.spec.schedule.epochs or runner.epoch, measured)
+            done = EpochReport(runner.epoch, runner.max_epochs, measured)
             self.progress.add(done, runner.model, self.spec, self.folder)
             self.progress.save(runner, self.folder)
         self.report(done)

@@ -24,16 +24,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from studies.catalog import BACKBONES, DETECTORS, FORMS, Scale, in_form, misfit_of
+from studies.catalog import BACKBONES, DETECTORS, FORMS, Scale, in_form, misfit_of, of_pdf_distil
 from studies.recipes import NANO_WIDTH
 from studies.spec import Network
 from workers.detectors import build, model_config
 from workers.detectors.configs import register, scope
+from workers.detectors.families import OWN_INPUT, PDF_INPUT
 
 CLASSES = {"paper": 80, "nano": 10}  # of COCO and of the digits, for the command
 SIZES = {"paper": (800, 1280), "nano": (128, 128)}
-OWN_SIZES = {"ssd": (512, 512), "yolov3": (608, 608)}  # at paper scale
-PDF_SIZE = (320, 320)
 PROPOSALS, MASK_PROPOSALS = 1000, 100  # RoIs of the box and of the mask head, as at test time
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.PReLU, nn.ELU)
 NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
@@ -220,7 +219,7 @@ def input_size(network: Network, scale: str) -> tuple[int, int]:
     """(height, width) that multiply-adds are counted at: at paper scale that of the papers' tables."""
     if scale != "paper":
         return SIZES["nano"]
-    return PDF_SIZE if (network.form or "").startswith("pdf") else OWN_SIZES.get(network.detector, SIZES["paper"])
+    return PDF_INPUT if of_pdf_distil(network.form) else OWN_INPUT.get(network.detector, SIZES["paper"])
 
 
 def measure(network: Network, scale: str, size: tuple[int, int] | None = None) -> dict[str, Any]:

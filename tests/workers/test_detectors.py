@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from studies.catalog import BACKBONES, DETECTORS, FORMS, ZOO, in_form, misfit_of
+from studies.catalog import BACKBONES, DETECTORS, FORMS, ZOO, in_form, misfit_of, of_pdf_distil
 from studies.methods import methods
 from studies.spec import MethodUse, Network, SpecError, parse_study
 from tests.workers import synthetic
@@ -105,7 +105,7 @@ def test_what_is_recorded_has_the_described_form(network: Network) -> None:
     assert info.stages == ("two" if "roi_head" in offered.traits else "one")
     assert (info.bins == REG_MAX + 1) == ("distribution" in offered.traits)
     dense = "dense_logits" in offered.traits
-    assigned = dense and not (network.form or "").startswith("pdf")  # Mutual Guidance assigns classes and boxes apart
+    assigned = dense and not of_pdf_distil(network.form)  # Mutual Guidance assigns classes and boxes apart
     recorder = Recorder(model, frozenset({"backbone", "targets"}) if assigned else frozenset({"backbone"}))
     model.loss(*batch())
     outputs = recorder.take()

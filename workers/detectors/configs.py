@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from studies.catalog import ZOO, channels_of
+from studies.catalog import ZOO, channels_of, of_pdf_distil
 from studies.spec import Network
 from studies.trial import TrialFailure
 from workers.detectors import families
-from workers.detectors.families import ALWAYS, BACKBONES, DISTRIBUTION, NANO, RESIZED_AS_A_WHOLE, STAGES
+from workers.detectors.families import ALWAYS, BACKBONES, DISTRIBUTION, NANO, NORMALISATION, RESIZED_AS_A_WHOLE, STAGES
 
 FULL_WIDTH = 64  # base channels of the published backbones
 NECK_SHARE = 8  # neck and head at nano: an eighth, 32 of 256 channels
@@ -24,7 +24,6 @@ NECK_SHARE = 8  # neck and head at nano: an eighth, 32 of 256 channels
 WIDTHS = frozenset(
     {"in_channels", "out_channels", "feat_channels", "fc_out_channels", "conv_out_channels", "point_feat_channels", "num_groups"}
 )
-NORMALISATION = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "bgr_to_rgb": True}  # of ImageNet
 
 
 def zoo_config(path: str) -> Any:
@@ -37,7 +36,7 @@ def zoo_config(path: str) -> Any:
 
 def model_config(network: Network, classes: int) -> Any:
     """The mmdet model config (ConfigDict) of a network with `classes` outputs, without pretrained weights named in it."""
-    if network.form and network.form.startswith("pdf"):
+    if of_pdf_distil(network.form):
         from workers.detectors.pdf import pdf_config
 
         return pdf_config(network, classes)

@@ -7,6 +7,11 @@ from typing import Any
 
 Change = dict[str, Any]
 
+NORMALISATION: Change = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "bgr_to_rgb": True}  # of ImageNet, RGB
+# Networks with an input of their own at paper scale, (height, width) in pixels: families, and PDF-Distil's forms.
+OWN_INPUT = {"ssd": (512, 512), "yolov3": (608, 608)}
+PDF_INPUT = (320, 320)
+
 # Backbones of a family's zoo config that another backbone replaces. FCOS: its ResNets have Caffe's weights and normalisation.
 BASE = {"fcos": "resnext101_64x4d", "yolov3": "darknet53", "ssd": "vgg16"}
 USUAL_BASE = "resnet50"

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from studies.spec import Network
+from workers.detectors.families import NORMALISATION
 from workers.distillers.base import flatten_levels
 from workers.mixup import mixtures
 from workers.mutual_guidance import corners, decode, detection_loss
@@ -31,7 +32,6 @@ STRIDES = (8, 16, 32, 64)
 PRIOR_SCALE = 3  # side of a prior in strides: 24 pixels at stride 8
 STEMS = {"shufflenetv2_0.5": (24, 48, 96, 192), "shufflenetv2_1.0": (24, 116, 232, 464)}  # channels of stem and stages
 WIDTH, NANO_SHARE = {"resnet": 256, "shufflenet": 128}, 8  # channels of neck and heads; at nano an eighth
-NORMALISATION = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "bgr_to_rgb": True}
 
 
 def pdf_config(network: Network, classes: int) -> Any:
