@@ -17,12 +17,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from studies.catalog import BACKBONES, DETECTORS, FORMS, Scale, in_form, misfit_of, of_pdf_distil
 from studies.recipes import NANO_WIDTH
@@ -110,7 +109,7 @@ def multiply_adds(model: Any, size: tuple[int, int]) -> dict[str, int]:
             result = step()
         return counter.total, result
 
-    with torch.no_grad(), deformable_on_shapes():
+    with torch.no_grad():
         backbone, maps = counted(lambda: model.backbone(torch.empty(1, 3, *size, device="meta")))
         neck, levels = counted(lambda: model.neck(maps))
         head, _ = counted(lambda: list(run_heads(model, levels)))
@@ -140,23 +139,6 @@ def run_heads(model: Any, levels: tuple[Tensor, ...]) -> Iterator[Any]:
 def as_list(part: Any) -> list[Any]:
     """A head, a list of the stages of a cascade, or nothing, as a list."""
     return [] if part is None else list(part) if isinstance(part, nn.ModuleList) else [part]
-
-
-@contextmanager
-def deformable_on_shapes() -> Iterator[None]:
-    """Inside, mmcv's deformable convolutions give shapes on the meta device, where their kernels do not exist."""
-    from mmcv.ops import deform_conv
-
-    real = deform_conv.deform_conv2d
-
-    def plain(x: Tensor, offset: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int, *rest: Any) -> Tensor:
-        return F.conv2d(x, weight, None, stride, padding, dilation, groups)
-
-    deform_conv.deform_conv2d = plain
-    try:
-        yield
-    finally:
-        deform_conv.deform_conv2d = real
 
 
 def speeds(predict: Callable[[], Any], images: int, device: str, repeats: int) -> list[float]:

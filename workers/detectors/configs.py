@@ -151,9 +151,8 @@ def backbone_channels(backbone: Any) -> tuple[int, ...]:
     from mmdet.registry import MODELS
 
     register()
-    plain = config_of({key: value for key, value in backbone.items() if key not in {"dcn", "stage_with_dcn"}})
     with scope(), torch.device("meta"):
-        outputs = MODELS.build(plain)(torch.empty(1, 3, 64, 64))
+        outputs = MODELS.build(backbone)(torch.empty(1, 3, 64, 64))
     return tuple(int(output.shape[1]) for output in outputs)
 
 
@@ -164,8 +163,10 @@ def register() -> None:
     import workers.detectors.distribution
     import workers.detectors.parts
     import workers.detectors.pdf  # noqa: F401
+    from workers.detectors.deformable import use_sampling
 
     register_all_modules(init_default_scope=False)
+    use_sampling()
 
 
 def scope() -> Any:

@@ -6,6 +6,7 @@ These backbones are built at full width and every convolution is replaced by one
 from typing import Any
 
 from mmdet.models.backbones import SSDVGG, Darknet
+from mmdet.models.backbones.darknet import ResBlock
 from mmdet.models.dense_heads import SSDHead
 from mmdet.registry import MODELS
 from torch import nn
@@ -45,6 +46,13 @@ class ResizedDarknet(Darknet):
     def __init__(self, width: int, **settings: Any) -> None:
         super().__init__(**settings)
         resize(self, width)
+
+    def init_weights(self) -> None:
+        """mmdet's, and every residual block starts as the identity, as in mmdet's ResNets: 52 layers learn slowly from scratch."""
+        super().init_weights()
+        for module in self.modules():
+            if isinstance(module, ResBlock):
+                nn.init.zeros_(module.conv2.norm.weight)
 
 
 @MODELS.register_module()
