@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Any
 
-from orchestrator.graph import Graph
+from orchestrator.graph import ASK_AGAIN_SECONDS, Graph
 from orchestrator.machine import IllegalMove, StudyState
 from orchestrator.settings import Settings, settings
 from orchestrator.store import Store, Superseded
@@ -56,16 +56,24 @@ def _train(store: Store, study_id: int, attempt: int, spec: StudySpec, places: S
     digest = prepare_dataset(spec.dataset, places.data)
     store.record_dataset(spec.dataset, digest)
     graph = Graph(store, study_id, attempt, spec, digest, places)
-    if graph.settle():
-        return
-    slots = connect(places, spec.resources)
-    from orchestrator.tuning import tuner  # imports Tune
+    slots = None
+    # A Tuner ends, and gives its devices back, when it has nothing more to hand out; what other studies train may come after it.
+    while not graph.settle():
+        if graph.first is None:
+            if store.study(study_id).state == StudyState.CANCELLING:
+                return
+            time.sleep(ASK_AGAIN_SECONDS)
+            continue
+        slots = slots or connect(places, spec.resources)
+        from orchestrator.tuning import tuner  # imports Tune
 
-    try:
-        tuner(graph, slots).fit()
-    finally:
-        for leftover in (places.home / "tune").glob(f"study-{study_id}-a*"):
-            shutil.rmtree(leftover, ignore_errors=True)  # Tune's own notes; the database has everything
+        try:
+            tuner(graph, slots).fit()
+        finally:
+            for leftover in (places.home / "tune").glob(f"study-{study_id}-a*"):
+                shutil.rmtree(leftover, ignore_errors=True)  # Tune's own notes; the database has everything
+        if graph.claimed:
+            return  # interrupted
 
 
 def connect(places: Settings, resources: Resources) -> int:

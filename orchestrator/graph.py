@@ -45,6 +45,11 @@ class Graph:
     def ended(self) -> bool:
         return all(trial.state.final for trial in self.trials.values())
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a trial has no end yet and is not handed out either."""
+        return any(not trial.state.final and name not in self.claimed for name, trial in self.trials.items())
+
     def settle(self) -> bool:
         """Takes over what equal trials have done; False when that leaves something to train."""
         self.first = self.first or self.next()

@@ -20,17 +20,22 @@ from orchestrator.trainable import train
 
 
 class GraphSearcher(Searcher):
-    """Gives Tune the next ready trial of the graph; None while there is none, FINISHED when every trial has its end."""
+    """Gives Tune the next ready trial of the graph, None while what trains here may bring one, FINISHED else.
 
-    def __init__(self, graph: Graph) -> None:
+    warm: Tune keeps an idle process, and its devices, until FINISHED. So that comes as soon as the last trial is handed out; should that
+    one be lost, the driver starts another Tuner.
+    """
+
+    def __init__(self, graph: Graph, warm: bool) -> None:
         super().__init__()
-        self.graph = graph
+        self.graph, self.warm = graph, warm
 
     def suggest(self, trial_id: str) -> Any:
         order = self.graph.next()
         if order:
             return order.config()
-        return Searcher.FINISHED if self.graph.ended else None
+        more = self.graph.claimed and (self.graph.waiting or not self.warm)
+        return None if more else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         pass  # the callback below has recorded it
@@ -71,14 +76,14 @@ def _cause(trial: Any) -> str:
 def tuner(graph: Graph, slots: int) -> tune.Tuner:
     """The Tuner of an attempt. Tune only runs trials here: it retries nothing, keeps no state, prints nothing."""
     resources = graph.spec.resources
+    warm = resources.gpus == 0  # a warm process saves the imports; one that held a GPU may hold its memory still
     return tune.Tuner(
         tune.with_resources(train, {"cpu": resources.cpus, "gpu": resources.gpus}),
         tune_config=tune.TuneConfig(
-            search_alg=GraphSearcher(graph),
+            search_alg=GraphSearcher(graph, warm),
             num_samples=-1,
             max_concurrent_trials=slots,
-            # A warm process saves the imports; one that held a GPU may hold its memory still.
-            reuse_actors=resources.gpus == 0,
+            reuse_actors=warm,
             trial_name_creator=lambda trial: trial.trial_id,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
