@@ -19,12 +19,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from orchestrator import table
+from orchestrator import error_curves, table
 from orchestrator.machine import StudyState, TrialState
-from orchestrator.schema import Outbox, Study, Trial
+from orchestrator.schema import Arm, Outbox, Study, Trial
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from studies.trial import TrialSpec
+from studies.trial import ERROR_CURVES, TrialSpec
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -124,6 +124,10 @@ class Relay:
         best = Path(trial.best_checkpoint) if trial.best_checkpoint else None
         if trial.state == TrialState.FINISHED and best and best.is_file() and not self.client.list_artifacts(run, "checkpoint"):
             self.client.log_artifact(run, str(best), "checkpoint")
+        curves = error_curves.read(trial) if trial.metrics else None
+        if curves and not any(item.path == ERROR_CURVES for item in self.client.list_artifacts(run)):
+            self.client.log_figure(run, error_curves.draw([(trial.title, curves)]), "error_curves.png")
+            self.client.log_dict(run, dict(curves), ERROR_CURVES)
         self._set_status(run, status, trial.finished)
 
     # --- studies
@@ -150,7 +154,15 @@ class Relay:
         if study.state.final:
             for format in table.FORMATS:
                 self.client.log_text(study.run, table.render(made, format), f"table.{format}")  # type: ignore[arg-type]
+            self._show_curves(study.run, self.store.arms(study.id), trials)
         self._set_status(study.run, STUDY_STATUS.get(study.state, "RUNNING"), study.finished)
+
+    def _show_curves(self, run: str, arms: Sequence[Arm], trials: Sequence[Trial]) -> None:
+        """Errors of the arms side by side, the mean of each one's seeds."""
+        of_arm = {arm.id: [c for t in trials if t.arm_id == arm.id and t.metrics and (c := error_curves.read(t))] for arm in arms}
+        panels = [(arm.title, error_curves.mean(of_arm[arm.id])) for arm in arms if of_arm[arm.id]]
+        if panels:
+            self.client.log_figure(run, error_curves.draw(panels), "error_curves.png")
 
     def _experiment(self, name: str) -> str:
         """MLflow's experiment of that name, brought back where somebody deleted it."""

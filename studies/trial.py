@@ -23,6 +23,7 @@ FAILURES: dict[str, str] = {
     "user": "the study asks for something impossible (a teacher that does not fit, say)",
     "infra": "the machine or process failed; such a trial is tried again",
 }
+ERROR_CURVES = "error_curves.json"  # a trial leaves it beside its checkpoint
 
 
 class TrialFailure(Exception):

@@ -16,14 +16,13 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from studies.trial import TrialFailure, TrialSpec
+from studies.trial import ERROR_CURVES, TrialFailure, TrialSpec
 from workers.files import write_atomically
 from workers.measure import costs
 from workers.mixup import mix_until
 from workers.progress import EpochReport, Progress, detector_of
 
 NAN_CHECK_INTERVAL = 50  # steps between looks at the loss; a look makes the device wait
-CURVES = "error_curves.json"  # precision at recalls 0 to 1 in steps of 0.01, after the last epoch, by what is forgiven
 
 
 class EpochHook(Hook):
@@ -86,7 +85,7 @@ class EpochHook(Hook):
             measured |= costs(self.spec.network, self.spec.scale, detector, runner.val_dataloader.dataset)
         curves = runner.val_evaluator.metrics[0].curves
         if curves:
-            write_atomically(json.dumps(curves).encode(), self.folder / CURVES)
+            write_atomically(json.dumps(curves).encode(), self.folder / ERROR_CURVES)
         if self.spec.distillers and runner.model.differences:
             measured["D_pred"] = float(torch.cat(runner.model.differences).mean())
         measured.update(self.losses)

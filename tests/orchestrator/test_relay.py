@@ -1,5 +1,6 @@
 """The relay against a real MLflow server: what a person finds there, and that sending again changes nothing."""
 
+import json
 import os
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from PIL import Image
 
 from orchestrator.relay import Reaper, Relay, in_batches, mlflow_client, trial_params
 from orchestrator.schema import Trial
@@ -97,8 +99,8 @@ def seen(client: MlflowClient, name: str) -> dict[str, Any]:
     return shown
 
 
-def whole_study(driven: Driven, relay: Relay) -> None:
-    for name in (TEACHER, ALONE, PUPIL):
+def whole_study(driven: Driven, relay: Relay, *trials: str) -> None:
+    for name in trials or (TEACHER, ALONE, PUPIL):
         driven.train(name, AP=20.0)
         relay.step()
     driven.store.conclude(driven.id, 1)
@@ -127,6 +129,22 @@ def test_a_study_is_a_parent_run_with_a_child_per_trial(driven: Driven, relay: R
     assert runs[parent]["files"] == ["table.csv", "table.html", "table.json", "table.md", "table.tex"]
     assert "| fitnet" in runs[parent]["tags"]["mlflow.note.content"]
     assert f"/runs/{pupil['id']})" in runs[parent]["tags"]["mlflow.note.content"]
+
+
+def test_errors_are_drawn_for_every_trial_and_for_the_arms_side_by_side(
+    driven: Driven, relay: Relay, client: MlflowClient, tmp_path: Path
+) -> None:
+    curves = {name: [1.0 - 0.1 * rank] * 101 for rank, name in enumerate(reversed(("C75", "C50", "Loc", "Sim", "Oth", "BG", "FN")))}
+    driven.train(TEACHER)
+    (Path(str(driven.trial(TEACHER).checkpoint)).parent / "error_curves.json").write_text(json.dumps(curves))
+    whole_study(driven, relay, ALONE, PUPIL)
+    name = driven.store.study(driven.id).name
+    runs = seen(client, name)
+    assert {"error_curves.json", "error_curves.png"} <= set(runs["fitnet · seed 0"]["files"])
+    study = runs[f"{name} #{driven.id}"]
+    assert "error_curves.png" in study["files"]
+    drawn = Image.open(client.download_artifacts(study["id"], "error_curves.png", str(tmp_path)))
+    assert drawn.width > 2.5 * drawn.height  # three panels
 
 
 def test_sending_everything_again_changes_nothing(driven: Driven, relay: Relay, client: MlflowClient, store: Store) -> None:
