@@ -140,6 +140,12 @@ FORMS: dict[str, Form] = {
             frozenset({"distribution"}),
         ),
         Form(
+            "ciou",
+            "boxes learn by their complete IoU (CIoU), as in LD's released PASCAL VOC configs",
+            "Zheng et al., Distance-IoU Loss, AAAI 2020",
+            ("gfl",),
+        ),
+        Form(
             "pdf_fpn",
             "PDF-Distil's student: 320 pixels, no pooling in the stem, context module, FPN, heads not shared between levels",
             PDF_PAPER,

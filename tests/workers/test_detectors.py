@@ -189,8 +189,9 @@ def test_every_offered_name_is_in_the_catalogue() -> None:
         (
             {"detector": "gfl", "backbone": "resnet50", "form": "distribution"},
             "student.form",
-            "GFL has no form 'distribution'; leave `form`",
+            "GFL has no form 'distribution'; its forms: ciou",
         ),
+        ({"detector": "faster_rcnn", "backbone": "resnet50", "form": "ciou"}, "student.form", "has no form 'ciou'; leave `form` out"),
         ({"detector": "atss", "backbone": "resnet50", "form": "pdf_fpn"}, "student.form", "its forms: distribution"),
         ({"detector": "atss", "backbone": "resnet50", "form": "distributions"}, "student.form", "did you mean 'distribution'?"),
     ],
@@ -257,6 +258,13 @@ def test_a_head_that_is_sure_of_bin_two_predicts_boxes_of_four_strides(detector:
     torch.testing.assert_close(width, height)
     levels = torch.log2(width / (4 * 8))
     torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-4)
+
+
+def test_boxes_of_gfl_learn_by_giou_or_by_ciou_and_nothing_else_differs() -> None:
+    plain, ciou = (model_config(nano("gfl", form), CLASSES) for form in (None, "ciou"))
+    assert (plain.bbox_head.loss_bbox.type, ciou.bbox_head.pop("loss_bbox")) == ("GIoULoss", {"type": "CIoULoss", "loss_weight": 2.0})
+    plain.bbox_head.pop("loss_bbox")
+    assert plain == ciou
 
 
 @pytest.mark.parametrize("detector", ["yolov3", "ssd"])
