@@ -9,7 +9,9 @@ from fastapi import Depends, Request
 
 from api.problems import invalid_request, invalid_study
 from studies.documents import read_document
-from studies.spec import SpecError, StudySpec, parse_study
+from studies.parse import parse_study
+from studies.problems import SpecError
+from studies.spec import StudySpec
 
 MAX_BODY_BYTES = 1_000_000
 _FORMS: dict[str, Literal["json", "yaml"]] = {

@@ -243,7 +243,7 @@ def trial(
     """Run one trial (and its teacher) here and now, without Ray."""
     from api.specs import study_data
     from api.trial import run_here
-    from studies.spec import parse_study
+    from studies.parse import parse_study
 
     chosen = [] if seed is None else [f"seeds=[{seed}]"]
     spec = parse_study(study_data(study, scale, [*(setting or []), *chosen]))
@@ -287,7 +287,7 @@ def _told(error: Exception) -> list[str] | None:
     """An error that a person can mend, in a line each; None for one that is ours."""
     from api.client import Refused, Unreachable
     from api.stack import StackError
-    from studies.spec import SpecError
+    from studies.problems import SpecError
     from studies.trial import TrialFailure
 
     if isinstance(error, Refused):

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from studies.spec import Problem
+from studies.problems import Problem
 
 MEDIA_TYPE = "application/problem+json"
 _log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from studies.documents import read_document
+from studies.problems import Problem, SpecError
 from studies.shipped import read_study_file, shipped_studies
-from studies.spec import Problem, SpecError
 
 
 def study_data(study: str, scale: str | None = None, settings: Sequence[str] = ()) -> Any:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from studies.expand import expand
-from studies.spec import StudySpec, parse_study
+from studies.parse import parse_study
+from studies.spec import StudySpec
 
 
 def study_of(trials: int, epochs: int) -> StudySpec:

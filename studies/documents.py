@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
-from studies.spec import Problem, SpecError
+from studies.problems import Problem, SpecError
 
 MAX_DEPTH = 20
 MAX_NODES = 50_000

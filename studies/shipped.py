@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.documents import read_document
-from studies.spec import Problem, SpecError
+from studies.problems import Problem, SpecError
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,15 @@
 """The study spec: what a researcher submits. Every field is a catalogue name or a typed option; anything else is refused.
 
-`parse_study(data)` gives a valid `StudySpec` or raises `SpecError` with every problem: the path of the field
-(`arms.1.options.temperature`) and what is allowed there.
+What single fields cannot know is checked by `studies.parse`.
 """
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from studies.catalog import BACKBONES, DATASETS, DETECTORS, FORMS, METRICS, Scale, in_form, misfit_of, of_pdf_distil
+from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS, Scale
 from studies.datasets import datasets
 from studies.methods import methods
 from studies.recipes import RECIPES, optimizer_of, usual_recipe
@@ -21,9 +17,6 @@ from studies.recipes import RECIPES, optimizer_of, usual_recipe
 WeightsName = Annotated[str, Field(max_length=128, pattern=r"^[a-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?$")]
 OnBroken = Literal["stop", "skip"]
 Slug = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
-
-
-MAX_TRIALS = 10_000  # of one study
 
 
 class SpecModel(BaseModel):
@@ -246,230 +239,3 @@ class StudySpec(SpecModel):
         if len(set(value)) < len(value):
             raise refuse("duplicate", "the same seed twice")
         return value
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing wrong with a spec: the dotted path of the field, and what would be right."""
-
-    field: str
-    message: str
-
-
-class SpecError(ValueError):
-    """A spec that is refused. `problems` lists everything that was found."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("; ".join(f"{p.field}: {p.message}" if p.field else p.message for p in problems))
-        self.problems = problems
-
-
-def parse_study(data: Any) -> StudySpec:
-    """The study that `data` (parsed JSON or YAML) describes. Raises SpecError."""
-    if not isinstance(data, dict):
-        raise SpecError([Problem("", f"a study is a mapping with name, dataset, student and arms; this is {type(data).__name__}")])
-    try:
-        spec = StudySpec.model_validate(data)
-    except ValidationError as error:
-        raise SpecError(_problems_of(error, (), StudySpec)) from None
-    problems = list(_misfits(spec))
-    if problems:
-        raise SpecError(problems)
-    return spec
-
-
-def _misfits(spec: StudySpec) -> Iterator[Problem]:
-    """What single fields cannot know: unique arms, options of the named method, detectors that fit it, masks, the search space."""
-    from studies.expand import combinations, with_values  # expansion builds on the classes above
-
-    ids = [arm.id for arm in spec.arms]
-    yield from _network_misfits(spec, ("teacher", spec.teacher), ("student", spec.student))
-    yield from _metric_misfits(spec)
-    if spec.teacher:
-        yield from _recipe_misfits(spec, "teacher", spec.teacher.schedule, spec.teacher)
-    for index, arm in enumerate(spec.arms):
-        yield from _network_misfits(spec, (f"arms.{index}.teacher", arm.teacher), (f"arms.{index}.student", arm.student))
-        if arm.teacher:
-            yield from _recipe_misfits(spec, f"arms.{index}.teacher", arm.teacher.schedule, arm.teacher)
-        if arm.id in ids[:index]:
-            yield Problem(f"arms.{index}.id", f"arm id {arm.id!r} is used twice")
-        yield from _arm_misfits(spec, arm, ("arms", index))
-    if spec.search is None:
-        return
-    for position, arm_id in enumerate(spec.search.arms or []):
-        if arm_id not in ids:
-            yield Problem(f"search.arms.{position}", f"no arm {arm_id!r}; arms: {', '.join(ids)}")
-    for path, way in spec.search.space.items():
-        where = f"search.space.{path}"
-        if not re.fullmatch(r"options\.[a-z][a-z0-9_]*|weight|schedule\.(recipe|epochs|batch_size|lr)", path):
-            yield Problem(
-                where, "a path inside an arm: options.NAME, weight, schedule.recipe, schedule.epochs, schedule.batch_size or schedule.lr"
-            )
-            return
-        if len(way) != 1:
-            yield Problem(where, "exactly one of grid, choice")
-            return
-        listed = next(iter(way.values()))
-        if not 1 <= len(listed) <= 100:
-            yield Problem(where, f"1 to 100 values, not {len(listed)}")
-            return
-    if spec.search.trials is None and any("choice" in way for way in spec.search.space.values()):
-        yield Problem("search.trials", "choice spaces need `trials`: how many combinations to draw")
-        return
-    count = 1
-    for way in spec.search.space.values():
-        count *= len(way.get("grid", [None]))
-    if any("choice" in way for way in spec.search.space.values()):
-        count *= spec.search.trials or 1
-    if count > 1000:
-        yield Problem("search.space", f"{count} combinations; at most 1000")
-        return
-    searched = [arm for arm in spec.arms if (arm.id in spec.search.arms if spec.search.arms else arm.distiller)]
-    trials = (len(spec.arms) + len(searched) * (count - 1)) * len(spec.seeds)
-    if trials > MAX_TRIALS:
-        yield Problem("search.space", f"{trials} trials; at most {MAX_TRIALS}")
-        return
-    for values in combinations(spec.search):
-        for arm in searched:
-            try:
-                sampled = with_values(arm, values)
-            except ValidationError as error:
-                yield from _problems_of(error, ("search", "space"), Arm)
-                return
-            found = [Problem(p.field, f"with {values}: {p.message}") for p in _arm_misfits(spec, sampled, ("search", "space"))]
-            if found:
-                yield from found
-                return
-
-
-def _network_misfits(spec: StudySpec, *networks: tuple[str, Network | None]) -> Iterator[Problem]:
-    """Networks, each with the path of its field, whose parts do not go together, or that would learn masks where there are none."""
-    for where, network in networks:
-        if network is None:
-            continue
-        found = misfit_of(network.detector, network.backbone, network.form)
-        if found:
-            yield Problem(f"{where}.{found[0]}", found[1])
-        if _gives_masks(network) and not _is_taken(network, spec.scale) and not _may_have_masks(spec.dataset):
-            yield Problem(f"{where}.detector", _without_masks(network.detector, spec.dataset))
-
-
-def _gives_masks(network: Network) -> bool:
-    return "masks" in DETECTORS[network.detector].traits
-
-
-def _is_taken(network: Network, scale: Scale) -> bool:
-    """Whether it is a teacher that comes from the store of weights instead of a training."""
-    return scale == "paper" and isinstance(network, Teacher) and network.weights is not None
-
-
-def _may_have_masks(dataset: str) -> bool:
-    """False where it is known that there are none; a registered dataset is known from its check on."""
-    return datasets()[dataset].masks is not False
-
-
-def _without_masks(detector: str, dataset: str) -> str:
-    fit = ", ".join(name for name, each in datasets().items() if each.masks)
-    anew = "" if dataset in DATASETS else f"; if its files have them by now, run `retort data check {dataset}`"
-    return (
-        f"{DETECTORS[detector].title} learns from instance masks and dataset {dataset!r} has none; "
-        f"choose a detector of boxes, or a dataset with masks: {fit}{anew}"
-    )
-
-
-def _metric_misfits(spec: StudySpec) -> Iterator[Problem]:
-    """Metrics that no row of the table could have."""
-    pairs = [(arm.student or spec.student, (arm.teacher or spec.teacher) if arm.uses() else None) for arm in spec.arms]
-    masks = _may_have_masks(spec.dataset) and any(network and _gives_masks(network) for pair in pairs for network in pair)
-    compared = any(
-        teacher and not any("roi_head" in DETECTORS[n.detector].traits for n in (student, teacher)) for student, teacher in pairs
-    )
-    fit = ", ".join(name for name, detector in DETECTORS.items() if "masks" in detector.traits)
-    for index, name in enumerate(spec.metrics):
-        if name.startswith("mask_") and not masks:
-            yield Problem(
-                f"metrics.{index}", f"{name} needs a detector that learns masks ({fit}) and a dataset that has them; leave {name} out"
-            )
-        if name == "D_pred" and not compared:
-            yield Problem(
-                f"metrics.{index}", "D_pred compares a one-stage student with its one-stage teacher, and no arm has both; leave it out"
-            )
-
-
-def _recipe_misfits(spec: StudySpec, where: str, own: Schedule, network: Network) -> Iterator[Problem]:
-    """A recipe that mixes images, for a network that cannot learn from mixed ones. own: the schedule at `where`, over the study's."""
-    recipe = own.over(spec.schedule).recipe
-    if recipe and RECIPES[recipe].images == "pdf" and not of_pdf_distil(network.form):
-        fits = ", ".join(filter(of_pdf_distil, FORMS))
-        field = f"{where}.schedule.recipe" if own.recipe else "schedule.recipe"
-        yield Problem(field, f"recipe {recipe!r} mixes pairs of images, which only networks of the forms {fits} learn from")
-
-
-def _arm_misfits(spec: StudySpec, arm: Arm, where: tuple[int | str, ...]) -> Iterator[Problem]:
-    def at(*parts: int | str) -> str:
-        return ".".join(str(part) for part in where + parts)
-
-    uses = arm.uses()
-    if arm.distiller is None and arm.options:
-        yield Problem(at("options"), "options need a distiller: set `distiller`, or leave `options` out")
-    if isinstance(arm.distiller, list) and (arm.options or arm.weight != 1.0):
-        yield Problem(
-            at("options" if arm.options else "weight"),
-            "with a list of distillers give each its own: distiller: [{id: fitnet, weight: 1, options: {}}]",
-        )
-    if len({use.id for use in uses}) < len(uses):
-        yield Problem(at("distiller"), "the same distiller twice in one arm")
-    teacher, student = arm.teacher or spec.teacher, arm.student or spec.student
-    yield from _recipe_misfits(spec, at(), arm.schedule, student)
-    if uses and teacher is None:
-        yield Problem(at("distiller"), "a distiller needs a teacher: add `teacher: {detector: ..., backbone: ...}` to the study or the arm")
-        return
-    for index, use in enumerate(uses):
-        method = methods()[use.id]
-        try:
-            options = method.options.model_validate(use.options)
-        except ValidationError as error:
-            place: tuple[int | str, ...] = ("options",) if isinstance(arm.distiller, str) else ("distiller", index, "options")
-            yield from _problems_of(error, where + place, method.options)
-            continue
-        assert teacher is not None
-        ours, theirs = (in_form(network.detector, network.form, network.backbone) for network in (student, teacher))
-        sentence = method.misfit(ours, theirs, options)
-        if sentence:
-            yield Problem(at("distiller"), sentence)
-
-
-def _problems_of(error: ValidationError, where: tuple[int | str, ...], model: type[BaseModel]) -> list[Problem]:
-    """Pydantic's errors as problems; an unknown field's message lists the fields there are."""
-    problems = []
-    for e in error.errors(include_url=False, include_context=False, include_input=False):
-        unknown = e["type"] == "extra_forbidden"  # then the last part is the user's own word, not pydantic's name of a union's way
-        parts, own = (e["loc"][:-1], e["loc"][-1:]) if unknown else (e["loc"], ())
-        loc = [*(part for part in parts if not (isinstance(part, str) and ("[" in part or part in {"str", "MethodUse"}))), *own]
-        message = e["msg"]
-        if unknown:
-            allowed = _fields_at(model, loc[:-1])
-            near = get_close_matches(str(loc[-1]), allowed, n=1) if allowed else []
-            message = (
-                "unknown field" + (f"; allowed: {', '.join(allowed)}" if allowed else "") + (f"; did you mean {near[0]!r}?" if near else "")
-            )
-        problems.append(Problem(".".join(str(part)[:80] for part in (*where, *loc)), message))
-    return problems
-
-
-def _fields_at(model: type[BaseModel], loc: list[int | str]) -> list[str]:
-    """Names of the fields of the model that `loc` leads to (empty where it is no model)."""
-    current: type[BaseModel] | None = model
-    for part in loc:
-        if isinstance(part, int) or current is None:
-            continue
-        field = current.model_fields.get(part)
-        current = _model_in(field.annotation) if field else None
-    return sorted(current.model_fields) if current else []
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model class inside an annotation such as `list[Arm]` or `Teacher | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((m for a in getattr(annotation, "__args__", ()) if (m := _model_in(a))), None)

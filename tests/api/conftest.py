@@ -15,7 +15,8 @@ from api.app import create_app
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from studies.expand import expand
-from studies.spec import StudySpec, parse_study
+from studies.parse import parse_study
+from studies.spec import StudySpec
 from studies.trial import TeacherRef
 
 SPEC: dict[str, Any] = {

@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance, response
 from api.app import create_app
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from studies.spec import parse_study
+from studies.parse import parse_study
 from tests.api.conftest import SPEC, Driver
 
 pytestmark = pytest.mark.filterwarnings("ignore")

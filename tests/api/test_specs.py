@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from api.specs import study_data
-from studies.spec import SpecError
+from studies.problems import SpecError
 
 
 @pytest.fixture

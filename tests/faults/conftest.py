@@ -15,7 +15,7 @@ from api import supervision
 from api.stack import Stack
 from orchestrator.schema import Event, Study
 from orchestrator.store import Store
-from studies.spec import parse_study
+from studies.parse import parse_study
 
 EPOCHS = 3
 PATIENCE = 240  # seconds a study of a few steps may take on a busy machine before something is thought to hang

@@ -14,7 +14,8 @@ from orchestrator.order import Order
 from orchestrator.schema import Trial
 from orchestrator.settings import Settings
 from orchestrator.store import Claim, Store, engine_for
-from studies.spec import StudySpec, parse_study
+from studies.parse import parse_study
+from studies.spec import StudySpec
 from studies.trial import TrialSpec
 
 

@@ -3,8 +3,9 @@
 import pytest
 
 from studies.documents import read_document
+from studies.parse import parse_study
+from studies.problems import SpecError
 from studies.shipped import read_study_file, shipped_studies
-from studies.spec import SpecError, parse_study
 
 
 def refusal(text: str, form: str = "yaml") -> str:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from studies.expand import PlannedTrial, expand
-from studies.spec import Network, parse_study
+from studies.parse import parse_study
+from studies.spec import Network
 from studies.trial import TeacherRef
 from tests.studies.test_spec import GOOD
 

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from studies.expand import expand, warnings
+from studies.parse import parse_study
+from studies.problems import SpecError
 from studies.recipes import RECIPES
-from studies.spec import Network, Schedule, SpecError, parse_study
+from studies.spec import Network, Schedule
 from studies.trial import TrialSpec
 
 RETINANET = Network(detector="retinanet", backbone="resnet50")

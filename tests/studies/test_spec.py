@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from studies.datasets import read_registration
-from studies.spec import SpecError, StudySpec, parse_study
+from studies.parse import parse_study
+from studies.problems import SpecError
+from studies.spec import StudySpec
 
 GOOD: dict[str, Any] = {
     "name": "digits",

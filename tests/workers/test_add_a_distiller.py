@@ -18,7 +18,8 @@ from pathlib import Path
 
 from studies.documents import read_document
 from studies.methods import methods
-from studies.spec import SpecError, parse_study
+from studies.parse import parse_study
+from studies.problems import SpecError
 
 assert methods()["cosine"].paper == "this page"
 text = Path("cosine.yaml").read_text()

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from studies.catalog import BACKBONES, DETECTORS, FORMS, ZOO, in_form, misfit_of, of_pdf_distil
 from studies.methods import methods
-from studies.spec import MethodUse, Network, SpecError, parse_study
+from studies.parse import parse_study
+from studies.problems import SpecError
+from studies.spec import MethodUse, Network
 from tests.workers import synthetic
 from tests.workers.synthetic import SIDE
 from workers.detectors import build, describe, model_config
