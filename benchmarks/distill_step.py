@@ -1,12 +1,13 @@
 """What distillation costs: a distilled training step over (plain student step + teacher forward), in time and peak memory.
 
-    python benchmarks/distill_step.py                  # CPU: RetinaNet R18 <- R50 at 2 x 256^2, and the nano GFL pair
+    python benchmarks/distill_step.py                  # CPU: RetinaNet R18 <- R50 at 2 x 256^2, the nano pairs of GFL and Faster R-CNN
     python benchmarks/distill_step.py --rounds 12 --methods fitnet,ld
-    python benchmarks/distill_step.py --device cuda    # RetinaNet and GFL R50 <- R101 at 8 x 1333x800 in bf16
+    python benchmarks/distill_step.py --device cuda    # RetinaNet and GFL R50 <- R101, Faster R50 <- Cascade Mask X101, 8 x 1333x800, bf16
 
 The teacher forward of the base is what the method needs: without the head for methods that read features only. The three
 are timed in turn, round by round, so that a drift of the machine's speed falls out of the ratio; the median is printed. The
-column "method" is the method's own forward and backward on features of that size, as a share of the base.
+column "method" is the method's own forward and backward on features of that size, as a share of the base; "steps/s" and "GiB" are of
+the distilled step, its memory without weights.
 """
 
 import argparse
@@ -39,31 +40,33 @@ class Setting:
     """A pair of networks and a batch: `size` is (N, H, W)."""
 
     title: str
-    detector: str
     student: Network
     teacher: Network
     size: tuple[int, int, int]
     classes: int
 
 
-def pair(detector: str, student: str, teacher: str, size: tuple[int, int, int], width: tuple[int, int] | None = None) -> Setting:
-    narrow = width or (None, None)
-    n, h, w = size
-    return Setting(
-        f"{DETECTORS[detector].title} {student} <- {teacher}{' (nano)' if width else ''}, {n} x {h}x{w}",
-        detector,
-        Network(detector=detector, backbone=student, width=narrow[0]),
-        Network(detector=detector, backbone=teacher, width=narrow[1]),
-        size,
-        10 if width else 80,
+def pair(student: str, teacher: str, size: tuple[int, int, int], width: tuple[int, int] | None = None) -> Setting:
+    """Networks as "detector/backbone"; `width` makes them narrow."""
+    ours, theirs = (
+        Network(detector=name.split("/")[0], backbone=name.split("/")[1], width=w)
+        for name, w in zip((student, teacher), width or (None, None), strict=True)
     )
+    n, h, w = size
+    title = f"{DETECTORS[ours.detector].title} {ours.backbone} <- {DETECTORS[theirs.detector].title} {theirs.backbone}"
+    return Setting(f"{title}{' (nano)' if width else ''}, {n} x {h}x{w}", ours, theirs, size, 10 if width else 80)
 
 
 CPU = [
-    pair("retinanet", "resnet18", "resnet50", (2, 256, 256)),
-    pair("gfl", "resnet18", "resnet34", (8, 128, 128), (8, 16)),
+    pair("retinanet/resnet18", "retinanet/resnet50", (2, 256, 256)),
+    pair("gfl/resnet18", "gfl/resnet34", (8, 128, 128), (8, 16)),
+    pair("faster_rcnn/resnet18", "cascade_mask_rcnn/resnet34", (8, 128, 128), (8, 16)),
 ]
-GPU = [pair("retinanet", "resnet50", "resnet101", (8, 800, 1344)), pair("gfl", "resnet50", "resnet101", (8, 800, 1344))]
+GPU = [
+    pair("retinanet/resnet50", "retinanet/resnet101", (8, 800, 1344)),
+    pair("gfl/resnet50", "gfl/resnet101", (8, 800, 1344)),
+    pair("faster_rcnn/resnet50", "cascade_mask_rcnn/resnext101_32x4d_dcn", (8, 800, 1344)),
+]
 
 
 def batch(setting: Setting, device: str) -> dict[str, Any]:
@@ -130,35 +133,42 @@ def peak_bytes(run: Callable[[], None], device: str) -> int:
 
 
 def fitting(setting: Setting, wanted: list[str] | None) -> Iterator[MethodUse]:
-    detector = DETECTORS[setting.detector]
+    student, teacher = DETECTORS[setting.student.detector], DETECTORS[setting.teacher.detector]
     for name, method in methods().items():
-        if (wanted is None or name in wanted) and method.misfit(detector, detector, method.options()) is None:
+        if (wanted is None or name in wanted) and method.misfit(student, teacher, method.options()) is None:
             yield MethodUse(id=name).resolved()
 
 
 def measure(setting: Setting, device: str, rounds: int, wanted: list[str] | None) -> None:
     precision = (lambda: torch.autocast("cuda", torch.bfloat16)) if device == "cuda" else nullcontext
     data = batch(setting, device)
-    torch.manual_seed(0)
-    teacher = build(setting.teacher, setting.classes).to(device)
-    plain = build(setting.student, setting.classes).to(device).train()
+
+    def built(network: Network) -> nn.Module:
+        """The same weights each time: how many proposals a two-stage detector finds, and its time, depends on them."""
+        torch.manual_seed(0)
+        return build(network, setting.classes).to(device)
+
+    teacher, plain = built(setting.teacher), built(setting.student).train()
     plain_step = training_step(plain, data, precision)
     print(
-        f"\n{setting.title}, {rounds} rounds\n{'method':12}{'time':>8}{'target':>8}{'memory':>9}{'method':>9}   base: student + teacher, ms"
+        f"\n{setting.title}, {rounds} rounds\n{'method':12}{'time':>8}{'target':>8}{'memory':>9}{'method':>9}{'steps/s':>9}{'GiB':>7}"
+        "   base: student + teacher, ms"
     )
     for use in fitting(setting, wanted):
-        student = build(setting.student, setting.classes).to(device)
+        student = built(setting.student)
         model = DistilledDetector(student, teacher, [use], (describe(setting.student, student), describe(setting.teacher, teacher)))
         model = model.to(device).train()
+        if model.roi_recorder:
+            continue  # reads the teacher on the student's RoIs, which is no forward of its own to compare with
         model.iteration = 10_000  # past every ramp
         step = training_step(model, data, precision)
 
         @torch.no_grad()
-        def teach(head: bool = model.teacher_head) -> None:
+        def teach(model: DistilledDetector = model) -> None:
             with precision():
                 levels = teacher.extract_feat(data["inputs"])
-                if head:
-                    teacher.bbox_head(levels)
+                if model.teacher_head:
+                    model.teacher_recorder.head(levels)
 
         for warm_up in (plain_step, teach, step):
             warm_up()
@@ -167,9 +177,12 @@ def measure(setting: Setting, device: str, rounds: int, wanted: list[str] | None
         ratio = statistics.median(c / (a + b) for a, b, c in times)
         base = [1000 * statistics.median(t[i] for t in times) for i in (0, 1)]
         own = statistics.median(own_time(model, data, precision, device) for _ in range(max(3, rounds // 3)))
-        memory = peak_bytes(step, device) / (peak_bytes(plain_step, device) + peak_bytes(teach, device))
+        rate = 1 / statistics.median(c for *_, c in times)
+        peak = peak_bytes(step, device)
+        memory = peak / (peak_bytes(plain_step, device) + peak_bytes(teach, device))
         target = f"{TARGETS[use.id]:.2f}" if use.id in TARGETS else "-"
-        print(f"{use.id:12}{ratio:8.3f}{target:>8}{memory:9.3f}{1000 * own / sum(base):9.3f}   {base[0]:.0f} + {base[1]:.0f}", flush=True)
+        shares = f"{use.id:12}{ratio:8.3f}{target:>8}{memory:9.3f}{1000 * own / sum(base):9.3f}{rate:9.2f}{peak / 2**30:7.2f}"
+        print(f"{shares}   {base[0]:.0f} + {base[1]:.0f}", flush=True)
 
 
 def own_time(model: DistilledDetector, data: dict[str, Any], precision: Callable[[], Any], device: str) -> float:
