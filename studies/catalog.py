@@ -3,7 +3,8 @@
 Plain data, so that the service can validate and answer without torch; `workers` builds the real networks.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Scale = Literal["smoke", "nano", "paper"]
@@ -115,6 +116,7 @@ class Form:
 
     traits: what it adds to its head. backbones, strides: instead of the family's, where given.
     channels: how many times those of the family the backbone, neck and head have.
+    starts: weights that a network of a family starts from at paper scale, instead of ImageNet's in its backbone.
     """
 
     id: str
@@ -125,6 +127,7 @@ class Form:
     backbones: tuple[str, ...] | None = None
     strides: tuple[int, ...] | None = None
     channels: int = 1
+    starts: Mapping[str, str] = field(default_factory=dict)
 
 
 PDF_BACKBONES = ("resnet18", "resnet34", "shufflenetv2_0.5", "shufflenetv2_1.0")
@@ -144,6 +147,14 @@ FORMS: dict[str, Form] = {
             "boxes learn by their complete IoU (CIoU), as in LD's released PASCAL VOC configs",
             "Zheng et al., Distance-IoU Loss, AAAI 2020",
             ("gfl",),
+        ),
+        Form(
+            "cityscapes",
+            "the model zoo's for Cityscapes: boxes learn by smooth L1, and all but the class layers starts from its COCO detector",
+            "Chen et al., MMDetection, 2019",
+            ("faster_rcnn", "mask_rcnn"),
+            backbones=("resnet50",),
+            starts={"faster_rcnn": "zoo/faster-rcnn_r50_fpn_1x_coco", "mask_rcnn": "zoo/mask-rcnn_r50_fpn_1x_coco"},
         ),
         Form(
             "pdf_fpn",
@@ -189,6 +200,16 @@ def in_form(detector: str, form: str | None, backbone: str | None = None) -> Det
 def channels_of(form: str | None) -> int:
     """How many times the channels of its family a network in this form has."""
     return FORMS[form].channels if form else 1
+
+
+def start_of(detector: str, backbone: str, form: str | None) -> str | None:
+    """Name of the weights that a network starts from at paper scale: of a whole detector, or imagenet/... of its backbone.
+
+    None where there are none: ImageNet's have the published channels.
+    """
+    if form and detector in FORMS[form].starts:
+        return FORMS[form].starts[detector]
+    return f"imagenet/{backbone.removesuffix('_dcn')}" if channels_of(form) == 1 else None
 
 
 def of_pdf_distil(form: str | None) -> bool:

@@ -31,7 +31,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
-from studies.catalog import METRICS, channels_of
+from studies.catalog import METRICS, start_of
 from studies.recipes import RECIPES
 from studies.trial import TrialFailure, TrialSpec
 from workers.data import dataset_config, evaluator_config, manifest_of, skipped
@@ -64,23 +64,27 @@ def run_trial(spec: TrialSpec, folder: Path, data: Path, report: Callable[[Epoch
         model = _networks(spec, len(manifest["classes"]), store_beside(data))
         runner = _runner(spec, folder, data, manifest, model, progress, report)
         if spec.weights:
-            load_detector(model, spec.weights, store_beside(data))
             runner.val()
         else:
             runner.train()
-        return _export(model, folder, progress, spec, manifest)
+        return _export(model, folder, progress, spec, manifest, store_beside(data))
 
 
 def _networks(spec: TrialSpec, classes: int, store: Store) -> Any:
     """The model that trains: the plain detector, or the student with teacher and distillers around it.
 
-    At paper scale the backbone starts from ImageNet, as the papers' do, where there are such weights: none are of other channels.
+    At paper scale it starts from the weights that the papers' networks start from.
     """
     device = _device(spec)
     seed_everything(spec.seed, 0)
     student = build(spec.network, classes)
-    if spec.scale == "paper" and not spec.weights and channels_of(spec.network.form) == 1:
-        load_backbone(student, spec.network.backbone, store)
+    start = _start(spec)
+    if spec.weights:
+        load_detector(student, spec.weights, store)
+    elif start and start.startswith("imagenet/"):
+        load_backbone(student, start, store)
+    elif start:
+        load_detector(student, start, store, other_classes=True)
     if spec.teacher is None:
         return student.to(device)
     from workers.distill import DistilledDetector
@@ -93,6 +97,12 @@ def _networks(spec: TrialSpec, classes: int, store: Store) -> Any:
     seed_everything(spec.seed, 0)
     infos = describe(spec.network, student), describe(spec.teacher.network, teacher)
     return DistilledDetector(student, teacher.to(device), spec.distillers, infos).to(device)
+
+
+def _start(spec: TrialSpec) -> str | None:
+    """Name of the weights that the network has before it trains; None where all of it is drawn."""
+    taken = start_of(spec.network.detector, spec.network.backbone, spec.network.form) if spec.scale == "paper" else None
+    return spec.weights or taken
 
 
 def _runner(
@@ -148,13 +158,13 @@ def _runner(
     )
 
 
-def _export(model: nn.Module, folder: Path, progress: Progress, spec: TrialSpec, manifest: dict[str, Any]) -> TrialResult:
+def _export(model: nn.Module, folder: Path, progress: Progress, spec: TrialSpec, manifest: dict[str, Any], store: Store) -> TrialResult:
     write_checkpoint({"state_dict": exported(model, spec)}, folder / EXPORT)
     result = {
         "metrics": {k: v for k, v in progress.history[-1].metrics.items() if k in METRICS},
         "checkpoint_sha256": file_sha256(folder / EXPORT),
         "seconds": sum(each.metrics["epoch_seconds"] for each in progress.history),
-        "environment": _environment(spec, manifest),
+        "environment": _environment(spec, manifest, store),
     }
     write_atomically(json.dumps(result, indent=1).encode(), folder / RESULT)
     stored = finished(folder)
@@ -162,11 +172,13 @@ def _export(model: nn.Module, folder: Path, progress: Progress, spec: TrialSpec,
     return stored
 
 
-def _environment(spec: TrialSpec, manifest: dict[str, Any]) -> dict[str, str]:
+def _environment(spec: TrialSpec, manifest: dict[str, Any], store: Store) -> dict[str, str]:
     device = torch.cuda.get_device_name() if spec.gpus else f"cpu, {spec.threads} threads"
     images, left_out = manifest["images"], len(manifest["broken"])
     dataset = f"{images['train']} + {images['val']} images, {left_out} broken images or annotations left out"
-    return {**{name: version(name) for name in LIBRARIES}, "device": device, "dataset": dataset}
+    start = _start(spec)
+    weights = {"weights": f"{start} ({store.entries()[start].sha256})"} if start else {}
+    return {**{name: version(name) for name in LIBRARIES}, "device": device, "dataset": dataset, **weights}
 
 
 def _device(spec: TrialSpec) -> torch.device:

@@ -44,6 +44,7 @@ IMAGENET = {
 }
 NAME = re.compile(r"[a-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 HASHED = re.compile(r"[-_]([0-9a-f]{8,64})\.pth?$")
+OF_CLASSES = re.compile(r"\.(fc_cls|fc_reg|conv_logits)\.(weight|bias)$")  # layers of RoI heads with outputs for every class
 TIMEOUT = 60  # seconds without a byte
 
 
@@ -220,10 +221,9 @@ def _of_history(owner: Any, name: str) -> Any:
     return getattr(HistoryBuffer, name)
 
 
-def load_backbone(detector: Any, backbone: str, store: Store) -> None:
-    """Starts a detector's backbone from ImageNet. Raises TrialFailure("user") where the weights are missing or do not fit."""
-    name = f"imagenet/{backbone.removesuffix('_dcn')}"
-    path = store.find(name, f"backbone {backbone} at paper scale")
+def load_backbone(detector: Any, name: str, store: Store) -> None:
+    """Gives a detector's backbone weights of ImageNet. Raises TrialFailure("user") where they are missing or do not fit."""
+    path = store.find(name, "the backbone at paper scale")
     state = {key.removeprefix("backbone."): value for key, value in read_state(path).items()}
     own = detector.backbone.state_dict()
     fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
@@ -231,22 +231,27 @@ def load_backbone(detector: Any, backbone: str, store: Store) -> None:
     fresh = re.compile(r"num_batches_tracked$|conv_offset\.|^features\.(31|33)\.")
     lacking = [key for key in own if key not in fitting and not fresh.search(key)]
     if lacking:
-        raise TrialFailure(
-            "user", f"the weights {name!r} do not fit backbone {backbone}: {len(lacking)} tensors lack, {lacking[0]!r} first"
-        )
+        raise TrialFailure("user", f"the weights {name!r} are of another backbone: {len(lacking)} tensors lack, {lacking[0]!r} first")
     detector.backbone.load_state_dict(fitting, strict=False)
 
 
-def load_detector(detector: Any, name: str, store: Store) -> None:
-    """Gives a detector trained weights, exactly. Raises TrialFailure("user") where they are missing or of another network."""
+def load_detector(detector: Any, name: str, store: Store, other_classes: bool = False) -> None:
+    """Gives a detector trained weights, exactly. Raises TrialFailure("user") where they are missing or of another network.
+
+    other_classes: the weights may be for another number of classes; layers whose size follows from it stay as they were drawn.
+    """
     path = store.find(name, "the network")
     state, own = read_state(path), detector.state_dict()
     differing = sorted(state.keys() ^ own.keys()) or sorted(key for key in own if own[key].shape != state[key].shape)
+    if other_classes:
+        fresh = [key for key in differing if key in own and key in state and OF_CLASSES.search(key)]
+        differing = [key for key in differing if key not in fresh]
+        state = {key: value for key, value in state.items() if key not in fresh}
     if differing:
         raise TrialFailure(
             "user", f"the weights {name!r} are of another network: they differ in {len(differing)} tensors, {differing[0]!r} first"
         )
-    detector.load_state_dict(state)
+    detector.load_state_dict(state, strict=not other_classes)
 
 
 def _zoo_address(config: str) -> str | None:

@@ -9,14 +9,14 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from studies.catalog import BACKBONES, DETECTORS, FORMS, ZOO, in_form, misfit_of, of_pdf_distil
+from studies.catalog import BACKBONES, DETECTORS, FORMS, ZOO, in_form, misfit_of, of_pdf_distil, start_of
 from studies.methods import methods
 from studies.parse import parse_study
 from studies.problems import SpecError
 from studies.spec import MethodUse, Network
 from tests.workers import synthetic
 from tests.workers.synthetic import SIDE
-from workers.detectors import build, describe, model_config
+from workers.detectors import build, describe, model_config, zoo_config
 from workers.detectors.distribution import REG_MAX, CentreDistanceCoder, expected_distances
 from workers.detectors.pdf import Priors
 from workers.distill import DistilledDetector, Recorder
@@ -193,7 +193,7 @@ def test_every_offered_name_is_in_the_catalogue() -> None:
             "student.form",
             "GFL has no form 'distribution'; its forms: ciou",
         ),
-        ({"detector": "faster_rcnn", "backbone": "resnet50", "form": "ciou"}, "student.form", "has no form 'ciou'; leave `form` out"),
+        ({"detector": "dynamic_rcnn", "backbone": "resnet50", "form": "ciou"}, "student.form", "has no form 'ciou'; leave `form` out"),
         ({"detector": "atss", "backbone": "resnet50", "form": "pdf_fpn"}, "student.form", "its forms: distribution"),
         ({"detector": "atss", "backbone": "resnet50", "form": "distributions"}, "student.form", "did you mean 'distribution'?"),
     ],
@@ -267,6 +267,14 @@ def test_boxes_of_gfl_learn_by_giou_or_by_ciou_and_nothing_else_differs() -> Non
     assert (plain.bbox_head.loss_bbox.type, ciou.bbox_head.pop("loss_bbox")) == ("GIoULoss", {"type": "CIoULoss", "loss_weight": 2.0})
     plain.bbox_head.pop("loss_bbox")
     assert plain == ciou
+
+
+@pytest.mark.parametrize("detector", FORMS["cityscapes"].detectors)
+def test_the_form_for_cityscapes_is_the_zoos_network_for_it(detector: str) -> None:
+    ours = model_config(Network(detector=detector, backbone="resnet50", form="cityscapes"), 8)
+    theirs = zoo_config(f"cityscapes/{detector.replace('_', '-')}_r50_fpn_1x_cityscapes.py").model
+    assert ours == theirs
+    assert start_of(detector, "resnet50", "cityscapes") == f"zoo/{detector.replace('_', '-')}_r50_fpn_1x_coco"
 
 
 @pytest.mark.parametrize("detector", ["yolov3", "ssd"])

@@ -172,14 +172,40 @@ def test_a_backbone_starts_from_its_weights(store: Store, tmp_path: Path, monkey
     torch.save({**state, "fc.weight": torch.zeros(2)}, tmp_path / "narrow.pth")
     monkeypatch.setitem(weights.IMAGENET, "imagenet/resnet18", "https://example.org/narrow.pth")
     store.import_file("imagenet/resnet18", tmp_path / "narrow.pth")
-    load_backbone(detector, "resnet18", store)
+    load_backbone(detector, "imagenet/resnet18", store)
     assert all((tensor == 0.5).all() for name, tensor in detector.backbone.state_dict().items() if "tracked" not in name)
     other: Any = build(Network(detector="gfl", backbone="resnet34", width=8), 10)
     torch.save(state, tmp_path / "wrong.pth")
     monkeypatch.setitem(weights.IMAGENET, "imagenet/resnet34", "https://example.org/wrong.pth")
     store.import_file("imagenet/resnet34", tmp_path / "wrong.pth")
-    with pytest.raises(TrialFailure, match="do not fit backbone resnet34"):
-        load_backbone(other, "resnet34", store)
+    with pytest.raises(TrialFailure, match="'imagenet/resnet34' are of another backbone"):
+        load_backbone(other, "imagenet/resnet34", store)
+
+
+def test_the_zoos_detector_for_cityscapes_starts_from_its_detector_for_coco(store: Store, tmp_path: Path) -> None:
+    network = Network(detector="mask_rcnn", backbone="resnet50", form="cityscapes", width=8)
+    given = {"dataset": "cityscapes", "scale": "paper", "network": network, "schedule": {"epochs": 1, "batch_size": 2, "lr": 0.01}}
+    spec = TrialSpec.model_validate({**given, "seed": 0})
+    with pytest.raises(TrialFailure, match="retort weights fetch zoo/mask-rcnn_r50_fpn_1x_coco"):
+        _networks(spec, 8, store)
+    trained = {name: torch.full_like(tensor, 0.5) for name, tensor in build(network, 80).state_dict().items()}
+    # What the zoo publishes has another sha256.
+    (store.folder / "zoo").mkdir(parents=True)
+    path = store.path("zoo/mask-rcnn_r50_fpn_1x_coco")
+    torch.save(trained, path)
+    told = {"source": "made here", "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
+    (store.folder / "manifest.json").write_text(json.dumps({"zoo/mask-rcnn_r50_fpn_1x_coco": told}))
+    started = _networks(spec, 8, store).state_dict()
+    drawn = {name for name, tensor in started.items() if tensor.is_floating_point() and not (tensor == 0.5).all()}
+    layers = ("bbox_head.fc_cls", "bbox_head.fc_reg", "mask_head.conv_logits")
+    assert drawn == {f"roi_head.{layer}.{part}" for layer in layers for part in ("weight", "bias")}
+    assert started["roi_head.bbox_head.fc_cls.bias"].shape == (9,)
+    del trained["neck.fpn_convs.0.conv.bias"]
+    torch.save(trained, path)
+    told |= {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    (store.folder / "manifest.json").write_text(json.dumps({"zoo/mask-rcnn_r50_fpn_1x_coco": told}))
+    with pytest.raises(TrialFailure, match="another network"):
+        _networks(spec, 8, store)
 
 
 def test_a_network_of_other_channels_than_the_published_backbone_starts_from_nothing(store: Store) -> None:

@@ -16,7 +16,7 @@ from studies.catalog import ZOO, channels_of, of_pdf_distil
 from studies.spec import Network
 from studies.trial import TrialFailure
 from workers.detectors import families
-from workers.detectors.families import ALWAYS, BACKBONES, HEADS, NANO, NORMALISATION, RESIZED_AS_A_WHOLE, STAGES
+from workers.detectors.families import ALWAYS, BACKBONES, IN_FORM, NANO, NORMALISATION, RESIZED_AS_A_WHOLE, STAGES
 
 FULL_WIDTH = 64  # base channels of the published backbones
 NECK_SHARE = 8  # neck and head at nano: an eighth, 32 of 256 channels
@@ -48,8 +48,8 @@ def model_config(network: Network, classes: int) -> Any:
     config.backbone.init_cfg = None
     set_classes(config, classes)
     merge(config, ALWAYS.get(network.detector, {}))
-    if network.form in HEADS:
-        merge(config, {"bbox_head": HEADS[network.form][network.detector]})
+    if network.form in IN_FORM:
+        merge(config, IN_FORM[network.form][network.detector])
     times = channels_of(network.form)
     resized = bool(network.width) or times > 1
     if resized:

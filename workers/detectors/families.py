@@ -77,28 +77,36 @@ NANO: dict[str, Change] = {
     },
 }
 
-# Forms that change the head of a family, by form and family.
+# What a form changes of a family.
 # distribution: LD's networks, whose box layer gives 17 logits per side. Zheng et al. 2022 (supplement, section 2); released code
-# HikariTJU/LD configs/gfl/{retinagfl,fcos_gfl,atss_gfl}_*.py. ciou: configs/gfl/*_voc.py there.
-HEADS: dict[str, dict[str, Change]] = {
+# HikariTJU/LD configs/gfl/{retinagfl,fcos_gfl,atss_gfl}_*.py. ciou: configs/gfl/*_voc.py there. cityscapes: the zoo's configs/cityscapes.
+SMOOTH: Change = {"roi_head": {"bbox_head": {"loss_bbox": {"_delete_": True, "type": "SmoothL1Loss", "beta": 1.0, "loss_weight": 1.0}}}}
+IN_FORM: dict[str, dict[str, Change]] = {
     "distribution": {
         "retinanet": {
-            "type": "DistributionRetinaHead",
-            "reg_decoded_bbox": True,
-            "bbox_coder": {"_delete_": True, "type": "CentreDistanceCoder"},
-            "loss_bbox": {"_delete_": True, "type": "GIoULoss", "loss_weight": 2.0},
+            "bbox_head": {
+                "type": "DistributionRetinaHead",
+                "reg_decoded_bbox": True,
+                "bbox_coder": {"_delete_": True, "type": "CentreDistanceCoder"},
+                "loss_bbox": {"_delete_": True, "type": "GIoULoss", "loss_weight": 2.0},
+            }
         },
         "fcos": {
-            "type": "DistributionFCOSHead",
-            "center_sampling": True,
-            "center_sample_radius": 1.5,
-            "centerness_on_reg": True,
-            "loss_bbox": {"_delete_": True, "type": "GIoULoss", "loss_weight": 1.0},
+            "bbox_head": {
+                "type": "DistributionFCOSHead",
+                "center_sampling": True,
+                "center_sample_radius": 1.5,
+                "centerness_on_reg": True,
+                "loss_bbox": {"_delete_": True, "type": "GIoULoss", "loss_weight": 1.0},
+            }
         },
         "atss": {
-            "type": "DistributionATSSHead",
-            "bbox_coder": {"_delete_": True, "type": "CentreDistanceCoder"},
+            "bbox_head": {
+                "type": "DistributionATSSHead",
+                "bbox_coder": {"_delete_": True, "type": "CentreDistanceCoder"},
+            }
         },
     },
-    "ciou": {"gfl": {"loss_bbox": {"_delete_": True, "type": "CIoULoss", "loss_weight": 2.0}}},
+    "ciou": {"gfl": {"bbox_head": {"loss_bbox": {"_delete_": True, "type": "CIoULoss", "loss_weight": 2.0}}}},
+    "cityscapes": {"faster_rcnn": SMOOTH, "mask_rcnn": SMOOTH},
 }
