@@ -152,9 +152,9 @@ def graph_of(driven: Driven, spec: StudySpec, digest: str = "digest") -> Graph:
     return Graph(driven.store, driven.id, driven.attempt, spec, digest, places)
 
 
-def train_next(graph: Graph, driven: Driven) -> Order:
-    """One trial's life as the driver sees it; gives its order."""
-    order = graph.next()
+def train_next(graph: Graph, driven: Driven, order: Order | None = None) -> Order:
+    """One trial's life as the driver sees it, of `order` or of the next there is; gives its order."""
+    order = order or graph.next()
     assert order
     graph.started(order.trial)
     graph.reported(order.trial, {"epoch": 1, "epochs": 1, "metrics": {"AP": 9.0}})

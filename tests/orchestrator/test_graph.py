@@ -5,6 +5,7 @@ from pathlib import Path
 from orchestrator.machine import TrialState
 from orchestrator.order import Order
 from orchestrator.store import Store
+from orchestrator.tuning import GraphSearcher, Searcher
 from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Driven, a_study, graph_of, train_next, trained
 
 
@@ -66,6 +67,23 @@ def test_a_failure_a_trial_reports_ends_it_and_a_lost_process_does_not(store: St
     again = graph.next()
     assert again == alone
     assert driven.trial(PUPIL).reason == "its teacher failed: the loss became NaN"
+
+
+def test_idle_processes_are_let_go_once_the_last_trial_is_handed_out(store: Store, tmp_path: Path) -> None:
+    driven = Driven.start(store, tmp_path)
+    graph = graph_of(driven, a_study())
+    warm, cold = GraphSearcher(graph, warm=True), GraphSearcher(graph, warm=False)
+    orders = [warm.suggest("1"), warm.suggest("2")]
+    assert [Order.of(order).trial for order in orders] == [TEACHER, ALONE]
+    assert warm.suggest("3") is None  # the student waits for its teacher
+    for order in orders:
+        train_next(graph, driven, Order.of(order))
+    assert Order.of(warm.suggest("3")).trial == PUPIL
+    assert warm.suggest("4") == Searcher.FINISHED
+    assert cold.suggest("4") is None  # should this one be lost, it is tried again at once
+    graph.started(PUPIL)
+    graph.lost(PUPIL, "its process died")
+    assert Order.of(warm.suggest("4")).trial == PUPIL
 
 
 def test_an_order_survives_tunes_config() -> None:
