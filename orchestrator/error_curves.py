@@ -26,7 +26,7 @@ LABELS = {
     "FN": "missed too",
 }
 COLOURS = ("#ffffff", "#c6dbef", "#6baed6", "#fdd0a2", "#fd8d3c", "#bcbddc", "#fff7bc")  # what each curve adds to the one before
-PER_ROW = 4
+PER_ROW, MOST = 4, 24  # panels
 
 
 def read(trial: Trial) -> Curves | None:
@@ -35,9 +35,9 @@ def read(trial: Trial) -> Curves | None:
         return None
     try:
         curves = json.loads((Path(trial.checkpoint).parent / ERROR_CURVES).read_text())
-    except (OSError, ValueError):
+        return {name: curves[name] for name in LABELS}
+    except (OSError, ValueError, KeyError):
         return None
-    return {name: curves[name] for name in LABELS} if LABELS.keys() <= curves.keys() else None
 
 
 def mean(curves: Sequence[Curves]) -> Curves:
@@ -46,12 +46,18 @@ def mean(curves: Sequence[Curves]) -> Curves:
 
 
 def draw(panels: Sequence[tuple[str, Curves]]) -> Figure:
-    """One panel each, under its title. The areas between neighbours are what each kind of error costs; the legend gives APs in percent."""
+    """One panel each, under its title, of the first MOST.
+
+    The areas between neighbours are what each kind of error costs; the legend gives the AP of each curve in percent.
+    """
     from matplotlib.figure import Figure
 
+    left_out, panels = len(panels) - MOST, panels[:MOST]
     columns = min(PER_ROW, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.8 * rows), layout="constrained")
+    if left_out > 0:
+        figure.suptitle(f"the first {MOST} of {MOST + left_out}")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for spare in axes[len(panels) :]:
         spare.remove()
@@ -62,6 +68,7 @@ def draw(panels: Sequence[tuple[str, Curves]]) -> Figure:
             label = f"{LABELS[name]}: {100 * float(np.mean(precision)):.1f}"
             axis.fill_between(recalls, below, precision, facecolor=colour, edgecolor="black", linewidth=0.6, label=label)
             below = precision
-        axis.set(title=title, xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision")
+        axis.set_title(title, parse_math=False)  # a study's own words, which may hold dollars
+        axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision")
         axis.legend(loc="lower left", fontsize="x-small", framealpha=0.85)
     return figure

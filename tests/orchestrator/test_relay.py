@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
+from orchestrator import error_curves
 from orchestrator.relay import Reaper, Relay, in_batches, mlflow_client, trial_params
 from orchestrator.schema import Trial
 from orchestrator.settings import Settings
@@ -145,6 +146,14 @@ def test_errors_are_drawn_for_every_trial_and_for_the_arms_side_by_side(
     assert "error_curves.png" in study["files"]
     drawn = Image.open(client.download_artifacts(study["id"], "error_curves.png", str(tmp_path)))
     assert drawn.width > 2.5 * drawn.height  # three panels
+
+
+def test_any_title_and_any_number_of_arms_can_be_drawn(tmp_path: Path) -> None:
+    curves = {name: [0.5] * 101 for name in error_curves.LABELS}
+    figure = error_curves.draw([("costs $\\frac{ or 5$", curves)] * 200)
+    figure.savefig(tmp_path / "drawn.png", dpi=20)
+    assert len(figure.axes) == error_curves.MOST
+    assert figure.get_suptitle() == "the first 24 of 200"
 
 
 def test_sending_everything_again_changes_nothing(driven: Driven, relay: Relay, client: MlflowClient, store: Store) -> None:
