@@ -16,13 +16,11 @@ from studies.catalog import DATASETS
 from studies.datasets import datasets
 from studies.recipes import RECIPES
 from studies.spec import Network, Schedule
-from studies.trial import TrialFailure, TrialSpec
+from studies.trial import ERROR_CURVES, TrialFailure, TrialSpec
 from tests.workers import copies
 from workers.data import LoadImage, UnreadableImage, dataset_config, manifest_of
 from workers.datasets import check, prepare, read_manifest
 from workers.detectors import build
-from workers.epochs import CURVES
-from workers.progress import EpochReport, TrialResult
 from workers.trial import run_trial
 from workers.weights import Store
 
@@ -77,7 +75,7 @@ def test_a_good_copy_is_counted_and_trains(tmp_path: Path, name: str) -> None:
     assert 0 <= result.metrics["AP"] <= 100
     assert result.metrics["AP50"] + sum(v for k, v in result.metrics.items() if k.startswith("err_")) == pytest.approx(100)
     assert {"mAP07", "AP90"} <= result.metrics.keys()
-    assert len(json.loads((tmp_path / "trial" / CURVES).read_text())["C50"]) == 101
+    assert len(json.loads((tmp_path / "trial" / ERROR_CURVES).read_text())["C50"]) == 101
 
 
 @pytest.mark.parametrize("name", NAMES)
