@@ -176,8 +176,8 @@ def _environment(spec: TrialSpec, manifest: dict[str, Any], store: Store) -> dic
     device = torch.cuda.get_device_name() if spec.gpus else f"cpu, {spec.threads} threads"
     images, left_out = manifest["images"], len(manifest["broken"])
     dataset = f"{images['train']} + {images['val']} images, {left_out} broken images or annotations left out"
-    start = _start(spec)
-    weights = {"weights": f"{start} ({store.entries()[start].sha256})"} if start else {}
+    start = store.entries().get(_start(spec) or "")  # a store that was emptied meanwhile must not cost a finished training
+    weights = {"weights": f"{start.name} ({start.sha256})"} if start else {}
     return {**{name: version(name) for name in LIBRARIES}, "device": device, "dataset": dataset, **weights}
 
 
