@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Role = Literal["teacher", "baseline", "distilled"]
 Confidence = str  # how sure a published number or its set-up is, such as "inferred-teacher"; the table prints it as it is
 
 
@@ -53,7 +54,7 @@ class Row(Part):
     id: str
     title: str
     group: str | None = None
-    role: Literal["teacher", "baseline", "distilled", "difference"]
+    role: Role | Literal["difference"]
     trials: tuple[str, ...] = ()
     measurements: tuple[str, ...] = ()
     difference: Difference | None = None
