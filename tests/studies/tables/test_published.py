@@ -24,7 +24,8 @@ from studies.tables.document import NamedNetwork, NamedTeacher, PaperFile, Publi
 FOLDER = Path(studies.__file__).parent / "tables"
 PAPERS = sorted(path.parent.name for path in FOLDER.glob("*/paper.yaml"))
 TABLES = sorted(f"{path.parent.name}/{path.stem}" for path in FOLDER.glob("*/*.yaml") if path.stem != "paper")
-PUBLISHED: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "published.yaml").read_text())
+PRINTED: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "published.yaml").read_text())
+PUBLISHED = {table: printed for table, printed in PRINTED.items() if "/table-" in table}  # those of the papers themselves
 
 
 @cache
@@ -105,9 +106,13 @@ def test_the_copy_has_198_rows_and_969_numbers() -> None:
     assert (len(rows), sum(value is not None for row in rows for value in row)) == (198, 969)
 
 
-@pytest.mark.parametrize("table", sorted(PUBLISHED))
+def test_every_table_with_numbers_is_in_the_copy() -> None:
+    assert [table for table in TABLES if table_of(table).kind == "table"] == sorted(PRINTED)
+
+
+@pytest.mark.parametrize("table", sorted(PRINTED))
 def test_a_table_has_every_row_in_order_and_every_number(table: str) -> None:
-    printed = PUBLISHED[table]
+    printed = PRINTED[table]
     assert [column.metric for column in table_of(table).all_columns] == printed["columns"]
     rows = rows_of(table)
     assert list(rows) == list(printed["rows"])
@@ -141,7 +146,7 @@ def test_a_table_names_rows_networks_and_a_dataset_that_there_are(table: str) ->
     assert said.paper == table.split("/")[0]
     assert (said.dataset or paper_of(said.paper).dataset) in datasets()
     rows = rows_of(table)
-    for name, (group, row) in rows.items():
+    for name, (_, row) in rows.items():
         assert {row.of, row.minus, row.baseline} - {None} <= rows.keys(), name
         assert len(row.published or said.columns) == len(said.columns), name
         if row.same_as:
@@ -203,10 +208,8 @@ def test_teachers_of_self_distillation_are_as_narrow_as_their_students() -> None
     pairs = [experiment for _, experiment in experiments("ld2022/table-2") if experiment.teacher and experiment.student]
     assert len(pairs) == 3
     for pair in pairs:
-        assert pair.student and pair.teacher
-        assert (pair.student.detector, pair.student.backbone, pair.student.recipe) == (
-            pair.teacher.detector,
-            pair.teacher.backbone,
-            pair.teacher.recipe,
-        )
+        assert pair.teacher
         assert pair.teacher.width == 8
+        same = {"detector", "backbone", "form", "recipe", "schedule"}
+        assert pair.student
+        assert pair.student.model_dump(include=same) == pair.teacher.model_dump(include=same)
