@@ -24,7 +24,7 @@ from orchestrator.machine import StudyState, TrialState
 from orchestrator.schema import Arm, Outbox, Study, Trial
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from studies.trial import ERROR_CURVES, TrialSpec
+from studies.trial import ERROR_CURVES
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -257,10 +257,10 @@ def _source(study: Study) -> dict[str, str]:
 
 def trial_tags(study: Study, trial: Trial) -> dict[str, str]:
     """What a run says about itself besides its numbers."""
-    spec = TrialSpec.model_validate(trial.spec) if trial.spec else None
+    taught = (trial.spec or {}).get("teacher")
     known = {
         "study": str(study.id),
-        "arm": trial.name.rsplit("/seed-", 1)[0],
+        "arm": trial.name.removesuffix(f"/seed-{trial.seed}"),
         "seed": str(trial.seed),
         "role": trial.role,
         "state": str(trial.state),
@@ -268,7 +268,7 @@ def trial_tags(study: Study, trial: Trial) -> dict[str, str]:
         "dataset": study.spec["dataset"],
         "dataset_digest": trial.dataset_digest,
         "teacher": trial.teacher,
-        "teacher_sha256": spec.teacher.sha256 if spec and spec.teacher else None,
+        "teacher_sha256": taught["sha256"] if taught else None,
         "checkpoint_sha256": trial.checkpoint_sha256,
         "failure": trial.failure,
         "reason": trial.reason,
@@ -281,27 +281,25 @@ def trial_tags(study: Study, trial: Trial) -> dict[str, str]:
 
 
 def trial_params(trial: Trial) -> dict[str, str]:
-    """The resolved spec, flat; options under the name of their distiller ("fitnet.region")."""
-    if trial.spec is None:
+    """The resolved spec, flat; options under the name of their distiller ("fitnet.region"). Read as it was stored: what it names may have
+    left the catalogue since."""
+    spec = trial.spec
+    if spec is None:
         return {}
-    spec = TrialSpec.model_validate(trial.spec)
-    schedule = spec.full_schedule
+    schedule = spec["schedule"]
     params: dict[str, Any] = {
-        "detector": spec.network.detector,
-        "backbone": spec.network.backbone,
-        "distiller": "+".join(use.id for use in spec.distillers) or None,
-        "scale": spec.scale,
-        "seed": spec.seed,
-        "threads": spec.threads,
-        "gpus": spec.gpus,
-        **schedule.model_dump(mode="json"),
-        "scaled_lr": schedule.scaled_lr,
+        "detector": spec["network"]["detector"],
+        "backbone": spec["network"]["backbone"],
+        "distiller": "+".join(use["id"] for use in spec["distillers"]) or None,
+        **{name: spec[name] for name in ("scale", "seed", "threads", "gpus")},
+        **schedule,
+        "scaled_lr": schedule["lr"] * schedule["batch_size"] / schedule["reference_batch"],
     }
-    if spec.teacher:
-        params |= {"teacher.detector": spec.teacher.network.detector, "teacher.backbone": spec.teacher.network.backbone}
-    for use in spec.distillers:
-        params[f"{use.id}.weight"] = use.weight
-        params |= {f"{use.id}.{name}": value for name, value in use.options.items()}
+    if spec["teacher"]:
+        params |= {f"teacher.{part}": spec["teacher"]["network"][part] for part in ("detector", "backbone")}
+    for use in spec["distillers"]:
+        params[f"{use['id']}.weight"] = use["weight"]
+        params |= {f"{use['id']}.{name}": value for name, value in use["options"].items()}
     return {name: str(value) for name, value in params.items() if value is not None}
 
 
