@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orchestrator.reporting.statistics import Estimate, average, tau
+from orchestrator.reporting.statistics import Estimate, average, tau, tau_p
 
 LEAST_ROWS = 3  # of an order
 SURE = 0.05  # p value below which an order is no chance
@@ -111,13 +111,14 @@ def _order(baseline: str | None, metric: str, gained: Sequence[Gained]) -> Order
     if len(measured) < LEAST_ROWS:
         return None
     published = [value for value, _ in measured]
-    found = tau(published, [estimate.mean for _, estimate in measured])
+    means = [estimate.mean for _, estimate in measured]
+    found = tau(published, means)
     if found is None:
         return None
     by_seed = [estimate.by_seed for _, estimate in measured]
     seeds = sorted(set.intersection(*(set(values) for values in by_seed)))
     lowest, highest = _range(published, by_seed, seeds)
-    return OrderClaim(baseline, metric, len(measured), len(seeds), *found, lowest, highest)
+    return OrderClaim(baseline, metric, len(measured), len(seeds), found, tau_p(published, means), lowest, highest)
 
 
 def _range(published: Sequence[float], gains: Sequence[Mapping[int, float]], seeds: Sequence[int]) -> tuple[float | None, float | None]:
@@ -127,6 +128,5 @@ def _range(published: Sequence[float], gains: Sequence[Mapping[int, float]], see
     found = []
     for left_out in seeds:
         rest = [seed for seed in seeds if seed != left_out]
-        without = tau(published, [average([values[seed] for seed in rest]) for values in gains])
-        found.append(without[0] if without else 0.0)
+        found.append(tau(published, [average([values[seed] for seed in rest]) for values in gains]) or 0.0)
     return min(found), max(found)

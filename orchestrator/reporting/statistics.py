@@ -5,10 +5,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 from scipy.special import stdtr, stdtrit
 from scipy.stats import kendalltau
 
 CONFIDENCE = 0.95
+ALL_PAIRS = 100  # up to so many values all pairs are compared: scipy's checks of its arguments take longer than that
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,16 @@ def _quantile(degrees: int) -> float:
     return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
 
 
-def tau(a: Sequence[float], b: Sequence[float]) -> tuple[float, float] | None:
-    """Kendall's tau-b of two orders and its two-sided p value; None where one of them is all ties."""
-    if len(set(a)) < 2 or len(set(b)) < 2:
-        return None
-    found = kendalltau(a, b)
-    return float(found.statistic), float(found.pvalue)
+def tau(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Kendall's tau-b of two orders; None where one of them is all ties."""
+    if len(a) > ALL_PAIRS:
+        statistic = float(kendalltau(a, b, method="asymptotic").statistic)
+        return None if math.isnan(statistic) else statistic
+    signs_a, signs_b = (np.sign(np.subtract.outer(values, values)) for values in (a, b))  # (N, N)
+    pairs = math.sqrt(np.vdot(signs_a, signs_a) * np.vdot(signs_b, signs_b))
+    return float(np.vdot(signs_a, signs_b)) / pairs if pairs else None
+
+
+def tau_p(a: Sequence[float], b: Sequence[float]) -> float:
+    """Two-sided p value of Kendall's tau: exact for few values without ties, else of its normal approximation."""
+    return float(kendalltau(a, b).pvalue)

@@ -1,9 +1,9 @@
 """Intervals, p values and Kendall's tau, against values worked out by hand and scipy's tests."""
 
 import pytest
-from scipy.stats import t, ttest_1samp
+from scipy.stats import kendalltau, t, ttest_1samp
 
-from orchestrator.reporting.statistics import difference, estimate, half_width, tau
+from orchestrator.reporting.statistics import ALL_PAIRS, difference, estimate, half_width, tau, tau_p
 
 DIFFERENCES = {0: 0.4, 1: 0.9, 2: 0.2, 3: 0.7}
 
@@ -43,8 +43,13 @@ def test_a_difference_is_taken_seed_by_seed() -> None:
 
 
 def test_tau_is_the_share_of_pairs_in_order_less_that_of_the_others() -> None:
-    found = tau([1, 2, 3, 4], [1, 3, 2, 4])  # five of six pairs in order
-    assert found is not None
-    assert found[0] == pytest.approx(4 / 6)
-    assert found[1] == pytest.approx(8 / 24)  # of 24 orders, 4 are as near, and 4 as near to the reverse
+    assert tau([1, 2, 3, 4], [1, 3, 2, 4]) == pytest.approx(4 / 6)  # five of six pairs in order
+    assert tau_p([1, 2, 3, 4], [1, 3, 2, 4]) == pytest.approx(8 / 24)  # of 24 orders, 4 are as near, and 4 as near to the reverse
     assert tau([1, 2, 3], [5, 5, 5]) is None
+    assert tau([1.0] * 200, list(range(200))) is None
+
+
+@pytest.mark.parametrize("n", [3, 20, ALL_PAIRS, ALL_PAIRS + 1])
+def test_tau_with_ties_is_scipy_s(n: int) -> None:
+    a, b = [value * 7 % 13 for value in range(n)], [value * 5 % 11 for value in range(n)]
+    assert tau(a, b) == pytest.approx(kendalltau(a, b).statistic, abs=1e-12)
