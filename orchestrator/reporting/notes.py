@@ -36,10 +36,9 @@ def _reading(table: Table) -> Iterable[str]:
         roles = {row.role for row in table.rows if row.id in over}
         what = "the student without a distiller" if roles == {"baseline"} else "the row it is compared with"
         yield f"In parentheses: difference to {what}" + (", ± over the differences seed by seed." if paired else ".")
-    for row in table.rows:
-        fewer = {cell.gain.n for cell in row.cells.values() if cell.gain and cell.gain.by_seed and cell.gain.n < cell.n}
-        if fewer:
-            yield f"{row.title}: differences over the {min(fewer)} seeds that both rows have."
+    fewer = [row.title for row in table.rows if any(c.gain and c.gain.by_seed and c.gain.n < c.n for c in row.cells.values())]
+    if fewer:
+        yield f"Differences over the seeds alone that both rows have: {_listed(fewer)}."
     if "FPS" in table.metrics:
         devices = ", and on ".join(table.provenance.devices) or "the device of the trial"
         yield f"FPS is of one image at a time on {devices}, beside what else ran there."
@@ -50,8 +49,7 @@ def _source(table: Table, presentation: Presentation) -> Iterable[str]:
         yield f"Published numbers cannot be judged here: {_ended(table.comparable)}"
     if table.source:
         venue = f", {table.source.venue}" if table.source.venue else ""
-        lines = f" (lines of {table.source.lines})" if table.source.lines and any(row.line for row in table.rows) else ""
-        yield f"Published: {table.source.title}{venue}{lines}."
+        yield f"Published: {table.source.title}{venue}."
     if presentation.variants:
         yield f"Where paper and released code disagree, the form used is: {', '.join(presentation.variants)}."
     yield from (_ended(warning) for warning in presentation.warnings)

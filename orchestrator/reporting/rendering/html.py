@@ -22,7 +22,7 @@ h1 + p { color: var(--faint); margin: .2rem 0 1rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .7rem; text-align: right; vertical-align: baseline; border-bottom: 1px solid var(--rule); white-space: nowrap; }
-th:first-child, td.text { text-align: left; }
+th:first-child, .text { text-align: left; }
 thead th { border-bottom: 2px solid var(--ink); }
 tbody th { font-weight: 500; white-space: normal; min-width: 11rem; }
 tr.teacher { color: var(--faint); }
@@ -45,6 +45,7 @@ li { margin: .2rem 0; }
   tbody th { font-weight: 700; }
   tr.group th { padding: .3rem .8rem; border-radius: .5rem; }
   tbody td, td.text { display: flex; gap: .8rem; justify-content: space-between; text-align: right; }
+  .part { display: inline; margin-left: .5rem; }
   td::before { content: attr(data-label); color: var(--faint); text-align: left; }
 }
 """
@@ -66,7 +67,7 @@ def _place(table: Table) -> str:
 
 
 def _rows(table: Table) -> str:
-    head = "".join(f"<th>{escape(field)}</th>" for field in ("arm", *(column.title for column in table.columns), "seeds"))
+    head = "".join(f"<th>{escape(field)}</th>" for field in ("arm", *(c.title for c in table.columns))) + '<th class="text">seeds</th>'
     body = []
     for heading, rows in words.groups(table):
         if heading:
@@ -79,7 +80,8 @@ def _row(row: Row, table: Table) -> str:
     cells = "".join(f'<td data-label="{escape(column.title)}">{_cell(row, column)}</td>' for column in table.columns)
     linked = " ".join(f'<a href="{escape(run.url)}">{run.seed}</a>' for run in row.runs if run.url)
     seeds = f"<span>{escape(row.seeds)}" + (f" · runs: {linked}" if linked else "") + "</span>"
-    line = f' <span class="faint">line {escape(row.line)}</span>' if row.line else ""
+    of = escape(table.source.lines or "") if table.source else ""
+    line = f' <span class="faint" title="{of}">line {escape(row.line)}</span>' if row.line else ""
     title = f'<th scope="row">{escape(row.title)}{line}</th>'
     return f'<tr class="{escape(row.role)}">{title}{cells}<td class="text" data-label="seeds">{seeds}</td></tr>\n'
 

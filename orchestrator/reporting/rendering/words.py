@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from itertools import groupby
 
-from orchestrator.reporting.claims import OrderClaim
+from orchestrator.reporting.claims import OrderClaim, Standing
 from orchestrator.reporting.rendering.numbers import MARKS, difference, places, signed
 from orchestrator.reporting.summary import summary
 from orchestrator.reporting.table import Row, Table
@@ -95,5 +95,5 @@ def counted(table: Table) -> str | None:
         return None
     counts = summary(table)
     cells = ", ".join(f"{count} {verdict}" for verdict, count in counts.cells.items() if count)
-    gains = ", ".join(f"{count} {standing}" for standing, count in counts.gains.items() if count)
+    gains = ", ".join(f"{count} {'hold' if standing == Standing.HOLDS else standing}" for standing, count in counts.gains.items() if count)
     return f"Published numbers: {cells or 'none is judged'}." + (f" Signs of published gains, all metrics: {gains}." if gains else "")

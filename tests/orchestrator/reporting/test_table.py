@@ -40,7 +40,7 @@ def test_a_gain_is_over_the_seeds_that_both_rows_have_and_says_so() -> None:
     assert "41.0 ±2.5 (+10.0 ±2.5)" in render(full, "md")
     assert "In parentheses: difference to the student without a distiller, ± over the differences seed by seed." in full.notes
     one_more = table([row("student", "baseline", 2), KD], [*TRIALS[1:3], *trials("fitnet", 40.0, 42.0, 41.0)])
-    assert "fitnet: differences over the 2 seeds that both rows have." in one_more.notes
+    assert "Differences over the seeds alone that both rows have: fitnet." in one_more.notes
 
 
 def test_rows_that_cannot_be_paired_differ_by_their_means_without_an_interval() -> None:
