@@ -1,13 +1,14 @@
 """Routes of the papers' tables."""
 
 from collections.abc import Mapping
-from enum import StrEnum
 
 from fastapi import APIRouter
 
 from api.dependencies import StoreOf
 from api.tables.schemas import CellCounts, ClaimCounts, TableAnswer, TableList
+from orchestrator.reporting.claims import Standing
 from orchestrator.reporting.overview import TableStanding, overview
+from orchestrator.reporting.verdicts import Verdict
 from studies.tables.shipped import table_ids
 
 router = APIRouter(prefix="/v1/tables", tags=["tables"])
@@ -35,5 +36,5 @@ def _answer(standing: TableStanding) -> TableAnswer:
     )
 
 
-def _named(counts: Mapping[StrEnum, int]) -> dict[str, int]:
+def _named(counts: Mapping[Verdict, int] | Mapping[Standing, int]) -> dict[str, int]:
     return {word.replace(" ", "_"): count for word, count in counts.items()}
