@@ -19,11 +19,15 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from orchestrator import error_curves, table
+from orchestrator import error_curves
 from orchestrator.machine import StudyState, TrialState
+from orchestrator.reporting.build import build
+from orchestrator.reporting.rendering import FORMATS, render
+from orchestrator.reporting.rendering.markdown import text
 from orchestrator.schema import Arm, Outbox, Study, Trial
 from orchestrator.settings import Settings
 from orchestrator.store import Store
+from studies.inert import one_line
 from studies.trial import ERROR_CURVES
 
 log = logging.getLogger(__name__)
@@ -147,13 +151,14 @@ class Relay:
         study = self.store.study(study.id)
         assert study.run
         trials = self.store.trials(study.id)
-        made = table.build(study, self.store.arms(study.id), trials, self.places.mlflow_ui)
-        links = "\n".join(f"- [{trial.title}]({url}): {trial.state}" for trial in trials if (url := _url(made, trial)))
-        self.client.set_tag(study.run, "mlflow.note.content", f"{table.render(made, 'md')}\n{links}\n")
+        made = build(study, self.store.presentation(study.id), trials, self.places.mlflow_ui)
+        urls = {run.trial: run.url for row in made.rows for run in (*row.runs, *row.measurements)}
+        links = "\n".join(f"- [{text(one_line(trial.title))}]({url}): {trial.state}" for trial in trials if (url := urls.get(trial.name)))
+        self.client.set_tag(study.run, "mlflow.note.content", f"{render(made, 'md')}\n{links}\n")
         self.client.log_batch(study.run, tags=[RunTag(name, value) for name, value in study_tags(study).items()])
         if study.state.final:
-            for format in table.FORMATS:
-                self.client.log_text(study.run, table.render(made, format), f"table.{format}")  # type: ignore[arg-type]
+            for format in FORMATS:
+                self.client.log_text(study.run, render(made, format), f"table.{format}")
             self._show_curves(study.run, self.store.arms(study.id), trials)
         self._set_status(study.run, STUDY_STATUS.get(study.state, "RUNNING"), study.finished)
 
@@ -311,7 +316,3 @@ def in_batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 def _importance(name: str) -> tuple[int, str]:
     """Average precision first, then the losses, then the rest."""
     return (0 if name.startswith("AP") else 1 if name.startswith("loss") else 2, name)
-
-
-def _url(made: table.Table, trial: Trial) -> str | None:
-    return next((run.url for row in made.rows for run in row.runs if run.trial == trial.name), None)
