@@ -38,7 +38,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class StreamedEvent:
-    """One event of a study: `id` rises; `kind` is study, trial, epoch or note."""
+    """One event of a study: `id` rises; `kind` is study, trial, epoch, note or regression."""
 
     id: int
     kind: str

@@ -158,7 +158,7 @@ def _note(snapshot: Snapshot, item: Item) -> None:
     if isinstance(item, Exception):
         raise item
     snapshot.trouble = item if isinstance(item, str) else ""
-    if isinstance(item, StreamedEvent) and item.kind == "note":
+    if isinstance(item, StreamedEvent) and item.kind in ("note", "regression"):
         snapshot.note = item.data["text"]
     if isinstance(item, StreamedEvent) and item.kind == "epoch":
         snapshot.epoch_ended[item.data["trial"]] = datetime.fromisoformat(item.data["time"])
@@ -301,7 +301,7 @@ def event_line(event: StreamedEvent, titles: dict[str, str]) -> str:
     """An event in a line: when, who, what. Empty for steps that mean nothing to a person."""
     data = event.data
     clock = datetime.fromisoformat(data["time"]).astimezone().strftime("%H:%M:%S")
-    if event.kind == "note":
+    if event.kind in ("note", "regression"):
         return f"{clock}  {data['text']}"
     if event.kind == "study":
         return f"{clock}  study {data['state']}" + (f": {data['reason']}" if data["reason"] else "")

@@ -21,6 +21,7 @@ from mlflow.exceptions import MlflowException
 
 from orchestrator import error_curves, table
 from orchestrator.machine import StudyState, TrialState
+from orchestrator.schedules import telling
 from orchestrator.schema import Arm, Outbox, Study, Trial
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -148,9 +149,11 @@ class Relay:
         assert study.run
         trials = self.store.trials(study.id)
         made = table.build(study, self.store.arms(study.id), trials, self.places.mlflow_ui)
+        made.notes.extend(telling.table_notes(self.store, study.id))
         links = "\n".join(f"- [{trial.title}]({url}): {trial.state}" for trial in trials if (url := _url(made, trial)))
         self.client.set_tag(study.run, "mlflow.note.content", f"{table.render(made, 'md')}\n{links}\n")
-        self.client.log_batch(study.run, tags=[RunTag(name, value) for name, value in study_tags(study).items()])
+        tags = study_tags(study) | telling.tags(self.store, study.id)
+        self.client.log_batch(study.run, tags=[RunTag(name, value) for name, value in tags.items()])
         if study.state.final:
             for format in table.FORMATS:
                 self.client.log_text(study.run, table.render(made, format), f"table.{format}")  # type: ignore[arg-type]

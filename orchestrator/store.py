@@ -108,11 +108,7 @@ class Store:
             return known, False
         try:
             with self._writes.begin() as session:
-                study = Study(name=spec.name, spec=data, idempotency_key=idempotency_key, state=StudyState.QUEUED, created=self.now())
-                session.add(study)
-                session.flush()
-                _add_trials(session, study, expand(spec))
-                session.add(Event(study_id=study.id, kind="study", data={"state": StudyState.QUEUED, "reason": None}, time=self.now()))
+                study = add_study(session, spec, self.now(), idempotency_key)
         except IntegrityError:
             known = self._study_of_key(idempotency_key, data)
             if known is None:
@@ -536,6 +532,17 @@ class _Unit:
     def tell_mlflow(self, trial: Trial | None, epoch: int | None = None) -> None:
         self.session.add(Outbox(study_id=self.study.id, trial_id=trial.id if trial else None, epoch=epoch, time=self.now))
         self.session.flush()
+
+
+def add_study(session: Session, spec: StudySpec, now: int, idempotency_key: str | None = None) -> Study:
+    """A queued study with its arms and trials, as part of the transaction of `session`."""
+    data = spec.model_dump(mode="json")
+    study = Study(name=spec.name, spec=data, idempotency_key=idempotency_key, state=StudyState.QUEUED, created=now)
+    session.add(study)
+    session.flush()
+    _add_trials(session, study, expand(spec))
+    session.add(Event(study_id=study.id, kind="study", data={"state": StudyState.QUEUED, "reason": None}, time=now))
+    return study
 
 
 def _finite(metrics: dict[str, float]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from api.problems import ProblemError, conflict, not_found
 from api.studies.schemas import PlanAnswer, PlannedTrialAnswer, StudyAnswer, StudyDetail, StudyPage, TrialAnswer, TrialList
 from orchestrator.machine import IllegalMove, StudyState, TrialState
 from orchestrator.plan import plan
+from orchestrator.schedules.telling import table_notes
 from orchestrator.schema import Event, Study, Trial
 from orchestrator.settings import Settings
 from orchestrator.store import IdempotencyMismatch, NoSuchStudy, Store
@@ -85,6 +86,7 @@ class Studies:
         """Its table as text, from what is stored until now."""
         study = self.row(study_id)
         table = build(study, self.store.arms(study_id), self.store.trials(study_id), self.settings.mlflow_ui)
+        table.notes.extend(table_notes(self.store, study_id))
         return render(table, form)
 
     def cancel(self, study_id: int) -> StudyDetail:
