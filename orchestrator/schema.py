@@ -213,6 +213,7 @@ class ScheduleRun(Base):
     """What became of a due time of a schedule; there is one row for each, or for many that were dealt with at once."""
 
     __tablename__ = "schedule_run"
+    __table_args__ = (Index(None, "outcome", "schedule_id"),)
 
     schedule_id: Mapped[int] = mapped_column(ForeignKey("schedule.id", ondelete="CASCADE"), primary_key=True)
     due: Mapped[int] = mapped_column(primary_key=True)  # the first of its times

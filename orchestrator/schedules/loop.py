@@ -24,9 +24,9 @@ class Cron:
                 self.schedules.settle(schedule_id, due)
             except Exception as trouble:  # one schedule's trouble keeps no other from its time
                 troubles.append(trouble)
-        for schedule in self.schedules.all():
+        for schedule_id in self.schedules.pressing():
             try:
-                self._keep(schedule.id)
+                self._keep(schedule_id)
             except Exception as trouble:
                 troubles.append(trouble)
         if troubles:

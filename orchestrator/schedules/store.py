@@ -22,6 +22,7 @@ from studies.problems import SpecError
 from studies.spec import StudySpec
 
 _AT_REST = tuple(state for state in StudyState if state.final)
+_BUSY = tuple(state for state in StudyState if not state.final)
 
 
 class NoSuchSchedule(LookupError):
@@ -128,6 +129,13 @@ class Schedules:
 
     # --- for the loop
 
+    def pressing(self) -> list[int]:
+        """Schedules that may have something to do: a due time, or a run that waits."""
+        waits = select(ScheduleRun.schedule_id).where(ScheduleRun.outcome == Outcome.WAITING)
+        query = select(Schedule.id).where(Schedule.removed.is_(None), Schedule.paused.is_(False))
+        with self._reads() as session:
+            return list(session.scalars(query.where(or_(Schedule.due <= self.store.now(), Schedule.id.in_(waits))).order_by(Schedule.id)))
+
     def act(self, schedule_id: int) -> Decision:
         """Carries out what is to be done next, and gives it; the studies of a Replace are left to be cancelled."""
         now = self.store.now()
@@ -184,7 +192,7 @@ def _standing(session: Session, schedule: Schedule) -> Standing:
     studies: Sequence[Study] = session.scalars(
         select(Study)
         .join(ScheduleRun, ScheduleRun.study_id == Study.id)
-        .where(ScheduleRun.schedule_id == schedule.id, Study.state.not_in(_AT_REST))
+        .where(ScheduleRun.schedule_id == schedule.id, Study.state.in_(_BUSY))
         .order_by(Study.id)
     ).all()
     waiting = _waiting(session, schedule.id)

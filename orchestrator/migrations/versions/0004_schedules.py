@@ -51,6 +51,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("schedule_id", "due", name=op.f("pk_schedule_run")),
         sa.UniqueConstraint("study_id", name=op.f("uq_schedule_run_study_id")),
     )
+    with op.batch_alter_table("schedule_run", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_schedule_run_outcome_schedule_id"), ["outcome", "schedule_id"], unique=False)
 
 
 def downgrade() -> None:
