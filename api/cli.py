@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api import data, weights
+from api import data, schedule_commands, weights
 from studies.inert import one_line
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
+app.add_typer(schedule_commands.app, name="schedule")
 
 
 class What(StrEnum):

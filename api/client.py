@@ -38,7 +38,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class StreamedEvent:
-    """One event of a study: `id` rises; `kind` is study, trial, epoch or note."""
+    """One event of a study: `id` rises; `kind` is study, trial, epoch, note or regression."""
 
     id: int
     kind: str
@@ -100,6 +100,31 @@ class Client:
     def resume(self, study: int) -> dict[str, Any]:
         """Queue what is not finished again."""
         return self._json("POST", f"/v1/studies/{study}:resume")
+
+    def add_schedule(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """A new schedule."""
+        return self._json("POST", "/v1/schedules", json=wanted)
+
+    def schedules(self) -> list[dict[str, Any]]:
+        """All schedules, oldest first."""
+        items: list[dict[str, Any]] = self._json("GET", "/v1/schedules")["items"]
+        return items
+
+    def schedule(self, schedule: int) -> dict[str, Any]:
+        """One schedule with its runs, newest first."""
+        return self._json("GET", f"/v1/schedules/{schedule}")
+
+    def pause_schedule(self, schedule: int) -> dict[str, Any]:
+        """Submit nothing of it until it is resumed."""
+        return self._json("POST", f"/v1/schedules/{schedule}:pause")
+
+    def resume_schedule(self, schedule: int) -> dict[str, Any]:
+        """Submit again what is due from now on."""
+        return self._json("POST", f"/v1/schedules/{schedule}:resume")
+
+    def remove_schedule(self, schedule: int) -> None:
+        """Submit nothing of it any more; its studies stay."""
+        self._send("DELETE", f"/v1/schedules/{schedule}")
 
     def catalog(self, what: str) -> list[dict[str, Any]]:
         """The names of one kind that a spec may use."""

@@ -110,18 +110,7 @@ class Store:
             return known, False
         try:
             with self._writes.begin() as session:
-                study = Study(
-                    name=submission.spec.name,
-                    spec=data,
-                    presentation=presentation,
-                    idempotency_key=idempotency_key,
-                    state=StudyState.QUEUED,
-                    created=self.now(),
-                )
-                session.add(study)
-                session.flush()
-                _add_trials(session, study, submission.expansion)
-                session.add(Event(study_id=study.id, kind="study", data={"state": StudyState.QUEUED, "reason": None}, time=self.now()))
+                study = add_study(session, submission, self.now(), idempotency_key)
         except IntegrityError:
             known = self._study_of_key(idempotency_key, data, presentation)
             if known is None:
@@ -557,6 +546,23 @@ class _Unit:
     def tell_mlflow(self, trial: Trial | None, epoch: int | None = None) -> None:
         self.session.add(Outbox(study_id=self.study.id, trial_id=trial.id if trial else None, epoch=epoch, time=self.now))
         self.session.flush()
+
+
+def add_study(session: Session, submission: Submission, now: int, idempotency_key: str | None = None) -> Study:
+    """A queued study with its arms and trials, as part of the transaction of `session`."""
+    study = Study(
+        name=submission.spec.name,
+        spec=submission.spec.model_dump(mode="json"),
+        presentation=submission.presentation.model_dump(mode="json"),
+        idempotency_key=idempotency_key,
+        state=StudyState.QUEUED,
+        created=now,
+    )
+    session.add(study)
+    session.flush()
+    _add_trials(session, study, submission.expansion)
+    session.add(Event(study_id=study.id, kind="study", data={"state": StudyState.QUEUED, "reason": None}, time=now))
+    return study
 
 
 def _finite(metrics: dict[str, float]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """From the store's rows to answers, and from its refusals to problems."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from orchestrator.machine import IllegalMove, StudyState, TrialState
 from orchestrator.plan import plan
 from orchestrator.reporting.build import build
 from orchestrator.reporting.rendering import Format, render
+from orchestrator.schedules.telling import table_notes
 from orchestrator.schema import Event, Study, Trial
 from orchestrator.settings import Settings
 from orchestrator.store import IdempotencyMismatch, NoSuchStudy, Store
@@ -85,6 +87,7 @@ class Studies:
         """Its table as text, from what is stored until now."""
         study = self.row(study_id)
         table = build(study, self.store.presentation(study_id), self.store.trials(study_id), self.settings.mlflow_ui)
+        table = replace(table, notes=[*table.notes, *table_notes(self.store, study_id)])
         return render(table, form)
 
     def cancel(self, study_id: int) -> StudyDetail:

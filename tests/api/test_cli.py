@@ -85,7 +85,7 @@ def test_watch_without_a_terminal_prints_a_line_a_change_and_ends_with_the_table
     assert told[0] == "study queued"
     assert "fitnet · seed 0: epoch 2/2, AP 42.0" in told
     assert told.index("fitnet · seed 0: finished") < told.index("study finished")
-    assert "42.0 (+1.0)" in next(line for line in told if line.startswith("| fitnet"))
+    assert "42.0 (+1.0)" in next(line for line in done.stdout.splitlines() if line.startswith("| fitnet"))
     assert done.returncode == 0
 
 
