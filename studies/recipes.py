@@ -127,6 +127,9 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 # Backbones that the zoo trains in another way.
 REGNET = Optimizer(0.02, weight_decay=5e-5, clip=35.0)
+# Forms of a family that are trained in another way: the zoo's improved FCOS, and LD's on it.
+IMPROVED_FCOS = replace(OPTIMIZERS["fcos"], clip=None, warm_up=WarmUp(500, 1 / 3))
+IN_FORM: dict[tuple[str, str], Optimizer] = {("fcos", "centre_sampling"): IMPROVED_FCOS, ("fcos", "distribution"): IMPROVED_FCOS}
 USUAL: dict[str, str] = {"yolov3": "273e", "ssd": "120e"}  # recipe of a family at paper scale; of the others: 1x
 # Base channels of a backbone where the study does not say; `paper` networks have their published width.
 NANO_WIDTH = {"student": 8, "teacher": 16}
@@ -143,8 +146,10 @@ def usual_recipe(scale: Scale, detector: str, form: str | None, dataset: str) ->
     return RECIPES[USUAL.get(detector, "1x")]
 
 
-def optimizer_of(recipe: Recipe, detector: str, backbone: str) -> Optimizer:
-    """The optimizer a network is trained with: the recipe's, else its backbone's or family's in the zoo."""
+def optimizer_of(recipe: Recipe, detector: str, backbone: str, form: str | None) -> Optimizer:
+    """The optimizer a network is trained with: the recipe's, else its form's, backbone's or family's in the zoo."""
     if recipe.optimizer:
         return recipe.optimizer
+    if form and (detector, form) in IN_FORM:
+        return IN_FORM[detector, form]
     return REGNET if backbone.startswith("regnet") else OPTIMIZERS[detector]

@@ -17,7 +17,7 @@ def optimisation(schedule: Schedule, network: Network) -> dict[str, Any]:
     assert schedule.recipe
     assert schedule.epochs
     recipe = RECIPES[schedule.recipe]
-    optimizer = optimizer_of(recipe, network.detector, network.backbone)
+    optimizer = optimizer_of(recipe, network.detector, network.backbone, network.form)
     return {
         "optim_wrapper": _wrapper(optimizer, schedule.scaled_lr),
         "param_scheduler": [_warm_up(optimizer), _decay(recipe, schedule.epochs, schedule.scaled_lr)],

@@ -95,7 +95,7 @@ def mixed_batch(model: Any, seed: int) -> dict[str, Any]:
 
 def swapping_seed(model: Any) -> int:
     """A seed whose permutation of two images swaps them."""
-    return next(seed for seed in range(50) if len(mixed_batch(model, seed)["data_samples"][0].metainfo["mixed"][1]) == 1)
+    return next(seed for seed in range(50) if mixed_batch(model, seed)["data_samples"][0].metainfo["mixed"][1] == 1)
 
 
 def test_a_mixed_image_learns_both_images_objects_in_their_shares() -> None:
