@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmdet.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
 LAST = 0.8  # share of the epochs that mix
 
@@ -63,7 +63,7 @@ def mixtures(samples: list[Any]) -> Iterator[tuple[float, list[Any]]]:
     yield 1 - share, [objects for _, _, objects in mixed]
 
 
-def mix_until(model: nn.Module, epoch: int, epochs: int) -> None:
+def mix_until(model: Any, epoch: int, epochs: int) -> None:
     """Sets whether the model's preprocessor mixes in an epoch (from 0) of a training with mixup."""
     for preprocessor in model.data_preprocessor.modules():
         if isinstance(preprocessor, MixingPreprocessor):
