@@ -96,7 +96,7 @@ class Schedule(SpecModel):
         asked = Schedule() if scale == "smoke" else self
         usual = usual_recipe(scale, network.detector, network.form, dataset)
         recipe = RECIPES[asked.recipe] if asked.recipe else usual
-        optimizer = optimizer_of(recipe, network.detector, network.backbone)
+        optimizer = optimizer_of(recipe, network.detector, network.backbone, network.form)
         return asked.over(
             Schedule(
                 recipe=recipe.id,

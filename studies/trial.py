@@ -95,7 +95,7 @@ class TrialSpec(SpecModel):
         content = self.model_dump(mode="json", exclude={"on_broken"})
         recipe = RECIPES[str(self.full_schedule.recipe)]
         content["recipe"] = asdict(recipe)  # by content, as its name alone would outlive a change of it
-        content["optimizer"] = asdict(optimizer_of(recipe, self.network.detector, self.network.backbone))
+        content["optimizer"] = asdict(optimizer_of(recipe, self.network.detector, self.network.backbone, self.network.form))
         if self.teacher:
             content["teacher"] = {"network": self.teacher.network.model_dump(mode="json"), "sha256": self.teacher.sha256}
         return {"trial": content, "dataset": dataset_digest, "code": code_version}

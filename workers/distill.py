@@ -20,6 +20,7 @@ from studies.methods import methods
 from studies.spec import MethodUse
 from workers.detectors import assignment, head_outputs
 from workers.distillers.base import Distiller, NetworkInfo, Outputs, RoIOutputs, Step, Targets
+from workers.inputs import preprocessor_of
 from workers.metrics import prediction_difference
 from workers.mixup import mixtures
 from workers.roi import RoIRecorder, on_same_rois
@@ -140,7 +141,7 @@ class DistilledDetector(BaseModel):
     """
 
     def __init__(self, student: Any, teacher: Any, uses: list[MethodUse], infos: tuple[NetworkInfo, NetworkInfo]) -> None:
-        super().__init__(data_preprocessor=student.data_preprocessor)
+        super().__init__(data_preprocessor=preprocessor_of(student, teacher))
         self.student = student
         self._outside = (teacher.eval().requires_grad_(False),)
         distillers = [build_distiller(use, *infos) for use in uses]
@@ -162,15 +163,17 @@ class DistilledDetector(BaseModel):
     def teacher(self) -> Any:
         return self._outside[0]
 
-    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor", teacher_inputs: Tensor | None = None) -> Any:
+        """mmdet's: losses, predictions or raw outputs of the student. teacher_inputs: the same images where the teacher takes others."""
+        taught = inputs if teacher_inputs is None else teacher_inputs
         if mode != "loss":
             result = self.student(inputs, data_samples, mode=mode)
-            self._compare(inputs, self.recorder.take())
+            self._compare(taught, self.recorder.take())
             return result
         with self.roi_recorder or nullcontext():
             losses = self.student(inputs, data_samples, mode="loss")
         with torch.no_grad():
-            levels = self.teacher.extract_feat(inputs)
+            levels = self.teacher.extract_feat(taught)
             if self.exact_head:
                 with torch.autocast(inputs.device.type, enabled=False):
                     self.teacher_recorder.head(_float(levels))

@@ -41,7 +41,8 @@ from workers.files import file_sha256, write_atomically, write_checkpoint
 from workers.optimisation import optimisation
 from workers.progress import EXPORT, RESULT, EpochReport, Progress, TrialResult, detector_of, exported, finished, learns_masks
 from workers.runner import TrialRunner
-from workers.weights import Store, load_backbone, load_detector, store_beside
+from workers.starts import load_backbone, load_detector
+from workers.weights import Store, store_beside
 
 LIBRARIES = ("torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "numpy", "faster-coco-eval")
 

@@ -119,7 +119,9 @@ def test_what_is_recorded_has_the_described_form(network: Network) -> None:
     classes, count = info.classes, info.anchors_per_cell
     assert all(m.shape[1] == count * classes for m in outputs.logits)
     assert all(m.shape[1] == count * 4 * (info.bins or 1) for m in outputs.boxes)
-    assert (outputs.centerness is not None) == (network.detector in {"fcos", "atss"} and network.form in {None, "distribution"})
+    assert (outputs.centerness is not None) == (
+        network.detector in {"fcos", "atss"} and network.form in {None, "distribution", "centre_sampling"}
+    )
     if not assigned:
         return
     targets = recorder.take_targets()

@@ -14,12 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from studies.methods import Options
+from studies.methods.frs import TWO_STAGE_WEIGHTS, WEIGHTS, FRSOptions
 from workers.distillers.base import Distiller, NetworkInfo, Step
 
-# Detector -> (alpha, beta) of the released configs; another one-stage detector takes those of FCOS.
-WEIGHTS = {"retinanet": (0.005, 0.02), "gfl": (0.1, 0.05), "fcos": (0.01, 0.05)}
-TWO_STAGE_WEIGHTS = (0.002, 0.1)
 TINY = 1e-30  # least sum of richness that is divided by
 
 
@@ -43,11 +40,14 @@ def prediction_loss(student: Tensor, teacher: Tensor, rich: Tensor) -> Tensor:
 class FRS(Distiller):
     """See the module."""
 
-    def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
+    def __init__(self, options: FRSOptions, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__(options, student, teacher)
-        alpha, beta = TWO_STAGE_WEIGHTS if student.stages == "two" else WEIGHTS.get(student.detector, WEIGHTS["fcos"])
-        self.alpha = alpha if self.options.alpha is None else self.options.alpha
-        self.beta = beta if self.options.beta is None else self.options.beta
+        stated = TWO_STAGE_WEIGHTS if student.stages == "two" else WEIGHTS.get(student.detector, (None, None))
+        self.alpha, self.beta = (
+            own if own is not None else usual for own, usual in zip((options.alpha, options.beta), stated, strict=True)
+        )
+        if self.alpha is None or self.beta is None:
+            raise ValueError(f"FRS states no weights for {student.detector}; set options.alpha and options.beta")
         self.ramp_iterations = self.options.ramp_iterations
         pairs = zip(student.neck_channels, teacher.neck_channels, strict=True)
         self.adapters = nn.ModuleList(nn.Conv2d(s, t, 3, padding=1) for s, t in pairs if self.alpha)
