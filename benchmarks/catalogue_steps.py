@@ -56,8 +56,8 @@ class Pair:
 
     def misfit(self, use: MethodUse) -> str | None:
         """Why the method cannot distil this pair, or None."""
-        method, networks = methods()[use.id], (self.student, self.teacher)
-        return method.misfit(*(in_form(n.detector, n.form, n.backbone) for n in networks), method.options.model_validate(use.options))
+        method = methods()[use.id]
+        return method.misfit(self.student.family, self.teacher.family, method.options.model_validate(use.options))
 
 
 def title(network: Network) -> str:
@@ -86,7 +86,7 @@ def opinionated(network: Network, classes: int) -> Any:
 
 def distilled(pair: Pair, student: Any, teacher: Any, use: MethodUse) -> DistilledDetector:
     infos = describe(pair.student, student), describe(pair.teacher, teacher)
-    model = DistilledDetector(student, teacher, [use.resolved()], infos)
+    model = DistilledDetector(student, teacher, [use], infos)
     model.iteration = 1000  # past every ramp
     return model
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from studies.catalog import DATASETS, DETECTORS, FORMS, Scale, in_form, misfit_of, of_pdf_distil
+from studies.catalog import DATASETS, DETECTORS, FORMS, Scale, misfit_of, of_pdf_distil
 from studies.datasets import datasets
 from studies.expand import combinations, searched, with_values
 from studies.methods import methods
@@ -209,7 +209,6 @@ def _arm_misfits(spec: StudySpec, arm: Arm, where: tuple[int | str, ...]) -> Ite
             continue
         if teacher is None:
             continue
-        ours, theirs = (in_form(network.detector, network.form, network.backbone) for network in (student, teacher))
-        sentence = method.misfit(ours, theirs, options)
+        sentence = method.misfit(student.family, teacher.family, options)
         if sentence:
             yield Problem(at("distiller"), sentence)

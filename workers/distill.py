@@ -16,6 +16,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from studies.catalog import DETECTORS, Detector
 from studies.methods import methods
 from studies.spec import MethodUse
 from workers.detectors import assignment, head_outputs
@@ -125,11 +126,19 @@ def scale_losses(losses: dict[str, Any], factors: dict[str, float]) -> None:
 
 
 def build_distiller(use: MethodUse, student: NetworkInfo, teacher: NetworkInfo) -> Distiller:
-    """The distiller a spec names, with its options."""
+    """The distiller a spec names, with its options settled for these networks."""
     method = methods()[use.id]
     module, name = method.implementation.split(":")
-    distiller: Distiller = getattr(importlib.import_module(module), name)(method.options.model_validate(use.options), student, teacher)
+    options = method.settled(method.options.model_validate(use.options), _family(student), _family(teacher))
+    distiller: Distiller = getattr(importlib.import_module(module), name)(options, student, teacher)
     return distiller
+
+
+def _family(network: NetworkInfo) -> Detector:
+    """The detector family as this network is."""
+    family = DETECTORS[network.detector]
+    traits = family.traits | ({"distribution"} if network.bins else frozenset())
+    return replace(family, traits=traits, backbones=(network.backbone,), strides=network.strides)
 
 
 class DistilledDetector(BaseModel):

@@ -234,7 +234,7 @@ def test_ld_distils_the_form_with_distributions(detector: str) -> None:
     for parameter in teacher.bbox_head.parameters():
         if parameter.dim() == 4:
             nn.init.normal_(parameter, std=0.1)  # an opinion: both start from logits near zero
-    use = MethodUse(id="ld", options={"main_kd": True, "vlr_ld": True}).resolved()
+    use = MethodUse(id="ld", options={"main_kd": True, "vlr_ld": True})
     model = DistilledDetector(student, teacher, [use], (describe(networks[0], student), describe(networks[1], teacher))).train()
     losses = model(*batch(), mode="loss")
     own = [losses[name] for name in ("loss_ld", "loss_ld_vlr", "loss_ld_kd")]

@@ -130,6 +130,7 @@ class Distiller(nn.Module):
     ramp_iterations: int = 0  # losses grow linearly from 0 over this many iterations
 
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
+        """options: settled for these networks (`studies.methods.Method.settle`), as `workers.distill.build_distiller` gives them."""
         super().__init__()
         self.options: Any = options
 
