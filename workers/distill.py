@@ -16,7 +16,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from studies.catalog import DETECTORS, Detector
+from studies.catalog import in_form
 from studies.methods import methods
 from studies.spec import MethodUse
 from workers.detectors import assignment, head_outputs
@@ -129,16 +129,10 @@ def build_distiller(use: MethodUse, student: NetworkInfo, teacher: NetworkInfo) 
     """The distiller a spec names, with its options settled for these networks."""
     method = methods()[use.id]
     module, name = method.implementation.split(":")
-    options = method.settled(method.options.model_validate(use.options), _family(student), _family(teacher))
+    pair = [in_form(network.detector, network.form, network.backbone) for network in (student, teacher)]
+    options = method.settled(method.options.model_validate(use.options), *pair)
     distiller: Distiller = getattr(importlib.import_module(module), name)(options, student, teacher)
     return distiller
-
-
-def _family(network: NetworkInfo) -> Detector:
-    """The detector family as this network is."""
-    family = DETECTORS[network.detector]
-    traits = family.traits | ({"distribution"} if network.bins else frozenset())
-    return replace(family, traits=traits, backbones=(network.backbone,), strides=network.strides)
 
 
 class DistilledDetector(BaseModel):

@@ -102,6 +102,7 @@ def test_what_is_recorded_has_the_described_form(network: Network) -> None:
     model = made(network).train()
     offered = in_form(network.detector, network.form)
     info = describe(network, model)
+    assert in_form(info.detector, info.form, info.backbone) == network.family
     assert info.strides == offered.strides[: len(info.strides)]
     assert len(info.strides) == len(offered.strides) - 2 * (network.detector == "ssd")  # its last two levels do not fit 128 pixels
     assert info.stages == ("two" if "roi_head" in offered.traits else "one")
