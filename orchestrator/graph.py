@@ -74,10 +74,10 @@ class Graph:
         try:
             spec = self._resolve(self.trials[name])
             code = self.code_version(spec.methods)
+            key = spec.key(self.digest, code)
         except ValueError as error:
             self.failed(name, "user", str(error))
             return None
-        key = spec.key(self.digest, code)
         folder = f"{key}-forced-{self.trials[name].id}" if self.setting.force else key
         environment = {**self.source, "code_version": code, "training_code": self.code_version(())}
         claim = self.store.claim(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS, Scale
+from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS, Detector, Scale, in_form
 from studies.datasets import datasets
 from studies.methods import methods
 from studies.problems import nearest
@@ -67,6 +67,11 @@ class Network(SpecModel):
     @classmethod
     def _form(cls, value: str | None) -> str | None:
         return None if value is None else known(value, FORMS, "form")
+
+    @property
+    def family(self) -> Detector:
+        """The detector family as this network is: in its form, on its backbone."""
+        return in_form(self.detector, self.form, self.backbone)
 
 
 class Schedule(SpecModel):
@@ -141,9 +146,10 @@ class MethodUse(SpecModel):
     def _id(cls, value: str) -> str:
         return known(value, methods(), "distiller")
 
-    def resolved(self) -> "MethodUse":
-        """The same with every option spelled out. Raises pydantic's ValidationError, located inside `options`."""
-        options = methods()[self.id].options.model_validate(self.options)
+    def resolved(self, student: Detector, teacher: Detector) -> "MethodUse":
+        """The same with every option spelled out, as it is for this pair. Raises pydantic's ValidationError, located inside `options`."""
+        method = methods()[self.id]
+        options = method.settled(method.options.model_validate(self.options), student, teacher)
         return self.model_copy(update={"options": options.model_dump(mode="json")})
 
 

@@ -16,6 +16,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from studies.catalog import in_form
 from studies.methods import methods
 from studies.spec import MethodUse
 from workers.detectors import assignment, head_outputs
@@ -126,10 +127,12 @@ def scale_losses(losses: dict[str, Any], factors: dict[str, float]) -> None:
 
 
 def build_distiller(use: MethodUse, student: NetworkInfo, teacher: NetworkInfo) -> Distiller:
-    """The distiller a spec names, with its options."""
+    """The distiller a spec names, with its options settled for these networks."""
     method = methods()[use.id]
     module, name = method.implementation.split(":")
-    distiller: Distiller = getattr(importlib.import_module(module), name)(method.options.model_validate(use.options), student, teacher)
+    pair = [in_form(network.detector, network.form, network.backbone) for network in (student, teacher)]
+    options = method.settled(method.options.model_validate(use.options), *pair)
+    distiller: Distiller = getattr(importlib.import_module(module), name)(options, student, teacher)
     return distiller
 
 

@@ -6,6 +6,7 @@ A trial reads from the store and never from the network; `fetch` and `import_fil
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -20,6 +21,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+import yaml
 
 from studies.trial import TrialFailure
 
@@ -182,7 +185,7 @@ def address_of(name: str) -> str:
     """Where known weights are published. Raises WeightsError."""
     if name in IMAGENET:
         return IMAGENET[name]
-    address = _zoo_address(name.removeprefix("zoo/")) if name.startswith("zoo/") else None
+    address = zoo().get(name.removeprefix("zoo/")) if name.startswith("zoo/") else None
     if address is None:
         raise WeightsError(
             f"no address is known for {name!r}; known are {', '.join(IMAGENET)} and zoo/CONFIG for every config of mmdet's zoo; "
@@ -236,15 +239,16 @@ def _zoo() -> Path:
     return Path(next(iter(folders or ("there is no mmdet here",)))) / ".mim" / "configs"
 
 
-def _zoo_address(config: str) -> str | None:
-    """The checkpoint that mmdet's zoo publishes for a config, from the files installed with the library."""
+@functools.cache
+def zoo() -> dict[str, str]:
+    """The checkpoint that mmdet's zoo publishes for each of its configs, by name, from the files installed with the library."""
+    found: dict[str, str] = {}
     for path in sorted(_zoo().glob("*/metafile.yml")):
-        found = re.search(
-            rf"- Name: {re.escape(config)}\s.*?(?:^\s*Weights: (\S+)|(?=^\s*- Name:)|\Z)", path.read_text(), re.DOTALL | re.MULTILINE
-        )
-        if found and found[1]:
-            return found[1]
-    return None
+        content = yaml.safe_load(path.read_text())
+        for model in content.get("Models") or [] if isinstance(content, dict) else content:
+            if isinstance(model.get("Weights"), str):  # a tracker's are several
+                found.setdefault(model["Name"], model["Weights"])
+    return found
 
 
 def _is_known(name: str) -> bool:

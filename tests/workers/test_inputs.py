@@ -162,7 +162,7 @@ def test_d_pred_compares_a_teacher_that_is_given_other_pixels_as_it_predicts_alo
     teacher.load_state_dict(student.state_dict())
     teacher.data_preprocessor = preprocessor("fcos resnet50")
     infos = describe(network(text), student), describe(network(text), teacher)
-    model = DistilledDetector(student, teacher, [MethodUse(id="fitnet").resolved()], infos).eval()
+    model = DistilledDetector(student, teacher, [MethodUse(id="fitnet")], infos).eval()
     for expected in (True, False):
         model.differences = []
         with torch.no_grad():

@@ -139,7 +139,7 @@ def test_a_mixed_image_learns_both_images_objects_in_their_shares() -> None:
 def test_a_distillers_loss_on_mixed_images_is_that_of_both_shares() -> None:
     network, model = student()
     teacher_network, teacher = student("pdf_pafpn")
-    uses = [MethodUse(id="fitnet", options={"region": "gt_boxes"}).resolved()]
+    uses = [MethodUse(id="fitnet", options={"region": "gt_boxes"})]
     distilled = DistilledDetector(model, teacher, uses, (describe(network, model), describe(teacher_network, teacher)))
     mix_until(distilled, 0, 10)
     batch = mixed_batch(distilled, swapping_seed(distilled))

@@ -46,7 +46,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory, data: Path) -> dict[str, A
 
 
 def distilled(teacher: dict[str, Any], *methods: str, **changes: Any) -> TrialSpec:
-    return trial(teacher=teacher, distillers=[MethodUse(id=m).resolved() for m in methods], **changes)
+    return trial(teacher=teacher, distillers=[MethodUse(id=m) for m in methods], **changes)
 
 
 def test_the_same_trial_twice_gives_the_same_numbers_and_weights(tmp_path: Path, data: Path, teacher: dict[str, Any]) -> None:
@@ -154,7 +154,7 @@ def test_d_pred_is_zero_for_a_student_that_is_its_teacher(data: Path) -> None:
     student, teacher = (build(Network(**STUDENT), 10) for _ in range(2))
     teacher.load_state_dict(student.state_dict())
     infos = tuple(describe(Network(**STUDENT), model) for model in (student, teacher))
-    model = DistilledDetector(student, teacher, [MethodUse(id="crosskd").resolved()], infos).eval()
+    model = DistilledDetector(student, teacher, [MethodUse(id="crosskd")], infos).eval()
     model.differences = []
     image = torch.rand(2, 3, 128, 128)
     samples = [DetDataSample(metainfo={"img_shape": (128, 128), "ori_shape": (128, 128), "scale_factor": (1.0, 1.0)}) for _ in range(2)]

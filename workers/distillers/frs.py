@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from studies.methods.frs import TWO_STAGE_WEIGHTS, WEIGHTS, FRSOptions
+from studies.methods import Options
 from workers.distillers.base import Distiller, NetworkInfo, Step
 
 TINY = 1e-30  # least sum of richness that is divided by
@@ -40,14 +40,9 @@ def prediction_loss(student: Tensor, teacher: Tensor, rich: Tensor) -> Tensor:
 class FRS(Distiller):
     """See the module."""
 
-    def __init__(self, options: FRSOptions, student: NetworkInfo, teacher: NetworkInfo) -> None:
+    def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__(options, student, teacher)
-        stated = TWO_STAGE_WEIGHTS if student.stages == "two" else WEIGHTS.get(student.detector, (None, None))
-        self.alpha, self.beta = (
-            own if own is not None else usual for own, usual in zip((options.alpha, options.beta), stated, strict=True)
-        )
-        if self.alpha is None or self.beta is None:
-            raise ValueError(f"FRS states no weights for {student.detector}; set options.alpha and options.beta")
+        self.alpha, self.beta = self.options.alpha, self.options.beta
         self.ramp_iterations = self.options.ramp_iterations
         pairs = zip(student.neck_channels, teacher.neck_channels, strict=True)
         self.adapters = nn.ModuleList(nn.Conv2d(s, t, 3, padding=1) for s, t in pairs if self.alpha)
