@@ -12,6 +12,8 @@ from rich.text import Text
 from api.supervision import PartStatus
 from api.watch import STYLES, Snapshot, header, span
 
+USUAL_GPU = "A100"  # whose hours stand where there is room for one number
+
 
 def status_table(parts: Sequence[PartStatus]) -> Table:
     """The stack: part, state, pid, address, health."""
@@ -65,22 +67,71 @@ def plan_lines(plan: dict[str, Any]) -> list[RenderableType]:
     """What would run, and how long it takes."""
     table = _table("trial", "role", "runs", "time")
     for trial in plan["trials"]:
-        seconds = trial["seconds"]
-        estimate = "" if trial["reused"] else "unknown" if seconds is None else f"about {span(seconds)}"
-        table.add_row(Text(trial["title"]), trial["role"], Text("reused", style="green") if trial["reused"] else "trains", estimate)
+        runs = Text("reused", style="green") if trial["reused"] else "evaluates" if trial["evaluates"] else "trains"
+        table.add_row(Text(trial["title"]), trial["role"], runs, _time(trial))
     warnings = [Text(f"Note: {warning}.", style="yellow") for warning in plan["warnings"]]
-    return [Text(plan["name"], style="bold"), table, Text(plan_summary(plan)), *warnings]
+    hours = _gpu_hours(plan) if plan["measured"] or plan["estimated"] else []
+    return [Text(plan["name"], style="bold"), table, Text(plan_summary(plan)), *hours, *warnings]
 
 
 def plan_summary(plan: dict[str, Any]) -> str:
     """The plan in a sentence."""
-    told = f"{plan['to_run']} of {len(plan['trials'])} trials to train, {plan['reused']} reused"
+    told = f"{plan['to_train']} of {len(plan['trials'])} trials to train, "
+    told += f"{plan['to_evaluate']} to evaluate, " * bool(plan["to_evaluate"]) + f"{plan['reused']} reused"
     if plan["to_run"] == 0:
         return f"{told}: nothing to train, the table is there at once."
-    hours = f"about {plan['device_seconds'] / 3600:.2f} {plan['device']}-hours"
     if plan["unknown"] == plan["to_run"]:
         return f"{told}; no time is known yet, nothing alike was trained here."
+    on_usual = plan["gpu_hours"].get(USUAL_GPU)  # 0 where all was measured on another kind that is not listed
+    hours = (
+        f"about {_hours(on_usual)} {USUAL_GPU}-hours" if on_usual else f"about {plan['device_seconds'] / 3600:.2f} {plan['device']}-hours"
+    )
     return f"{told}; {hours}" + (f" and {plan['unknown']} trials of unknown time." if plan["unknown"] else ".")
+
+
+def plans_lines(plans: dict[str, Any]) -> list[RenderableType]:
+    """What several studies would run: a line each, what they share once, and the sum."""
+    total = plans["total"]
+    gpus, cpus = list(total["gpu_hours"]), total["device_seconds"] and any(study["device"] == "cpu" for study in plans["studies"])
+    table = _table("study", "trials", "shared", "finished", "to train", "to evaluate", *(f"{gpu} h" for gpu in gpus), *["CPU h"] * cpus)
+    for line in (*plans["studies"], total):
+        name = Text("together", style="bold") if line is total else Text(line["table"] or line["name"])
+        counts = (line["trials"], line.get("shared", ""), line["reused"], line["to_train"], line["to_evaluate"])
+        known = line["measured"] or line["estimated"] or not (line["to_train"] or line["to_evaluate"])
+        hours = [_hours(line["gpu_hours"][gpu]) if gpu in line["gpu_hours"] and known else "" for gpu in gpus]
+        table.add_row(name, *map(str, counts), *hours, *[_hours(line["device_seconds"] / 3600)] * cpus)
+    told = f"{total['to_train']} trainings and {total['to_evaluate']} evaluations to run, {total['reused']} trials are finished."
+    return [table, Text(told), *([_basis(total, plans["efficiency"])] if gpus else [])]
+
+
+def _time(trial: dict[str, Any]) -> str:
+    """How long a trial takes: its time on the devices it asks for where one like it was measured, else device-hours."""
+    if trial["reused"]:
+        return ""
+    if trial["seconds"] is not None:
+        return f"about {span(trial['seconds'])}"
+    return f"about {_hours(trial['gpu_hours'][USUAL_GPU])} {USUAL_GPU}-hours" if trial["gpu_hours"] else "unknown"
+
+
+def _gpu_hours(plan: dict[str, Any]) -> list[RenderableType]:
+    """Device-hours by kind of GPU, and where they are from."""
+    if not any(plan["gpu_hours"].values()):
+        return []
+    hours = ", ".join(f"{gpu} {_hours(hours)}" for gpu, hours in plan["gpu_hours"].items())
+    return [Text(f"Device-hours: {hours}."), _basis(plan, plan["efficiency"])]
+
+
+def _basis(sums: dict[str, Any], efficiency: str) -> Text:
+    """How many times are measured and how many estimated, and by what."""
+    parts = [f"{sums['measured']} trials by the measured time of trials like them"] if sums["measured"] else []
+    parts += [f"{sums['estimated']} trials estimated: {efficiency}"] if sums["estimated"] else []
+    parts += [f"{sums['unknown']} trials of unknown time"] if sums["unknown"] else []
+    return Text("; ".join(parts) + "." if parts else "Nothing is to be run.", style="dim")
+
+
+def _hours(hours: float) -> str:
+    """Hours to two figures or whole ones: an estimate says no more."""
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
 
 
 def catalog_lines(what: str, items: Sequence[dict[str, Any]]) -> list[RenderableType]:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.count_costs          # a minute: shapes alone, no weight is allocated
 
-Multiply-adds are those of `workers.measure`. Those on RoIs (1,000 proposals, masks of 100, as at test time) are apart: they do not grow with
-the image.
+Multiply-adds are those of `workers.measure`. Those on RoIs (1,000 proposals, masks of 100, as at test time) are apart: they do not grow
+with the image.
 """
 
 import logging
