@@ -13,6 +13,7 @@ from api.supervision import PartStatus
 from api.watch import STYLES, Snapshot, header, span
 
 USUAL_GPU = "A100"  # whose hours stand where there is room for one number
+SHOWN_GPUS = ("V100", "A100", "H100")  # and for three
 
 
 def status_table(parts: Sequence[PartStatus]) -> Table:
@@ -70,7 +71,7 @@ def plan_lines(plan: dict[str, Any]) -> list[RenderableType]:
         runs = Text("reused", style="green") if trial["reused"] else "evaluates" if trial["evaluates"] else "trains"
         table.add_row(Text(trial["title"]), trial["role"], runs, _time(trial))
     warnings = [Text(f"Note: {warning}.", style="yellow") for warning in plan["warnings"]]
-    hours = _gpu_hours(plan) if plan["measured"] or plan["estimated"] else []
+    hours = _gpu_hours(plan, plan["efficiency"])
     return [Text(plan["name"], style="bold"), table, Text(plan_summary(plan)), *hours, *warnings]
 
 
@@ -92,16 +93,20 @@ def plan_summary(plan: dict[str, Any]) -> str:
 def plans_lines(plans: dict[str, Any]) -> list[RenderableType]:
     """What several studies would run: a line each, what they share once, and the sum."""
     total = plans["total"]
-    gpus, cpus = list(total["gpu_hours"]), total["device_seconds"] and any(study["device"] == "cpu" for study in plans["studies"])
-    table = _table("study", "trials", "shared", "finished", "to train", "to evaluate", *(f"{gpu} h" for gpu in gpus), *["CPU h"] * cpus)
+    gpus = [gpu for gpu in SHOWN_GPUS if gpu in total["gpu_hours"]]
+    cpus = ["cpu"] if any(study["device"] == "cpu" for study in plans["studies"]) else []
+    table = _table("study", "trials", "shared", "finished", "to train", "to evaluate", *(f"{name}-hours" for name in (*gpus, *cpus)))
     for line in (*plans["studies"], total):
         name = Text("together", style="bold") if line is total else Text(line["table"] or line["name"])
         counts = (line["trials"], line.get("shared", ""), line["reused"], line["to_train"], line["to_evaluate"])
-        known = line["measured"] or line["estimated"] or not (line["to_train"] or line["to_evaluate"])
-        hours = [_hours(line["gpu_hours"][gpu]) if gpu in line["gpu_hours"] and known else "" for gpu in gpus]
-        table.add_row(name, *map(str, counts), *hours, *[_hours(line["device_seconds"] / 3600)] * cpus)
+        hours = [line["gpu_hours"].get(gpu) for gpu in gpus] + [
+            line["device_seconds"] / 3600 if line.get("device") == "cpu" else None for _ in cpus
+        ]
+        more = " + ?" if line["unknown"] else ""  # and what is not known
+        table.add_row(name, *map(str, counts), *("" if each is None else _hours(each) + more for each in hours))
     told = f"{total['to_train']} trainings and {total['to_evaluate']} evaluations to run, {total['reused']} trials are finished."
-    return [table, Text(told), *([_basis(total, plans["efficiency"])] if gpus else [])]
+    unknown = [Text(f"?: {total['unknown']} trials of unknown time, nothing alike was trained here.")] if total["unknown"] else []
+    return [table, Text(told), *unknown, *_gpu_hours(total, plans["efficiency"])]
 
 
 def _time(trial: dict[str, Any]) -> str:
@@ -113,12 +118,12 @@ def _time(trial: dict[str, Any]) -> str:
     return f"about {_hours(trial['gpu_hours'][USUAL_GPU])} {USUAL_GPU}-hours" if trial["gpu_hours"] else "unknown"
 
 
-def _gpu_hours(plan: dict[str, Any]) -> list[RenderableType]:
+def _gpu_hours(sums: dict[str, Any], efficiency: str) -> list[RenderableType]:
     """Device-hours by kind of GPU, and where they are from."""
-    if not any(plan["gpu_hours"].values()):
+    if not any(sums["gpu_hours"].values()):
         return []
-    hours = ", ".join(f"{gpu} {_hours(hours)}" for gpu, hours in plan["gpu_hours"].items())
-    return [Text(f"Device-hours: {hours}."), _basis(plan, plan["efficiency"])]
+    hours = ", ".join(f"{gpu} {_hours(hours)}" for gpu, hours in sums["gpu_hours"].items())
+    return [Text(f"Device-hours: {hours}."), _basis(sums, efficiency)]
 
 
 def _basis(sums: dict[str, Any], efficiency: str) -> Text:
@@ -126,7 +131,7 @@ def _basis(sums: dict[str, Any], efficiency: str) -> Text:
     parts = [f"{sums['measured']} trials by the measured time of trials like them"] if sums["measured"] else []
     parts += [f"{sums['estimated']} trials estimated: {efficiency}"] if sums["estimated"] else []
     parts += [f"{sums['unknown']} trials of unknown time"] if sums["unknown"] else []
-    return Text("; ".join(parts) + "." if parts else "Nothing is to be run.", style="dim")
+    return Text("; ".join(parts) + ".", style="dim")
 
 
 def _hours(hours: float) -> str:
