@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from api import problems
 from api.catalog import endpoints as catalog
 from api.health import endpoints as health
+from api.plans import endpoints as plans
 from api.problems import ProblemDocument
 from api.schedules import endpoints as schedules
 from api.schedules.schemas import schedule_schemas
@@ -33,7 +34,7 @@ def create_app(configured: Settings | None = None) -> FastAPI:
     app = FastAPI(title="Retort", summary="Distillation studies for object detectors", version=version("retort"), lifespan=lifespan)
     app.state.settings = chosen
     problems.install(app)
-    for router in (studies.router, studies.plans, tables.router, schedules.router, catalog.router, health.router):
+    for router in (studies.router, studies.plans, plans.router, tables.router, schedules.router, catalog.router, health.router):
         app.include_router(router)
     _describe(app)
     return app

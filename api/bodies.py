@@ -1,7 +1,8 @@
 """Data and studies from the body of a request: JSON or YAML, bounded in size, valid or refused with every field named."""
 
+from collections.abc import Callable
 from email.message import Message
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
@@ -11,6 +12,7 @@ from studies.documents import read_document
 from studies.problems import SpecError
 from studies.submission import Submission, read_submission
 
+T = TypeVar("T")
 MAX_BODY_BYTES = 1_000_000
 _FORMS: dict[str, Literal["json", "yaml"]] = {
     "application/json": "json",
@@ -22,15 +24,16 @@ _FORMS: dict[str, Literal["json", "yaml"]] = {
 
 async def read_study(request: Request) -> Submission:
     """The valid study in the body. Raises ProblemError: 413, 415, 400 (unreadable) or 422 (refused)."""
-    data = await read_data(request)
-    try:
-        return await run_in_threadpool(read_submission, data)
-    except SpecError as error:
-        raise invalid_study(error.problems) from None
+    return await read_body(request, read_submission)
 
 
 async def read_data(request: Request) -> Any:
-    """The plain data in the body. Raises ProblemError: 413, 415, 400 (no UTF-8) or 422 (unreadable)."""
+    """The plain data in the body. Raises ProblemError as `read_study` does."""
+    return await read_body(request, lambda data: data)
+
+
+async def read_body(request: Request, understand: Callable[[Any], T]) -> T:
+    """What `understand` makes of the body's data; it may raise SpecError. Raises ProblemError as `read_study` does."""
     form = _form(request)
     body = await _body(request)
     try:
@@ -39,7 +42,7 @@ async def read_data(request: Request) -> Any:
         raise invalid_request(400, "", f"the body is not UTF-8 (byte {error.start})") from None
     try:
         # In a thread: a large body keeps nobody else waiting.
-        return await run_in_threadpool(read_document, text, form)
+        return await run_in_threadpool(lambda: understand(read_document(text, form)))
     except SpecError as error:
         raise invalid_study(error.problems) from None
 

@@ -71,6 +71,10 @@ class Client:
         """What the study would run."""
         return self._json("POST", "/v1/studies:plan", json=spec)
 
+    def plans(self, specs: list[Any]) -> dict[str, Any]:
+        """What several studies would run, one after the other."""
+        return self._json("POST", "/v1/plans", json={"studies": specs})
+
     def studies(self, cursor: str | None = None, limit: int = 50) -> dict[str, Any]:
         """A page of studies, newest first."""
         return self._json("GET", "/v1/studies", params={"limit": limit, **({"cursor": cursor} if cursor else {})})

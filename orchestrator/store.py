@@ -204,10 +204,10 @@ class Store:
 
     # --- results, for plans and reuse
 
-    def finished_trial(self, key: str) -> Trial | None:
-        """The newest finished trial of this key whose checkpoint is still there."""
+    def finished_trials(self, keys: Iterable[str]) -> dict[str, Trial]:
+        """By key the newest finished trial whose checkpoint is still there; keys without one are left out."""
         with self._reads() as session:
-            return _finished_trial(session, key)
+            return _finished_trials(session, keys)
 
     def history(self, dataset: str, scale: str, limit: int = 500) -> list[Trial]:
         """The newest finished trials on a dataset at a scale, to estimate from."""
@@ -309,7 +309,7 @@ class Store:
                 trial.key, trial.spec, trial.folder, trial.dataset_digest = key, spec.model_dump(mode="json"), folder, digest
                 trial.environment = dict(environment)
                 # Looked up with the lease in hand: whoever held it before has recorded its result by now.
-                equal = _finished_trial(unit.session, key) if reuse else None
+                equal = _finished_trials(unit.session, [key]).get(key) if reuse else None
                 if equal is None:
                     return Claim.HELD
                 _copy_results(unit, equal, trial)
@@ -625,9 +625,20 @@ def _live_attempt(session: Session, study_id: int) -> Attempt | None:
     return session.scalar(select(Attempt).where(Attempt.study_id == study_id, Attempt.ended.is_(None)))
 
 
-def _finished_trial(session: Session, key: str) -> Trial | None:
-    query = select(Trial).where(Trial.key == key, Trial.state == TrialState.FINISHED).order_by(Trial.finished.desc())
-    return next((trial for trial in session.scalars(query) if trial.checkpoint and Path(trial.checkpoint).is_file()), None)
+def _finished_trials(session: Session, keys: Iterable[str]) -> dict[str, Trial]:
+    """By key the newest finished trial whose checkpoint is still there."""
+    found: dict[str, Trial] = {}
+    wanted = sorted(keys)
+    for start in range(0, len(wanted), 500):  # a statement has room for so many values in every database
+        query = (
+            select(Trial)
+            .where(Trial.key.in_(wanted[start : start + 500]), Trial.state == TrialState.FINISHED)
+            .order_by(Trial.finished.desc())
+        )
+        for trial in session.scalars(query):
+            if trial.key and trial.key not in found and trial.checkpoint and Path(trial.checkpoint).is_file():
+                found[trial.key] = trial
+    return found
 
 
 def _as_known(trial: Trial) -> machine.Trial:
