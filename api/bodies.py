@@ -1,17 +1,15 @@
 """A study from the body of a request: JSON or YAML, bounded in size, valid or refused with every field named."""
 
-import hashlib
-import json
 from email.message import Message
 from typing import Annotated, Literal
 
 from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
 
 from api.problems import invalid_request, invalid_study
 from studies.documents import read_document
-from studies.parse import parse_study
 from studies.problems import SpecError
-from studies.spec import StudySpec
+from studies.submission import Submission, read_submission
 
 MAX_BODY_BYTES = 1_000_000
 _FORMS: dict[str, Literal["json", "yaml"]] = {
@@ -22,7 +20,7 @@ _FORMS: dict[str, Literal["json", "yaml"]] = {
 }
 
 
-async def read_study(request: Request) -> StudySpec:
+async def read_study(request: Request) -> Submission:
     """The valid study in the body. Raises ProblemError: 413, 415, 400 (unreadable) or 422 (refused)."""
     form = _form(request)
     body = await _body(request)
@@ -31,18 +29,13 @@ async def read_study(request: Request) -> StudySpec:
     except UnicodeDecodeError as error:
         raise invalid_request(400, "", f"the body is not UTF-8 (byte {error.start})") from None
     try:
-        return parse_study(read_document(text, form))
+        # In a thread: a large body keeps nobody else waiting.
+        return await run_in_threadpool(lambda: read_submission(read_document(text, form)))
     except SpecError as error:
         raise invalid_study(error.problems) from None
 
 
-SubmittedStudy = Annotated[StudySpec, Depends(read_study)]
-
-
-def digest(spec: StudySpec) -> str:
-    """Equal for two bodies exactly when they ask for the same study, whatever their spelling."""
-    text = json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+SubmittedStudy = Annotated[Submission, Depends(read_study)]
 
 
 def _form(request: Request) -> Literal["json", "yaml"]:

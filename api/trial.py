@@ -22,7 +22,7 @@ def run_here(study: StudySpec, arm: str, seed: int, console: Console) -> None:
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), shown, TimeElapsedColumn(), console=console
     ) as progress:
-        steps = _steps(study, f"{arm}/seed-{seed}")
+        steps = _steps(study, arm, seed)
         bars = {trial.id: progress.add_task(trial.title, total=None, told="", start=trial is steps[0]) for trial in steps}
 
         def report(trial: PlannedTrial, epoch: "EpochReport") -> None:
@@ -38,10 +38,9 @@ def run_here(study: StudySpec, arm: str, seed: int, console: Console) -> None:
     console.print(f"detector: {result.checkpoint}\nfolder:   {folder}", soft_wrap=True)
 
 
-def _steps(study: StudySpec, wanted: str) -> list[PlannedTrial]:
+def _steps(study: StudySpec, arm: str, seed: int) -> list[PlannedTrial]:
     """The trial and, before it, its teacher; none where the study has no such trial."""
-    planned = {trial.id: trial for trial in expand(study)}
-    if wanted not in planned:
-        return []
-    teacher = planned[wanted].teacher
-    return [planned[name] for name in (teacher, wanted) if name is not None]
+    expansion = expand(study)
+    wanted = expansion.trial(arm, seed)
+    teacher = [trial for trial in expansion.trials if wanted and trial.id == wanted.teacher]
+    return [*teacher, wanted] if wanted else []

@@ -19,6 +19,7 @@ from typing import Any
 from studies.expand import expand
 from studies.parse import parse_study
 from studies.spec import StudySpec
+from studies.submission import as_submission
 
 
 def study_of(trials: int, epochs: int) -> StudySpec:
@@ -41,7 +42,7 @@ def by_retort(spec: StudySpec, database: str) -> tuple[float, list[float], float
     from orchestrator.store import Store
 
     store = Store(database)
-    study, _ = store.create_study(spec)
+    study, _ = store.create_study(as_submission(spec))
     while not store.study(study.id).state.final:
         time.sleep(0.1)
     study = store.study(study.id)
@@ -55,7 +56,7 @@ def by_retort(spec: StudySpec, database: str) -> tuple[float, list[float], float
 
 def by_plain_tune(spec: StudySpec, home: Path, slots: int, environment: dict[str, str]) -> tuple[float, list[float]]:
     """Makespan of a process that does nothing but run the same trials in one Tuner with warm actors, and the training times; seconds."""
-    specs = [trial.resolve(spec, None).model_dump(mode="json") for trial in expand(spec)]
+    specs = [trial.resolve(spec, None).model_dump(mode="json") for trial in expand(spec).trials]
     with tempfile.TemporaryDirectory(dir=home) as folder:
         task = Path(folder) / "task.json"
         task.write_text(json.dumps({"specs": specs, "folder": folder, "data": str(home / "data"), "slots": slots}))

@@ -16,8 +16,8 @@ from orchestrator.machine import IllegalMove, StudyState
 from orchestrator.settings import Settings, settings
 from orchestrator.store import Store, Superseded
 from orchestrator.trainable import prepare_dataset
-from studies.spec import Resources, StudySpec
-from studies.trial import TrialFailure
+from studies.spec import Resources
+from studies.trial import Setting, TrialFailure
 
 HEARTBEAT_SECONDS = 5.0
 
@@ -35,7 +35,7 @@ def drive(study_id: int, attempt: int) -> None:
         return
     threading.Thread(target=_beat, args=(store, study_id), daemon=True).start()
     try:
-        _train(store, study_id, attempt, StudySpec.model_validate(study.spec), places)
+        _train(store, study_id, attempt, Setting.model_validate(study.spec), places)
     except TrialFailure as failed:
         store.fail_study(study_id, attempt, failed.sentence)
         return
@@ -49,13 +49,13 @@ def drive(study_id: int, attempt: int) -> None:
         raise SystemExit("interrupted, though nobody asked to cancel: the next attempt goes on from here")
 
 
-def _train(store: Store, study_id: int, attempt: int, spec: StudySpec, places: Settings) -> None:
+def _train(store: Store, study_id: int, attempt: int, setting: Setting, places: Settings) -> None:
     """Until every trial has its end, or SIGINT. Ray is not even imported when equal trials have done everything."""
-    if store.dataset_digest(spec.dataset) is None:
-        store.note(study_id, f"preparing dataset {spec.dataset}")
-    digest = prepare_dataset(spec.dataset, places.data)
-    store.record_dataset(spec.dataset, digest)
-    graph = Graph(store, study_id, attempt, spec, digest, places)
+    if store.dataset_digest(setting.dataset) is None:
+        store.note(study_id, f"preparing dataset {setting.dataset}")
+    digest = prepare_dataset(setting.dataset, places.data)
+    store.record_dataset(setting.dataset, digest)
+    graph = Graph(store, study_id, attempt, setting, digest, places)
     slots = None
     # A Tuner ends, and gives its devices back, when it has nothing more to hand out; what other studies train may come after it.
     while not graph.settle():
@@ -64,7 +64,7 @@ def _train(store: Store, study_id: int, attempt: int, spec: StudySpec, places: S
                 return
             time.sleep(ASK_AGAIN_SECONDS)
             continue
-        slots = slots or connect(places, spec.resources)
+        slots = slots or connect(places, setting.resources)
         from orchestrator.tuning import tuner  # imports Tune
 
         try:

@@ -8,14 +8,12 @@ from typing import Any
 
 from orchestrator.machine import TrialState
 from orchestrator.order import Order
-from orchestrator.plan import teacher_ref
+from orchestrator.plan import planned_from, teacher_ref
 from orchestrator.schema import Trial
 from orchestrator.settings import Settings
 from orchestrator.store import Claim, Store
 from studies.code import code_version
-from studies.expand import PlannedTrial, expand
-from studies.spec import StudySpec
-from studies.trial import FailureKind, TrialSpec
+from studies.trial import FailureKind, Setting, TrialSpec
 
 ASK_AGAIN_SECONDS = 1.0  # how often a trial that another study trains is asked for
 
@@ -23,10 +21,10 @@ ASK_AGAIN_SECONDS = 1.0  # how often a trial that another study trains is asked 
 class Graph:
     """The study as its driver sees it: which trial is next, and what became of each. Writes through to the store."""
 
-    def __init__(self, store: Store, study_id: int, attempt: int, spec: StudySpec, digest: str, places: Settings) -> None:
+    def __init__(self, store: Store, study_id: int, attempt: int, setting: Setting, digest: str, places: Settings) -> None:
         self.store, self.study_id, self.attempt = store, study_id, attempt
-        self.spec, self.digest, self.places = spec, digest, places
-        self.planned: dict[str, PlannedTrial] = {trial.id: trial for trial in expand(spec)}
+        self.setting, self.digest, self.places = setting, digest, places
+        self.arms = {arm.id: arm for arm in store.arms(study_id)}
         self.claimed: set[str] = set()  # handed to Tune, end not seen yet
         self.ask_again: dict[str, float] = {}  # trials another study trains -> when to look again
         self.source = source_of_code()
@@ -74,15 +72,17 @@ class Graph:
 
     def _claim(self, name: str) -> Order | None:
         try:
-            spec = self._resolve(self.planned[name])
+            spec = self._resolve(self.trials[name])
             code = self.code_version(spec.methods)
         except ValueError as error:
             self.failed(name, "user", str(error))
             return None
         key = spec.key(self.digest, code)
-        folder = f"{key}-forced-{self.trials[name].id}" if self.spec.force else key
+        folder = f"{key}-forced-{self.trials[name].id}" if self.setting.force else key
         environment = {**self.source, "code_version": code, "training_code": self.code_version(())}
-        claim = self.store.claim(self.study_id, self.attempt, name, spec, key, folder, self.digest, environment, reuse=not self.spec.force)
+        claim = self.store.claim(
+            self.study_id, self.attempt, name, spec, key, folder, self.digest, environment, reuse=not self.setting.force
+        )
         if claim == Claim.HELD:
             self.claimed.add(name)
             return Order(name, spec.model_dump(mode="json"), str(self.places.trials / folder), str(self.places.data))
@@ -92,8 +92,10 @@ class Graph:
             self.ask_again[name] = time.monotonic() + ASK_AGAIN_SECONDS
         return None
 
-    def _resolve(self, planned: PlannedTrial) -> TrialSpec:
-        return planned.resolve(self.spec, teacher_ref(self.trials[planned.teacher]) if planned.teacher else None)
+    def _resolve(self, trial: Trial) -> TrialSpec:
+        """What it trains. Raises ValueError where the catalogue no longer has what it names."""
+        teacher = teacher_ref(self.trials[trial.teacher]) if trial.teacher else None
+        return planned_from(trial, self.arms[trial.arm_id]).resolve(self.setting, teacher)
 
     def started(self, name: str) -> None:
         self.store.start_trial(self.study_id, self.attempt, name)

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.machine import TrialState
-from orchestrator.schema import Trial
+from orchestrator.schema import Arm, Trial
 from orchestrator.store import Store
 from studies.code import code_version
-from studies.expand import PlannedTrial, expand
-from studies.spec import StudySpec
+from studies.expand import PlannedTrial
+from studies.spec import MethodUse, Network, Schedule, StudySpec
+from studies.submission import Submission
 from studies.trial import TeacherRef, TrialSpec
 
 
@@ -49,14 +50,32 @@ class Plan:
         return sum(step.seconds or 0.0 for step in self.steps) * self.devices
 
 
-def plan(study: StudySpec, store: Store) -> Plan:
+def planned_from(trial: Trial, arm: Arm) -> PlannedTrial:
+    """A stored trial as it was planned when its study was made. Raises ValueError where it names what the catalogue no longer has."""
+    detail = arm.detail
+    return PlannedTrial(
+        id=trial.name,
+        row=arm.name,
+        title=arm.title,
+        role=arm.role,  # type: ignore[arg-type]
+        network=Network.model_validate(detail["network"]),
+        schedule=Schedule.model_validate(detail["schedule"]),
+        seed=trial.seed,
+        teacher=trial.teacher,
+        distillers=tuple(MethodUse.model_validate(use) for use in detail["distillers"]),
+        weights=detail.get("weights"),
+    )
+
+
+def plan(submission: Submission, store: Store) -> Plan:
     """The plan of a study against what this Retort has stored."""
+    study = submission.spec
     digest = store.dataset_digest(study.dataset)
     history = store.history(study.dataset, study.scale)
     version = functools.cache(code_version)
     done: dict[str, Trial] = {}  # planned trial id -> the equal finished trial
     steps = []
-    for planned in expand(study):
+    for planned in submission.expansion.trials:
         spec = _resolve(study, planned, done)
         key = spec.key(digest, version(spec.methods)) if spec and digest else None
         equal = store.finished_trial(key) if key and not study.force else None
@@ -81,21 +100,21 @@ def teacher_ref(teacher: Trial) -> TeacherRef:
         teacher.state in (TrialState.FINISHED, TrialState.CACHED) and teacher.spec and teacher.checkpoint and teacher.checkpoint_sha256
     ):
         raise ValueError(f"trial {teacher.name} has no checkpoint to teach from, it is {teacher.state}")
-    network = TrialSpec.model_validate(teacher.spec).network
+    network = Network.model_validate(teacher.spec["network"])
     return TeacherRef(network=network, checkpoint=teacher.checkpoint, sha256=teacher.checkpoint_sha256)
 
 
 def estimate(study: StudySpec, planned: PlannedTrial, history: Sequence[Trial]) -> float | None:
     """Seconds of one training, from `history` (trials of the same dataset and scale): the mean of those with the same network, schedule,
     devices and distillers, else of those that differ only in the distillers, else None."""
+    wanted = (planned.network.detector, planned.network.backbone, planned.schedule.model_dump(mode="json"))
+    devices = (study.resources.cpus, study.resources.gpus)
     alike = [
-        (trial.seconds, [use.id for use in spec.distillers])
+        (trial.seconds, [use["id"] for use in spec["distillers"]])
         for trial in history
-        if trial.seconds is not None and trial.spec is not None
-        for spec in [TrialSpec.model_validate(trial.spec)]
-        if (spec.network.detector, spec.network.backbone) == (planned.network.detector, planned.network.backbone)
-        and spec.schedule == planned.schedule
-        and (spec.threads, spec.gpus) == (study.resources.cpus, study.resources.gpus)
+        if trial.seconds is not None and (spec := trial.spec) is not None
+        if (spec["network"]["detector"], spec["network"]["backbone"], spec["schedule"]) == wanted
+        and (spec["threads"], spec["gpus"]) == devices
     ]
     same = [seconds for seconds, used in alike if used == [use.id for use in planned.distillers]]
     chosen = same or [seconds for seconds, _ in alike]

@@ -32,7 +32,7 @@ class Base(DeclarativeBase):
 
 
 class Study(Base):
-    """A submitted study. `spec` is its StudySpec as JSON."""
+    """A submitted study. `spec` is its StudySpec as JSON, `presentation` how its table is laid out (studies.presentation.Presentation)."""
 
     __tablename__ = "study"
     __table_args__ = {"sqlite_autoincrement": True}
@@ -47,23 +47,24 @@ class Study(Base):
     created: Mapped[int]
     started: Mapped[int | None]  # first attempt's driver came up
     finished: Mapped[int | None]  # entered a final state; None again after a resume
+    presentation: Mapped[dict[str, Any]] = mapped_column(deferred=True)  # large, and read for the table alone
     experiment: Mapped[str | None] = mapped_column(String(64))  # MLflow experiment id
     run: Mapped[str | None] = mapped_column(String(64))  # MLflow parent run id
 
 
 class Arm(Base):
-    """A row of the study's table: an arm (with its sampled values) or a teacher."""
+    """What trials that differ in the seed alone train: an arm (with its sampled values) or a teacher."""
 
     __tablename__ = "arm"
     __table_args__ = (UniqueConstraint("study_id", "name"),)
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"), index=True)
-    position: Mapped[int]  # order in the table, teachers first
+    position: Mapped[int]  # teachers first
     name: Mapped[str] = mapped_column(String())
     title: Mapped[str] = mapped_column(Text)
     role: Mapped[str] = mapped_column(String(16))  # teacher, baseline or distilled
-    detail: Mapped[dict[str, Any]]  # network, schedule, distillers, teacher (row name or null), values
+    detail: Mapped[dict[str, Any]]  # network, schedule, distillers, teacher (arm name or null), weights, values
 
 
 class Trial(Base):

@@ -16,14 +16,15 @@ from typing import Any
 
 from sqlalchemy import Engine, create_engine, delete, event, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session, sessionmaker, undefer
 
 from orchestrator import machine
 from orchestrator.machine import StudyState, TrialState
 from orchestrator.migrations import upgrade
 from orchestrator.schema import Arm, Attempt, Dataset, Event, Heartbeat, Lease, Outbox, Point, Study, Trial
-from studies.expand import PlannedTrial, expand
-from studies.spec import StudySpec
+from studies.expand import Expansion
+from studies.presentation import Presentation
+from studies.submission import Submission
 from studies.trial import FailureKind, TrialSpec
 
 LEASE_SECONDS = 30  # a lease whose holder was silent for so long may be taken over
@@ -100,32 +101,40 @@ class Store:
 
     # --- studies, for those who ask for them
 
-    def create_study(self, spec: StudySpec, idempotency_key: str | None = None) -> tuple[Study, bool]:
+    def create_study(self, submission: Submission, idempotency_key: str | None = None) -> tuple[Study, bool]:
         """The stored study and whether it was made now; a known key gives the study it made. Raises IdempotencyMismatch."""
-        data = spec.model_dump(mode="json")
-        known = self._study_of_key(idempotency_key, data)
+        data = submission.spec.model_dump(mode="json")
+        presentation = submission.presentation.model_dump(mode="json")
+        known = self._study_of_key(idempotency_key, data, presentation)
         if known:
             return known, False
         try:
             with self._writes.begin() as session:
-                study = Study(name=spec.name, spec=data, idempotency_key=idempotency_key, state=StudyState.QUEUED, created=self.now())
+                study = Study(
+                    name=submission.spec.name,
+                    spec=data,
+                    presentation=presentation,
+                    idempotency_key=idempotency_key,
+                    state=StudyState.QUEUED,
+                    created=self.now(),
+                )
                 session.add(study)
                 session.flush()
-                _add_trials(session, study, expand(spec))
+                _add_trials(session, study, submission.expansion)
                 session.add(Event(study_id=study.id, kind="study", data={"state": StudyState.QUEUED, "reason": None}, time=self.now()))
         except IntegrityError:
-            known = self._study_of_key(idempotency_key, data)
+            known = self._study_of_key(idempotency_key, data, presentation)
             if known is None:
                 raise
             return known, False
         return study, True
 
-    def _study_of_key(self, key: str | None, data: dict[str, Any]) -> Study | None:
+    def _study_of_key(self, key: str | None, data: dict[str, Any], presentation: dict[str, Any]) -> Study | None:
         if key is None:
             return None
         with self._reads() as session:
-            study = session.scalar(select(Study).where(Study.idempotency_key == key))
-        if study and study.spec != data:
+            study = session.scalar(select(Study).where(Study.idempotency_key == key).options(undefer(Study.presentation)))
+        if study and (study.spec != data or study.presentation != presentation):
             raise IdempotencyMismatch(f"this idempotency key made study {study.id} from another spec; use a new key")
         return study
 
@@ -133,6 +142,11 @@ class Store:
         """Raises NoSuchStudy."""
         with self._reads() as session:
             return _study(session, study_id)
+
+    def presentation(self, study_id: int) -> Presentation:
+        """How the study's table is laid out, as it was frozen with it. Raises NoSuchStudy."""
+        with self._reads() as session:
+            return Presentation.model_validate(_study(session, study_id).presentation)
 
     def studies(self, cursor: int | None = None, limit: int = 50) -> list[Study]:
         """Newest first; `cursor`: only those with a smaller id (the last id of the page before)."""
@@ -542,21 +556,30 @@ def _finite(metrics: dict[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 
 
-def _add_trials(session: Session, study: Study, planned: Sequence[PlannedTrial]) -> None:
-    arms: dict[str, Arm] = {}
-    rows = {trial.id: trial.row for trial in planned}
-    for position, trial in enumerate(planned):
-        if trial.row not in arms:
-            detail = {
-                "network": trial.network.model_dump(mode="json"),
-                "schedule": trial.schedule.model_dump(mode="json"),
-                "distillers": [use.model_dump(mode="json") for use in trial.distillers],
-                "teacher": rows[trial.teacher] if trial.teacher else None,
-                "values": dict(trial.values),
-            }
-            arms[trial.row] = Arm(study_id=study.id, position=len(arms), name=trial.row, title=trial.title, role=trial.role, detail=detail)
-            session.add(arms[trial.row])
-            session.flush()
+def _add_trials(session: Session, study: Study, expansion: Expansion) -> None:
+    used = {trial.row for trial in expansion.trials}  # a row whose trials are all those of another has none of its own
+    weights = {trial.row: trial.weights for trial in expansion.trials}
+    arms = {
+        row.id: Arm(
+            study_id=study.id,
+            position=position,
+            name=row.id,
+            title=row.title,
+            role=row.role,
+            detail={
+                "network": row.network.model_dump(mode="json"),
+                "schedule": row.schedule.model_dump(mode="json"),
+                "distillers": [use.model_dump(mode="json") for use in row.distillers],
+                "teacher": row.teacher,
+                "weights": weights[row.id],
+                "values": dict(row.values),
+            },
+        )
+        for position, row in enumerate(row for row in expansion.rows if row.id in used)
+    }
+    session.add_all(arms.values())
+    session.flush()
+    for position, trial in enumerate(expansion.trials):
         state = TrialState.WAITING if trial.teacher else TrialState.READY
         session.add(
             Trial(

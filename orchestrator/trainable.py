@@ -4,6 +4,7 @@
 """
 
 import fcntl
+import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,12 +20,13 @@ def train(config: dict[str, Any]) -> None:
 
     A TrialFailure is reported, not raised: the driver decides what is tried again, never Tune.
     """
+    order = Order.of(config)
+    _hide_gpus(order)
     from ray import tune
 
     from workers.progress import EpochReport
     from workers.trial import run_trial
 
-    order = Order.of(config)
     folder = Path(order.folder)
 
     def report(done: EpochReport) -> None:
@@ -52,6 +54,15 @@ def train(config: dict[str, Any]) -> None:
             }
         }
     )
+
+
+def _hide_gpus(order: Order) -> None:
+    """Takes the GPUs out of sight of a trial that uses none: Ray leaves them visible to those that asked for none.
+
+    To be called before anything has asked torch for CUDA. A process serves trials of one study, so of one kind.
+    """
+    if not order.spec.get("gpus"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def prepare_dataset(name: str, data: Path) -> str:

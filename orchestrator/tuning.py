@@ -75,7 +75,7 @@ def _cause(trial: Any) -> str:
 
 def tuner(graph: Graph, slots: int) -> tune.Tuner:
     """The Tuner of an attempt. Tune only runs trials here: it retries nothing, keeps no state, prints nothing."""
-    resources = graph.spec.resources
+    resources = graph.setting.resources
     warm = resources.gpus == 0  # a warm process saves the imports; one that held a GPU may hold its memory still
     return tune.Tuner(
         tune.with_resources(train, {"cpu": resources.cpus, "gpu": resources.gpus}),

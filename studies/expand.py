@@ -1,15 +1,19 @@
 """From a study to its trials: arms x sampled values x seeds, teachers first. Pure: no stored results, no devices."""
 
 import itertools
+import json
+import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from studies.catalog import BACKBONES, DETECTORS, channels_of
 from studies.methods import methods
+from studies.presentation import Role
 from studies.recipes import NANO_WIDTH
-from studies.spec import Arm, MethodUse, Network, Schedule, Search, StudySpec, Teacher
-from studies.trial import TeacherRef, TrialSpec
+from studies.spec import Arm, MethodUse, Network, Schedule, Search, StudySpec
+from studies.trial import Setting, TeacherRef, TrialSpec
 
 
 @dataclass(frozen=True)
@@ -17,23 +21,21 @@ class PlannedTrial:
     """One training of a study before it has an identity.
 
     id: unique in the study and readable ("fitnet/seed-0", "teacher/gfl-resnet34/seed-0").
-    row: id of the table row (arm id, with sampled values for a searched arm; the teacher's own id for a teacher).
-    title: row as printed. teacher: id of the planned trial whose checkpoint this one needs, or None.
+    row: id of the planned row it was made for. teacher: id of the planned trial whose checkpoint this one needs, or None.
     """
 
     id: str
     row: str
     title: str
-    role: str  # "teacher", "baseline" or "distilled"
+    role: Role
     network: Network
     schedule: Schedule
     seed: int
     teacher: str | None
     distillers: tuple[MethodUse, ...]
-    values: tuple[tuple[str, Any], ...] = ()  # sampled values of a searched arm
     weights: str | None = None  # trained weights that are taken instead of a training
 
-    def resolve(self, study: StudySpec, teacher: TeacherRef | None) -> TrialSpec:
+    def resolve(self, study: StudySpec | Setting, teacher: TeacherRef | None) -> TrialSpec:
         """The trainable spec; `teacher` is given exactly when this trial needs one."""
         if (teacher is None) != (self.teacher is None):
             raise ValueError(f"{self.id}: teacher {'missing' if teacher is None else 'not wanted'}")
@@ -52,59 +54,109 @@ class PlannedTrial:
         )
 
 
-def expand(study: StudySpec) -> list[PlannedTrial]:
-    """All trials of a study, every teacher before its students, rows in the order of the spec."""
-    teachers: dict[str, PlannedTrial] = {}
-    students: list[PlannedTrial] = []
-    for row, title, arm, values in _rows(study):
-        uses = tuple(use.resolved() for use in arm.uses())
-        teacher = None
-        if uses:
-            teaches = arm.teacher or study.teacher
-            assert teaches is not None
-            teacher = _teacher(study, teaches)
-            teachers.setdefault(teacher.id, teacher)
-        network = _sized(study, arm.student or study.student, "student")
-        for seed in study.seeds:
-            students.append(
-                PlannedTrial(
-                    id=f"{row}/seed-{seed}",
-                    row=row,
-                    title=title,
-                    role="distilled" if uses else "baseline",
-                    network=network,
-                    schedule=arm.schedule.over(study.schedule).resolved(study.scale, network, study.dataset),
-                    seed=seed,
-                    teacher=teacher.id if teacher else None,
-                    distillers=uses,
-                    values=values,
-                )
-            )
-    return [*teachers.values(), *students]
+@dataclass(frozen=True)
+class PlannedRow:
+    """Trials that differ in the seed alone: an arm (with its sampled values) or a teacher.
+
+    id: arm id, behind a tilde the number of its sampled values ("ld~2"), or "teacher/" and a name. teacher: id of its teacher's row.
+    trials: ids, in the order of the seeds; a trial that is equal to one of an earlier row is that one.
+    values: sampled, by path, of a searched arm.
+    """
+
+    id: str
+    title: str
+    role: Role
+    network: Network
+    schedule: Schedule
+    distillers: tuple[MethodUse, ...]
+    teacher: str | None
+    trials: tuple[str, ...]
+    values: tuple[tuple[str, Any], ...] = ()
 
 
-def _teacher(study: StudySpec, teacher: Teacher) -> PlannedTrial:
-    network = _sized(study, teacher, "teacher")
-    schedule = teacher.schedule.over(study.schedule).resolved(study.scale, network, study.dataset)
-    row = "-".join(filter(None, ("teacher", network.detector, network.form, network.backbone)))
-    for name, value in teacher.schedule.model_dump(exclude_none=True).items():  # two teachers of a study must not share a row
-        row += f"-{value}e" if name == "epochs" else f"-{value}" if name == "recipe" else f"-{name}{value}"
-    weights = teacher.weights if study.scale == "paper" else None
-    if weights:
-        row += f"-{weights.replace('/', '-')}"
-    return PlannedTrial(
-        id=f"{row}/seed-{teacher.seed}",
-        row=row,
-        title=f"teacher: {DETECTORS[network.detector].title} {BACKBONES[network.backbone].title}"
-        + (f" ({network.form})" if network.form else ""),
-        role="teacher",
-        network=network,
-        schedule=schedule,
-        seed=teacher.seed,
-        teacher=None,
-        distillers=(),
-        weights=weights,
-    )
+@dataclass(frozen=True)
+class Expansion:
+    """A study's rows, teachers first, and its trials: every teacher before its students, and no two that are equal."""
+
+    rows: list[PlannedRow]
+    trials: list[PlannedTrial]
+
+    def trial(self, row: str, seed: int) -> PlannedTrial | None:
+        """The trial of a row and seed, None where there is none."""
+        mine = next((each.trials for each in self.rows if each.id == row), ())
+        return next((trial for trial in self.trials if trial.id in mine and trial.seed == seed), None)
+
+
+def expand(study: StudySpec) -> Expansion:
+    """All rows and trials of a study, rows in the order of the spec."""
+    return _Expander(study).expansion()
+
+
+class _Expander:
+    """Gathers the trials of a study, each once."""
+
+    def __init__(self, study: StudySpec) -> None:
+        self.study = study
+        self.trials: dict[tuple[str, int], PlannedTrial] = {}  # (what trains, seed) -> the trial
+        self.teachers: dict[str, PlannedRow] = {}  # what teaches -> its row
+        self.rows: list[PlannedRow] = []
+
+    def expansion(self) -> Expansion:
+        planned = [(row, arm, values, self._taught_by(arm)) for row, arm, values in _rows(self.study)]
+        for row, arm, values, teacher in planned:
+            uses = tuple(sorted((use.resolved() for use in arm.uses()), key=lambda use: use.id))  # in whatever order they are said
+            network = _sized(self.study, arm.student or self.study.student, "student")
+            schedule = arm.schedule.over(self.study.schedule).resolved(self.study.scale, network, self.study.dataset)
+            told = ", ".join(f"{path.rsplit('.', 1)[-1]}={value}" for path, value in values)
+            title = (arm.title or arm.id) + (f" [{told}]" if told else "")
+            role: Role = "distilled" if uses else "baseline"
+            self.rows.append(self._row(row, title, role, network, schedule, uses, teacher, self.study.seeds, values))
+        return Expansion([*self.teachers.values(), *self.rows], list(self.trials.values()))
+
+    def _taught_by(self, arm: Arm) -> PlannedRow | None:
+        """The row of an arm's teacher; two teachers that differ in anything are two."""
+        teacher = arm.teacher or self.study.teacher
+        if not arm.uses() or teacher is None:
+            return None
+        network = _sized(self.study, teacher, "teacher")
+        schedule = teacher.schedule.over(self.study.schedule).resolved(self.study.scale, network, self.study.dataset)
+        weights = teacher.weights if self.study.scale == "paper" else None
+        identity = _identity(network, schedule, (), None, weights) + f"/{teacher.seed}"
+        if identity not in self.teachers:
+            name = "teacher/" + "-".join(filter(None, (network.detector, network.form, network.backbone)))
+            alike = sum(row.id == name or row.id.startswith(f"{name}~") for row in self.teachers.values())
+            title = f"teacher: {DETECTORS[network.detector].title} {BACKBONES[network.backbone].title}"
+            title += f" ({network.form})" if network.form else ""
+            row = f"{name}~{alike + 1}" if alike else name
+            self.teachers[identity] = self._row(row, title, "teacher", network, schedule, (), None, [teacher.seed], weights=weights)
+        return self.teachers[identity]
+
+    def _row(
+        self,
+        row: str,
+        title: str,
+        role: Role,
+        network: Network,
+        schedule: Schedule,
+        uses: tuple[MethodUse, ...],
+        teacher: PlannedRow | None,
+        seeds: Sequence[int],
+        values: tuple[tuple[str, Any], ...] = (),
+        weights: str | None = None,
+    ) -> PlannedRow:
+        taught_by = teacher.trials[0] if teacher else None
+        identity = _identity(network, schedule, uses, taught_by, weights)
+        for seed in seeds:
+            made = PlannedTrial(f"{row}/seed-{seed}", row, title, role, network, schedule, seed, taught_by, uses, weights)
+            self.trials.setdefault((identity, seed), made)
+        trials = tuple(self.trials[identity, seed].id for seed in seeds)
+        return PlannedRow(row, title, role, network, schedule, uses, teacher.id if teacher else None, trials, values)
+
+
+def _identity(network: Network, schedule: Schedule, uses: tuple[MethodUse, ...], teacher: str | None, weights: str | None) -> str:
+    """What decides the numbers of a training but for its seed, of two trainings of one study; `teacher`: id of the teacher's trial."""
+    parts = [network.model_dump(), schedule.model_dump(), [use.model_dump(mode="json") for use in uses], teacher, weights]
+    return json.dumps(parts, sort_keys=True)
 
 
 def batch_warning(title: str, use: MethodUse, schedule: Schedule, gpus: int) -> str | None:
@@ -126,48 +178,61 @@ def batch_warning(title: str, use: MethodUse, schedule: Schedule, gpus: int) -> 
     )
 
 
-def warnings(study: StudySpec) -> list[str]:
-    """What a person should know of a study that is valid all the same, a sentence each."""
-    told: dict[str, None] = {}  # in order, each once
-    for trial in expand(study):
-        for use in trial.distillers:
-            sentence = batch_warning(trial.title, use, trial.schedule, study.resources.gpus)
-            if sentence:
-                told[sentence] = None
-    return list(told)
-
-
 def _sized(study: StudySpec, network: Network, role: str) -> Network:
     own = NANO_WIDTH[role] // channels_of(network.form)  # what a form multiplies
     width = None if study.scale == "paper" else network.width or own
     return Network(detector=network.detector, backbone=network.backbone, width=width, form=network.form)
 
 
-def _rows(study: StudySpec) -> list[tuple[str, str, Arm, tuple[tuple[str, Any], ...]]]:
-    """(row id, printed title, arm with its sampled values set, those values) in the order of the table."""
-    rows: list[tuple[str, str, Arm, tuple[tuple[str, Any], ...]]] = []
+def _rows(study: StudySpec) -> list[tuple[str, Arm, tuple[tuple[str, Any], ...]]]:
+    """(row id, arm with its sampled values set, those values) in the order of the table."""
+    rows: list[tuple[str, Arm, tuple[tuple[str, Any], ...]]] = []
     for arm in study.arms:
-        title = arm.title or arm.id
         search = study.search
-        if search is None or not (arm.id in search.arms if search.arms else arm.distiller):
-            rows.append((arm.id, title, arm, ()))
+        if search is None or not searched(search, arm):
+            rows.append((arm.id, arm, ()))
             continue
-        for values in combinations(search):
-            told = ", ".join(f"{path.rsplit('.', 1)[-1]}={value}" for path, value in values.items())
-            rows.append((f"{arm.id}[{told}]", f"{title} [{told}]", with_values(arm, values), tuple(values.items())))
+        for number, values in enumerate(combinations(search), start=1):
+            row = f"{arm.id}~{number}" if values else arm.id  # no other id has a tilde
+            rows.append((row, with_values(arm, values), tuple(values.items())))
     return rows
 
 
+def searched(search: Search, arm: Arm) -> bool:
+    """Whether an arm is one of those that are searched."""
+    return arm.id in search.arms if search.arms else arm.distiller is not None
+
+
 def combinations(search: Search) -> list[dict[str, Any]]:
-    """The sampled values: all of the grid, times `trials` distinct draws of the choices."""
+    """The sampled values: all of the grid, times `trials` distinct draws of the choices; of a sweep the arm as it is, then one
+    factor changed at a time."""
+    sweeps = {path: way["sweep"] for path, way in search.space.items() if "sweep" in way}
+    if sweeps:
+        return [{}, *({path: value} for path, listed in sweeps.items() for value in listed)]
     grids = {path: way["grid"] for path, way in search.space.items() if "grid" in way}
     choices = {path: way["choice"] for path, way in search.space.items() if "choice" in way}
     gridded = [dict(zip(grids, values, strict=True)) for values in itertools.product(*grids.values())]
     if not choices:
         return gridded
-    every = list(itertools.islice(itertools.product(*choices.values()), 100_000))
-    drawn = random.Random(search.seed).sample(every, min(search.trials or 1, len(every)))
-    return [{**point, **dict(zip(choices, values, strict=True))} for point in gridded for values in drawn]
+    drawn = [_at(choices, number) for number in _draw(math.prod(map(len, choices.values())), search.trials or 1, search.seed)]
+    return [{**point, **values} for point in gridded for values in drawn]
+
+
+def _draw(count: int, wanted: int, seed: int) -> list[int]:
+    """`wanted` different numbers below `count` (all where there are fewer), each as likely as any other."""
+    generator, drawn = random.Random(seed), dict[int, None]()
+    while len(drawn) < min(wanted, count):
+        drawn[generator.randrange(count)] = None
+    return list(drawn)
+
+
+def _at(choices: dict[str, list[Any]], number: int) -> dict[str, Any]:
+    """The combination of that number, of all there are."""
+    values = {}
+    for path, listed in choices.items():
+        number, place = divmod(number, len(listed))
+        values[path] = listed[place]
+    return values
 
 
 def with_values(arm: Arm, values: dict[str, Any]) -> Arm:

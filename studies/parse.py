@@ -4,6 +4,7 @@
 (`arms.1.options.temperature`) and what is allowed there.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -12,11 +13,11 @@ from pydantic import ValidationError
 
 from studies.catalog import DATASETS, DETECTORS, FORMS, Scale, in_form, misfit_of, of_pdf_distil
 from studies.datasets import datasets
-from studies.expand import combinations, with_values
+from studies.expand import combinations, searched, with_values
 from studies.methods import methods
 from studies.problems import Problem, SpecError, problems_of
 from studies.recipes import RECIPES
-from studies.spec import Arm, Network, Schedule, StudySpec, Teacher
+from studies.spec import Arm, Network, Schedule, Search, StudySpec, Teacher
 
 MAX_TRIALS = 10_000  # of one study
 
@@ -38,6 +39,7 @@ def parse_study(data: Any) -> StudySpec:
 def _misfits(spec: StudySpec) -> Iterator[Problem]:
     """What single fields cannot know: unique arms, options of the named method, detectors that fit it, masks, the search space."""
     ids = [arm.id for arm in spec.arms]
+    first = {arm_id: index for index, arm_id in reversed(list(enumerate(ids)))}
     yield from _network_misfits(spec, ("teacher", spec.teacher), ("student", spec.student))
     yield from _metric_misfits(spec)
     if spec.teacher:
@@ -46,7 +48,7 @@ def _misfits(spec: StudySpec) -> Iterator[Problem]:
         yield from _network_misfits(spec, (f"arms.{index}.teacher", arm.teacher), (f"arms.{index}.student", arm.student))
         if arm.teacher:
             yield from _recipe_misfits(spec, f"arms.{index}.teacher", arm.teacher.schedule, arm.teacher)
-        if arm.id in ids[:index]:
+        if first[arm.id] != index:
             yield Problem(f"arms.{index}.id", f"arm id {arm.id!r} is used twice")
         yield from _arm_misfits(spec, arm, ("arms", index))
     if spec.search is None:
@@ -62,30 +64,47 @@ def _misfits(spec: StudySpec) -> Iterator[Problem]:
             )
             return
         if len(way) != 1:
-            yield Problem(where, "exactly one of grid, choice")
+            yield Problem(where, "exactly one of grid, choice, sweep")
             return
         listed = next(iter(way.values()))
         if not 1 <= len(listed) <= 100:
             yield Problem(where, f"1 to 100 values, not {len(listed)}")
             return
-    if spec.search.trials is None and any("choice" in way for way in spec.search.space.values()):
+        twice = next((value for index, value in enumerate(listed) if value in listed[:index]), None)
+        if twice is not None or listed.count(None) > 1:
+            yield Problem(where, f"the value {twice!r} is there twice")
+            return
+    yield from _searched_misfits(spec, spec.search)
+
+
+def _searched_misfits(spec: StudySpec, search: Search) -> Iterator[Problem]:
+    """A search whose space is well formed: how its ways go together, how many trials it makes, and whether every combination fits."""
+    ways = [next(iter(way)) for way in search.space.values()]
+    if "sweep" in ways and len(set(ways)) > 1:
+        yield Problem(
+            "search.space", "a sweep changes one factor at a time: all factors of the search must be swept, none by grid or choice"
+        )
+        return
+    if search.trials is None and "choice" in ways:
         yield Problem("search.trials", "choice spaces need `trials`: how many combinations to draw")
         return
-    count = 1
-    for way in spec.search.space.values():
-        count *= len(way.get("grid", [None]))
-    if any("choice" in way for way in spec.search.space.values()):
-        count *= spec.search.trials or 1
+    sizes = [len(listed) for way in search.space.values() for listed in way.values()]
+    if "sweep" in ways:
+        count = 1 + sum(sizes)
+    else:
+        count = math.prod(size for size, way in zip(sizes, ways, strict=True) if way == "grid") * (
+            (search.trials or 1) if "choice" in ways else 1
+        )
     if count > 1000:
         yield Problem("search.space", f"{count} combinations; at most 1000")
         return
-    searched = [arm for arm in spec.arms if (arm.id in spec.search.arms if spec.search.arms else arm.distiller)]
-    trials = (len(spec.arms) + len(searched) * (count - 1)) * len(spec.seeds)
+    chosen = [arm for arm in spec.arms if searched(search, arm)]
+    trials = (len(spec.arms) + len(chosen) * (count - 1)) * len(spec.seeds)
     if trials > MAX_TRIALS:
         yield Problem("search.space", f"{trials} trials; at most {MAX_TRIALS}")
         return
-    for values in combinations(spec.search):
-        for arm in searched:
+    for values in combinations(search):
+        for arm in chosen:
             try:
                 sampled = with_values(arm, values)
             except ValidationError as error:
@@ -134,8 +153,9 @@ def _without_masks(detector: str, dataset: str) -> str:
 
 def _metric_misfits(spec: StudySpec) -> Iterator[Problem]:
     """Metrics that no row of the table could have."""
-    pairs = [(arm.student or spec.student, (arm.teacher or spec.teacher) if arm.uses() else None) for arm in spec.arms]
-    masks = _may_have_masks(spec.dataset) and any(network and _gives_masks(network) for pair in pairs for network in pair)
+    pairs = [(arm.student or spec.student, arm.teacher or spec.teacher) for arm in spec.arms]
+    trained = [network for arm, pair in zip(spec.arms, pairs, strict=True) for network in (pair if arm.uses() else pair[:1]) if network]
+    masks = _may_have_masks(spec.dataset) and any(map(_gives_masks, trained))
     compared = any(
         teacher and not any("roi_head" in DETECTORS[n.detector].traits for n in (student, teacher)) for student, teacher in pairs
     )
@@ -147,7 +167,8 @@ def _metric_misfits(spec: StudySpec) -> Iterator[Problem]:
             )
         if name == "D_pred" and not compared:
             yield Problem(
-                f"metrics.{index}", "D_pred compares a one-stage student with its one-stage teacher, and no arm has both; leave it out"
+                f"metrics.{index}",
+                "D_pred compares a one-stage student with its one-stage teacher, and no arm has both; leave it out",
             )
 
 
@@ -178,7 +199,6 @@ def _arm_misfits(spec: StudySpec, arm: Arm, where: tuple[int | str, ...]) -> Ite
     yield from _recipe_misfits(spec, at(), arm.schedule, student)
     if uses and teacher is None:
         yield Problem(at("distiller"), "a distiller needs a teacher: add `teacher: {detector: ..., backbone: ...}` to the study or the arm")
-        return
     for index, use in enumerate(uses):
         method = methods()[use.id]
         try:
@@ -187,7 +207,8 @@ def _arm_misfits(spec: StudySpec, arm: Arm, where: tuple[int | str, ...]) -> Ite
             place: tuple[int | str, ...] = ("options",) if isinstance(arm.distiller, str) else ("distiller", index, "options")
             yield from problems_of(error, where + place, method.options)
             continue
-        assert teacher is not None
+        if teacher is None:
+            continue
         ours, theirs = (in_form(network.detector, network.form, network.backbone) for network in (student, teacher))
         sentence = method.misfit(ours, theirs, options)
         if sentence:

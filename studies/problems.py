@@ -1,10 +1,13 @@
 """What is wrong with a spec, told so that its author can mend it: the field, and what would be right there."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+
+LONGEST_NAME = 64  # no name of the catalogue is longer; looking for the one most like a longer text costs its square
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,19 @@ class SpecError(ValueError):
         self.problems = problems
 
 
+def nearest(name: str, allowed: Iterable[str]) -> str | None:
+    """The allowed name that was probably meant: the same but for case and punctuation, else the most alike one."""
+    if len(name) > LONGEST_NAME:
+        return None
+    plain = {_plain(each): each for each in allowed}
+    near = [_plain(name)] if _plain(name) in plain else get_close_matches(_plain(name), plain, n=1)
+    return plain[near[0]] if near else None
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
 def problems_of(error: ValidationError, where: tuple[int | str, ...], model: type[BaseModel]) -> list[Problem]:
     """Pydantic's errors as problems; an unknown field's message lists the fields there are."""
     problems = []
@@ -33,9 +49,9 @@ def problems_of(error: ValidationError, where: tuple[int | str, ...], model: typ
         message = e["msg"]
         if unknown:
             allowed = _fields_at(model, loc[:-1])
-            near = get_close_matches(str(loc[-1]), allowed, n=1) if allowed else []
+            near = nearest(str(loc[-1]), allowed)
             message = (
-                "unknown field" + (f"; allowed: {', '.join(allowed)}" if allowed else "") + (f"; did you mean {near[0]!r}?" if near else "")
+                "unknown field" + (f"; allowed: {', '.join(allowed)}" if allowed else "") + (f"; did you mean {near!r}?" if near else "")
             )
         problems.append(Problem(".".join(str(part)[:80] for part in (*where, *loc)), message))
     return problems

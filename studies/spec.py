@@ -3,15 +3,15 @@
 What single fields cannot know is checked by `studies.parse`.
 """
 
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS, Scale
 from studies.datasets import datasets
 from studies.methods import methods
+from studies.problems import nearest
 from studies.recipes import RECIPES, optimizer_of, usual_recipe
 
 WeightsName = Annotated[str, Field(max_length=128, pattern=r"^[a-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?$")]
@@ -34,9 +34,11 @@ def known(name: str, allowed: dict[str, Any], what: str) -> str:
     """`name` if it is in the catalogue, else an error that lists what is allowed and the nearest name."""
     if name in allowed:
         return name
-    near = get_close_matches(name, allowed, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near!r}?" if (near := nearest(name, allowed)) else ""
     raise refuse("unknown_name", f"unknown {what} {name[:80]!r}; allowed: {', '.join(sorted(allowed))}{hint}")
+
+
+MetricName = Annotated[str, AfterValidator(lambda name: known(name, METRICS, "metric"))]
 
 
 class Network(SpecModel):
@@ -177,12 +179,13 @@ class Arm(SpecModel):
 
 
 class Search(SpecModel):
-    """Values to try: `space` maps a path inside an arm to `{grid: [...]}` or `{choice: [...]}`.
+    """Values to try: `space` maps a path inside an arm to `{grid: [...]}`, `{choice: [...]}` or `{sweep: [...]}`.
 
-    grid: every combination. choice: `trials` combinations drawn with `seed`. Each combination is a row of its own.
+    grid: every combination. choice: `trials` combinations drawn with `seed` from all there are. sweep: the arm as it is, and one factor
+    changed at a time. Each combination is a row of its own.
     """
 
-    space: dict[str, dict[Literal["grid", "choice"], list[Any]]] = Field(min_length=1, max_length=10)
+    space: dict[str, dict[Literal["grid", "choice", "sweep"], list[Any]]] = Field(min_length=1, max_length=10)
     arms: list[str] | None = Field(None, description="ids of the arms that are searched; None: all with a distiller")
     trials: int | None = Field(None, ge=1, le=1000, description="how many combinations of the `choice` spaces")
     seed: int = Field(0, ge=0, lt=2**31)
@@ -208,7 +211,7 @@ class StudySpec(SpecModel):
     arms: list[Arm] = Field(min_length=1, max_length=200)
     search: Search | None = None
     resources: Resources = Resources()
-    metrics: list[str] = Field(["AP", "AP50", "AP75"], min_length=1)
+    metrics: list[MetricName] = Field(["AP", "AP50", "AP75"], min_length=1)
     on_broken: OnBroken = Field("stop", description="what to do about corrupt images and broken annotations: stop, or train without them")
     force: bool = Field(False, description="train again even where an equal trial is finished")
 
@@ -227,8 +230,6 @@ class StudySpec(SpecModel):
     @field_validator("metrics")
     @classmethod
     def _metrics(cls, value: list[str]) -> list[str]:
-        for name in value:
-            known(name, METRICS, "metric")
         if len(set(value)) < len(value):
             raise refuse("duplicate", "the same metric twice")
         return value

@@ -9,11 +9,11 @@ import json
 from dataclasses import asdict
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from studies.catalog import Scale
 from studies.recipes import RECIPES, optimizer_of
-from studies.spec import MethodUse, Network, OnBroken, Schedule, SpecModel, WeightsName
+from studies.spec import MethodUse, Network, OnBroken, Resources, Schedule, SpecModel, WeightsName
 
 FailureKind = Literal["nan", "oom", "data", "user", "infra"]
 FAILURES: dict[str, str] = {
@@ -47,6 +47,18 @@ class TeacherRef(SpecModel):
     network: Network
     checkpoint: str
     sha256: str
+
+
+class Setting(SpecModel):
+    """What a stored study says of all its trials, read without the rest of its spec: that may name what is no longer in the catalogue."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    dataset: str
+    scale: Scale
+    resources: Resources
+    on_broken: OnBroken
+    force: bool
 
 
 class TrialSpec(SpecModel):

@@ -22,10 +22,13 @@ def run_locally(
     arm: row id as `expand` gives it (the arm's id, with sampled values for a searched arm). report: told the planned
     trial and the epoch. Returns the result and the trial's folder. Raises TrialFailure.
     """
-    planned = {trial.id: trial for trial in expand(study)}
-    wanted = planned.get(f"{arm}/seed-{seed}")
+    expansion = expand(study)
+    planned = {trial.id: trial for trial in expansion.trials}
+    wanted = expansion.trial(arm, seed)
     if wanted is None:
-        raise TrialFailure("user", f"no trial {arm}/seed-{seed} in this study; there are: {', '.join(planned)}")
+        raise TrialFailure(
+            "user", f"no trial of row {arm} with seed {seed} in this study; its rows: {', '.join(row.id for row in expansion.rows)}"
+        )
     digest = prepare(study.dataset, home / "data")
 
     def run(trial: PlannedTrial, teacher: TeacherRef | None) -> tuple[TrialResult, Path]:

@@ -1,6 +1,6 @@
 """What a network costs: parameters, multiply-adds by component, and images per second; for a trial's table and as a command.
 
-    python -m workers.measure retinanet resnet50 [--scale paper|nano] [--form distribution] [--size 800x1280] [--speed] [--json]
+    python -m workers.measure retinanet resnet50 [--scale paper|nano] [--form distribution] [--size 800x1280] [--json] [--speed]
 
 Multiply-adds are counted as mmcv 1's `get_model_complexity_info` does, whose figures the papers print as FLOPs: per output
 value a convolution's or linear layer's products (and 1 for its bias), 2 for affine normalisation, 1 for activations, pooling
@@ -154,14 +154,13 @@ def speeds(predict: Callable[[], Any], images: int, device: str, repeats: int) -
     return rates[2:]
 
 
-def images_per_second(network: Network, classes: int, size: tuple[int, int], repeats: int = 10) -> dict[str, float]:
-    """Prediction speed at batch 1 with NMS on random pixels, on a GPU if there is one: mean and standard deviation of `repeats` runs.
+def images_per_second(network: Network, classes: int, size: tuple[int, int], repeats: int = 10, device: str = "cpu") -> dict[str, float]:
+    """Prediction speed at batch 1 with NMS on random pixels: mean and standard deviation of `repeats` runs.
 
     Each run is of 5 images.
     """
     from mmdet.structures import DetDataSample
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     model: Any = build(network, classes).to(device).eval()
     meta = {"img_shape": size, "ori_shape": size, "pad_shape": size, "batch_input_shape": size, "scale_factor": (1.0, 1.0)}
     image = torch.randn(1, 3, *size, device=device)
@@ -228,9 +227,12 @@ def main() -> None:
     parser.add_argument("--width", type=int, help=f"base channels at nano ({NANO_WIDTH['student']})")
     parser.add_argument("--size", type=lambda text: tuple(map(int, text.split("x"))), metavar="HxW", help="of the input, in pixels")
     parser.add_argument("--speed", action="store_true", help="also images per second (builds and runs the network)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="that --speed runs on (cpu)")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     width = given.width or NANO_WIDTH["student"] if given.scale == "nano" else None
+    if given.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: no GPU is visible to torch here")
     found = misfit_of(given.detector, given.backbone, given.form)
     if found:
         parser.error(found[1])
@@ -238,7 +240,7 @@ def main() -> None:
     with redirect_stdout(sys.stderr):  # mmdet prints while it is imported
         told = measure(network, given.scale, given.size)
         if given.speed:
-            told |= images_per_second(network, CLASSES[given.scale], (told["size"][0], told["size"][1]))
+            told |= images_per_second(network, CLASSES[given.scale], (told["size"][0], told["size"][1]), device=given.device)
     print(json.dumps(told, indent=2) if given.json else text_of(told))
 
 

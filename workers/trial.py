@@ -21,7 +21,6 @@ from typing import Any
 from mmdet.registry import DATASETS as DATASET_TYPES
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
 from torch import nn
 
 from studies.catalog import METRICS, start_of
@@ -35,6 +34,7 @@ from workers.files import file_sha256, write_atomically, write_checkpoint
 from workers.optimisation import optimisation
 from workers.process import compute_threads, device_for, environment, quiet
 from workers.progress import EXPORT, RESULT, EpochReport, Progress, TrialResult, detector_of, exported, finished, learns_masks
+from workers.runner import TrialRunner
 from workers.weights import Store, load_backbone, load_detector, store_beside
 
 
@@ -105,7 +105,7 @@ def _runner(
     model: Any,
     progress: Progress,
     report: Callable[[EpochReport], None],
-) -> Runner:
+) -> TrialRunner:
     schedule = spec.full_schedule
     assert schedule.epochs
     assert schedule.recipe
@@ -120,7 +120,7 @@ def _runner(
             "data", f"dataset {spec.dataset!r} has {len(train)} annotated training images; one batch takes {schedule.batch_size}"
         )
     loader = {"num_workers": 4, "persistent_workers": True} if spec.gpus else {"num_workers": 0}
-    return Runner(
+    return TrialRunner(
         model=model,
         work_dir=str(folder / "log"),
         train_dataloader={

@@ -46,17 +46,17 @@ plans = APIRouter(prefix="/v1/studies:plan", tags=["studies"])
 
 
 @router.post("", status_code=202, openapi_extra=_BODY, responses=responses(400, 409, 413, 415, 422))
-def submit(spec: SubmittedStudy, studies: StudiesOf, response: Response, idempotency_key: IdempotencyKey = None) -> StudyDetail:
+def submit(submission: SubmittedStudy, studies: StudiesOf, response: Response, idempotency_key: IdempotencyKey = None) -> StudyDetail:
     """Submit a study; it is queued and run."""
-    study = studies.submit(spec, idempotency_key)
+    study = studies.submit(submission, idempotency_key)
     response.headers["Location"] = f"/v1/studies/{study.id}"
     return study
 
 
 @plans.post("", openapi_extra=_BODY, responses=responses(400, 413, 415, 422))
-def plan(spec: SubmittedStudy, studies: StudiesOf) -> PlanAnswer:
+def plan(submission: SubmittedStudy, studies: StudiesOf) -> PlanAnswer:
     """What a study would run: its trials, what is reused, and how long it takes."""
-    return studies.plan(spec)
+    return studies.plan(submission)
 
 
 @router.get("", responses=responses(422))

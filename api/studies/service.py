@@ -12,8 +12,7 @@ from orchestrator.schema import Event, Study, Trial
 from orchestrator.settings import Settings
 from orchestrator.store import IdempotencyMismatch, NoSuchStudy, Store
 from orchestrator.table import Format, build, render
-from studies.expand import warnings
-from studies.spec import StudySpec
+from studies.submission import Submission
 
 
 class Studies:
@@ -23,17 +22,17 @@ class Studies:
         self.store = store
         self.settings = settings
 
-    def submit(self, spec: StudySpec, idempotency_key: str | None) -> StudyDetail:
+    def submit(self, submission: Submission, idempotency_key: str | None) -> StudyDetail:
         """The study that was made, now or by an earlier request with the same key."""
         try:
-            study, _ = self.store.create_study(spec, idempotency_key)
+            study, _ = self.store.create_study(submission, idempotency_key)
         except IdempotencyMismatch as error:
             raise conflict("idempotency-key-reused", str(error), "Idempotency-Key") from None
         return self._detail(study)
 
-    def plan(self, spec: StudySpec) -> PlanAnswer:
+    def plan(self, submission: Submission) -> PlanAnswer:
         """What would run."""
-        found = plan(spec, self.store)
+        found = plan(submission, self.store)
         trials = [
             PlannedTrialAnswer(
                 name=step.trial.id,
@@ -48,14 +47,14 @@ class Studies:
             for step in found.steps
         ]
         return PlanAnswer(
-            name=spec.name,
+            name=submission.spec.name,
             trials=trials,
             to_run=found.to_run,
             reused=len(trials) - found.to_run,
             unknown=found.unknown,
             device=found.device,
             device_seconds=found.device_seconds,
-            warnings=warnings(spec),
+            warnings=list(submission.presentation.warnings),
         )
 
     def page(self, cursor: int | None, limit: int) -> StudyPage:

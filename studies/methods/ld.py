@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from studies.catalog import ONE_STAGE, TRAITS, TWO_STAGE, Detector
+from studies.catalog import FORMS, ONE_STAGE, TRAITS, TWO_STAGE, Detector
 from studies.methods.base import Method, Normalisation, Options
 
 
@@ -56,7 +56,9 @@ def _needs(student: Detector, teacher: Detector, options: Options) -> str | None
     for trait in sorted(wanted):
         for role, detector in (("student", student), ("teacher", teacher)):
             if trait not in detector.traits:
-                return f"LD needs {TRAITS[trait]} for these options, which the {role}'s {detector.title} does not have"
+                given_by = [name for name, form in FORMS.items() if trait in form.traits and detector.id in form.detectors]
+                mend = f"; give the {role} `form: {given_by[0]}`" if given_by else ""
+                return f"LD needs {TRAITS[trait]} for these options, which the {role}'s {detector.title} does not have{mend}"
     return None
 
 

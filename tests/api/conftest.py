@@ -92,7 +92,7 @@ class Driver:
 
     def __init__(self, store: Store, study_id: int) -> None:
         self.store, self.study_id = store, study_id
-        self.planned = {trial.id: trial for trial in expand(StudySpec.model_validate(store.study(study_id).spec))}
+        self.planned = {trial.id: trial for trial in expand(StudySpec.model_validate(store.study(study_id).spec)).trials}
 
     def start(self) -> None:
         attempt = self.store.new_attempt(self.study_id)

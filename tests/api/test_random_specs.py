@@ -16,6 +16,7 @@ from api.app import create_app
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from studies.parse import parse_study
+from studies.submission import as_submission
 from tests.api.conftest import SPEC, Driver
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -35,7 +36,7 @@ def described_service(home: Path) -> Any:
 def with_one_finished_study(home: Path) -> Path:
     """So that random requests meet something (and no stream waits for a study that nobody runs)."""
     store = Store(f"sqlite:///{home}/retort.db")
-    store.create_study(parse_study(SPEC))
+    store.create_study(as_submission(parse_study(SPEC)))
     Driver(store, 1).train_all()
     store.close()
     return home

@@ -16,6 +16,7 @@ from api.stack import Stack
 from orchestrator.schema import Event, Study
 from orchestrator.store import Store
 from studies.parse import parse_study
+from studies.submission import as_submission
 
 EPOCHS = 3
 PATIENCE = 240  # seconds a study of a few steps may take on a busy machine before something is thought to hang
@@ -41,7 +42,7 @@ class Bench:
             "arms": [{"id": "student"}, {"id": "fitnet", "distiller": "fitnet"}, {"id": "ld", "distiller": "ld"}],
             "metrics": ["AP", "AP50"],
         }
-        return self.store.create_study(parse_study(spec | changes))[0].id
+        return self.store.create_study(as_submission(parse_study(spec | changes)))[0].id
 
     def await_event(self, study_id: int, wanted: Callable[[Event], bool]) -> Event:
         """The first event that is wanted, seen within a moment of its happening."""

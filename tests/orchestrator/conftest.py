@@ -16,6 +16,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import Claim, Store, engine_for
 from studies.parse import parse_study
 from studies.spec import StudySpec
+from studies.submission import as_submission
 from studies.trial import TrialSpec
 
 
@@ -70,7 +71,7 @@ def a_study(**changes: Any) -> StudySpec:
     return parse_study(data | changes)
 
 
-TEACHER, ALONE, PUPIL = "teacher-gfl-resnet34/seed-0", "student/seed-0", "fitnet/seed-0"
+TEACHER, ALONE, PUPIL = "teacher/gfl-resnet34/seed-0", "student/seed-0", "fitnet/seed-0"
 
 
 @dataclass
@@ -84,7 +85,7 @@ class Driven:
 
     @staticmethod
     def start(store: Store, folder: Path, spec: StudySpec | None = None) -> "Driven":
-        study, _ = store.create_study(spec or a_study())
+        study, _ = store.create_study(as_submission(spec or a_study()))
         attempt = store.new_attempt(study.id)
         assert attempt
         store.start_attempt(study.id, attempt.number)

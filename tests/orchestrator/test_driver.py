@@ -11,6 +11,7 @@ from orchestrator.driver import slots_in
 from orchestrator.machine import StudyState, TrialState
 from orchestrator.store import Store
 from studies.spec import Resources
+from studies.submission import as_submission
 from studies.trial import TrialFailure
 from tests.orchestrator.conftest import Driven, a_study, trained
 from workers.datasets import prepare
@@ -31,7 +32,7 @@ def home(tmp_path: Path, data: Path) -> Path:
 
 def test_what_was_trained_before_is_done_without_a_cluster(store: Store, url: str, home: Path, data: Path) -> None:
     trained(store, home, a_study(), prepare("digits", data))
-    study, _ = store.create_study(a_study(name="again"))
+    study, _ = store.create_study(as_submission(a_study(name="again")))
     assert store.new_attempt(study.id)
     ended = drive(study.id, 1, home, url)
     assert ended.returncode == 0, ended.stderr
@@ -41,7 +42,7 @@ def test_what_was_trained_before_is_done_without_a_cluster(store: Store, url: st
 
 
 def test_a_study_cancelled_before_its_driver_came_up_is_cancelled(store: Store, url: str, home: Path) -> None:
-    study, _ = store.create_study(a_study())
+    study, _ = store.create_study(as_submission(a_study()))
     assert store.new_attempt(study.id)
     assert store.request_cancel(study.id).state == StudyState.CANCELLING
     assert drive(study.id, 1, home, url).returncode == 0

@@ -298,7 +298,7 @@ def test_the_reaper_ends_what_only_mlflow_takes_for_running(driven: Driven, rela
 
 
 def test_params_tell_teacher_and_options() -> None:
-    planned = {trial.id: trial for trial in expand(a_study())}[PUPIL]
+    planned = {trial.id: trial for trial in expand(a_study()).trials}[PUPIL]
     teacher = TeacherRef.model_validate({"network": {"detector": "gfl", "backbone": "resnet34"}, "checkpoint": "/x", "sha256": "1"})
     params = trial_params(Trial(spec=planned.resolve(a_study(), teacher).model_dump(mode="json")))
     assert params["distiller"] == "fitnet"

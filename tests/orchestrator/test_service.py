@@ -9,6 +9,7 @@ from orchestrator import loops
 from orchestrator.jobs import Jobs
 from orchestrator.settings import Settings, settings
 from orchestrator.store import Store
+from studies.submission import as_submission
 from tests.orchestrator.conftest import a_study
 
 NOWHERE = "http://127.0.0.1:1"
@@ -19,7 +20,7 @@ def places(folder: Path) -> Settings:
 
 
 def test_while_ray_is_away_studies_wait_and_their_watchers_are_told_once(store: Store, tmp_path: Path) -> None:
-    study, _ = store.create_study(a_study())
+    study, _ = store.create_study(as_submission(a_study()))
     jobs = Jobs(store, places(tmp_path))
     for _ in range(3):
         with pytest.raises(ConnectionError, match=NOWHERE):
@@ -31,13 +32,13 @@ def test_while_ray_is_away_studies_wait_and_their_watchers_are_told_once(store: 
 
 
 def test_a_study_cancelled_while_ray_is_away_is_cancelled_when_it_never_ran(store: Store, tmp_path: Path) -> None:
-    study, _ = store.create_study(a_study())
+    study, _ = store.create_study(as_submission(a_study()))
     assert store.request_cancel(study.id).state.value == "cancelled"
     Jobs(store, places(tmp_path)).step()
 
 
 def test_no_more_studies_run_at_once_than_allowed(store: Store, tmp_path: Path) -> None:
-    ids = [store.create_study(a_study(name=f"study {n}"))[0].id for n in range(3)]
+    ids = [store.create_study(as_submission(a_study(name=f"study {n}")))[0].id for n in range(3)]
     with pytest.raises(ConnectionError):
         Jobs(store, places(tmp_path)).step()
     assert [len(store.attempts(study_id)) for study_id in ids] == [1, 0, 0]

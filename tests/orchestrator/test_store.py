@@ -11,6 +11,7 @@ from orchestrator import machine
 from orchestrator.machine import IllegalMove, StudyState, TrialState
 from orchestrator.schema import Base
 from orchestrator.store import Claim, IdempotencyMismatch, NoSuchStudy, Store, Superseded
+from studies.submission import as_submission
 from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Clock, Driven, a_study
 
 
@@ -27,16 +28,16 @@ def test_processes_that_start_together_migrate_once(url: str) -> None:
     for thread in threads:
         thread.join()
     assert len(opened) == 4
-    assert opened[0].create_study(a_study())[1]
+    assert opened[0].create_study(as_submission(a_study()))[1]
     for store in opened:
         store.close()
 
 
 def test_a_new_study_has_its_arms_and_trials(store: Store) -> None:
-    study, created = store.create_study(a_study(seeds=[0, 1]))
+    study, created = store.create_study(as_submission(a_study(seeds=[0, 1])))
     assert created
     assert store.study(study.id).state is StudyState.QUEUED
-    assert [arm.name for arm in store.arms(study.id)] == ["teacher-gfl-resnet34", "student", "fitnet"]
+    assert [arm.name for arm in store.arms(study.id)] == ["teacher/gfl-resnet34", "student", "fitnet"]
     assert [(trial.name, trial.state.value, trial.teacher) for trial in store.trials(study.id)] == [
         (TEACHER, "ready", None),
         ("student/seed-0", "ready", None),
@@ -48,18 +49,18 @@ def test_a_new_study_has_its_arms_and_trials(store: Store) -> None:
 
 
 def test_the_same_idempotency_key_makes_one_study(store: Store) -> None:
-    first, created = store.create_study(a_study(), "k")
-    again, created_again = store.create_study(a_study(), "k")
+    first, created = store.create_study(as_submission(a_study()), "k")
+    again, created_again = store.create_study(as_submission(a_study()), "k")
     assert (created, created_again, again.id) == (True, False, first.id)
     with pytest.raises(IdempotencyMismatch):
-        store.create_study(a_study(name="another"), "k")
+        store.create_study(as_submission(a_study(name="another")), "k")
 
 
 def test_one_idempotency_key_from_many_threads_makes_one_study(store: Store) -> None:
     made: list[tuple[int, bool]] = []
 
     def submit() -> None:
-        study, created = store.create_study(a_study(), "k")
+        study, created = store.create_study(as_submission(a_study()), "k")
         made.append((study.id, created))
 
     threads = [threading.Thread(target=submit) for _ in range(8)]
@@ -72,7 +73,7 @@ def test_one_idempotency_key_from_many_threads_makes_one_study(store: Store) -> 
 
 
 def test_studies_come_newest_first_in_pages(store: Store) -> None:
-    ids = [store.create_study(a_study(name=f"study {n}"))[0].id for n in range(5)]
+    ids = [store.create_study(as_submission(a_study(name=f"study {n}")))[0].id for n in range(5)]
     page = store.studies(limit=2)
     assert [study.id for study in page] == [ids[4], ids[3]]
     assert [study.id for study in store.studies(cursor=page[-1].id, limit=10)] == [ids[2], ids[1], ids[0]]
@@ -227,7 +228,7 @@ def test_a_lost_trial_keeps_its_points(driven: Driven, store: Store) -> None:
 
 
 def test_only_one_attempt_is_open_at_a_time(store: Store) -> None:
-    study, _ = store.create_study(a_study())
+    study, _ = store.create_study(as_submission(a_study()))
     first = store.new_attempt(study.id)
     assert first
     assert first.submission == f"study-{study.id}-a1"
@@ -249,7 +250,7 @@ def test_a_lost_attempt_is_followed_by_the_next(driven: Driven, store: Store) ->
 
 
 def test_five_lost_attempts_fail_the_study(store: Store) -> None:
-    study, _ = store.create_study(a_study())
+    study, _ = store.create_study(as_submission(a_study()))
     for number in range(1, 6):
         opened = store.new_attempt(study.id)
         assert opened

@@ -12,16 +12,16 @@ from tests.studies.test_spec import GOOD
 
 
 def trials(**changes: Any) -> list[PlannedTrial]:
-    return expand(parse_study(GOOD | changes))
+    return expand(parse_study(GOOD | changes)).trials
 
 
 def test_teachers_come_first_and_one_serves_all_arms_and_seeds() -> None:
     found = trials(seeds=[0, 1])
     assert [t.id for t in found] == [
-        "teacher-gfl-resnet34/seed-0",
+        "teacher/gfl-resnet34/seed-0",
         *(f"{arm}/seed-{seed}" for arm in ("student", "fitnet", "ld") for seed in (0, 1)),
     ]
-    assert [t.teacher for t in found] == [None, None, None, *["teacher-gfl-resnet34/seed-0"] * 4]
+    assert [t.teacher for t in found] == [None, None, None, *["teacher/gfl-resnet34/seed-0"] * 4]
     assert {t.role for t in found[1:3]} == {"baseline"}
 
 
@@ -33,7 +33,9 @@ def test_a_grid_makes_a_row_of_each_combination() -> None:
     space = {"options.temperature": {"grid": [5, 10]}, "weight": {"grid": [1, 2, 3]}}
     rows = [t.row for t in trials(search={"space": space, "arms": ["ld"]}) if t.row.startswith("ld")]
     assert len(rows) == len(set(rows)) == 6
-    assert "ld[temperature=5, weight=1]" in rows
+    assert rows[0] == "ld~1"
+    found = expand(parse_study(GOOD | {"search": {"space": space, "arms": ["ld"]}})).rows
+    assert found[-1].title == "ld [temperature=10, weight=3]"
 
 
 def test_choices_are_drawn_without_repeats_and_the_same_every_time() -> None:
@@ -93,8 +95,79 @@ def test_a_teachers_weights_are_taken_at_paper_scale_and_it_trains_at_the_others
     spec = GOOD | {"teacher": zoo, "arms": [{"id": "fitnet", "distiller": "fitnet"}]}
     for scale, weights in (("paper", "zoo/gfl_r101_fpn_ms-2x_coco"), ("nano", None)):
         study = parse_study(spec | {"scale": scale})
-        teacher, student = expand(study)[:2]
+        teacher, student = expand(study).trials[:2]
         assert teacher.weights == weights
         assert teacher.resolve(study, None).weights == weights
-        assert (weights is not None) == ("zoo-gfl" in teacher.id)
         assert student.teacher == teacher.id
+
+
+def test_teachers_that_differ_in_anything_are_two_and_the_same_one_said_otherwise_is_one() -> None:
+    teacher = {"detector": "gfl", "backbone": "resnet34"}
+    arms = [
+        {"id": "a", "distiller": "fitnet", "teacher": teacher},
+        {"id": "b", "distiller": "fitnet", "teacher": teacher | {"width": 12}},
+        {"id": "c", "distiller": "ld", "teacher": teacher | {"width": 16, "schedule": {"recipe": "nano"}}},
+        {"id": "d", "distiller": "ld", "teacher": teacher | {"seed": 1}},
+    ]
+    found = trials(arms=arms)
+    teachers = [(t.id, t.network.width, t.seed) for t in found if t.role == "teacher"]
+    assert teachers == [
+        ("teacher/gfl-resnet34/seed-0", 16, 0),
+        ("teacher/gfl-resnet34~2/seed-0", 12, 0),
+        ("teacher/gfl-resnet34~3/seed-1", 16, 1),
+    ]
+    assert [t.teacher for t in found if t.role == "distilled"] == [teachers[0][0], teachers[1][0], teachers[0][0], teachers[2][0]]
+
+
+def test_equal_trainings_are_one_whatever_their_spelling() -> None:
+    arms = [
+        {"id": "plain"},
+        {"id": "spelled", "schedule": {"recipe": "nano"}, "student": {"detector": "gfl", "backbone": "resnet18", "width": 8}},
+        {"id": "ld", "distiller": "ld"},
+        {"id": "same", "distiller": [{"id": "ld", "weight": 1, "options": {"temperature": 10, "variant": "code"}}]},
+        {"id": "both", "distiller": ["ld", "fitnet"]},
+        {"id": "turned", "distiller": ["fitnet", "ld"]},
+    ]
+    found = expand(parse_study(GOOD | {"arms": arms, "seeds": [0, 1]}))
+    trials_of = {row.id: row.trials for row in found.rows}
+    assert len(found.trials) == 1 + 3 * 2
+    assert trials_of["spelled"] == trials_of["plain"] == ("plain/seed-0", "plain/seed-1")
+    assert trials_of["same"] == trials_of["ld"]
+    assert trials_of["turned"] == trials_of["both"]
+
+
+def test_a_baseline_that_is_its_own_teacher_trains_once() -> None:
+    own = {"detector": "gfl", "backbone": "resnet18", "width": 8}
+    found = expand(parse_study(GOOD | {"teacher": own, "seeds": [0, 1], "arms": [{"id": "alone"}, {"id": "self-ld", "distiller": "ld"}]}))
+    assert [trial.id for trial in found.trials] == [
+        "teacher/gfl-resnet18/seed-0",
+        "alone/seed-1",
+        "self-ld/seed-0",
+        "self-ld/seed-1",
+    ]
+    assert next(row.trials for row in found.rows if row.id == "alone") == ("teacher/gfl-resnet18/seed-0", "alone/seed-1")
+
+
+def test_choices_come_from_the_whole_space() -> None:
+    space = {"options.temperature": {"choice": [1, 2, 3, 4, 5]}, "weight": {"choice": [value / 10 for value in range(1, 21)]}}
+    found = expand(parse_study(GOOD | {"search": {"space": space, "arms": ["ld"], "trials": 60}}))
+    drawn = [dict(row.values) for row in found.rows if row.values]
+    assert len({tuple(values.items()) for values in drawn}) == 60
+    assert {values["options.temperature"] for values in drawn} == {1, 2, 3, 4, 5}
+    assert len({values["weight"] for values in drawn}) > 15
+    huge = {f"options.{name}": {"choice": list(range(1, 101))} for name in ("temperature", "kd_weight", "imitation_weight", "vlr_weight")}
+    assert len(expand(parse_study(GOOD | {"search": {"space": huge, "arms": ["ld"], "trials": 3}})).rows) == 3 + 3
+
+
+def test_a_sweep_changes_one_factor_at_a_time_around_the_arm() -> None:
+    space = {"options.temperature": {"sweep": [5, 20]}, "weight": {"sweep": [0.5, 2]}}
+    arms = [{"id": "ld", "distiller": "ld"}]
+    found = expand(parse_study(GOOD | {"arms": arms, "search": {"space": space}}))
+    rows = [(row.id, dict(row.values), row.distillers[0].options["temperature"], row.distillers[0].weight) for row in found.rows[1:]]
+    assert rows == [
+        ("ld", {}, 10.0, 1.0),
+        ("ld~2", {"options.temperature": 5}, 5.0, 1.0),
+        ("ld~3", {"options.temperature": 20}, 20.0, 1.0),
+        ("ld~4", {"weight": 0.5}, 10.0, 0.5),
+        ("ld~5", {"weight": 2}, 10.0, 2.0),
+    ]

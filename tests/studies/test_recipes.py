@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from studies.expand import expand, warnings
+from studies.expand import expand
 from studies.parse import parse_study
 from studies.problems import SpecError
 from studies.recipes import RECIPES
 from studies.spec import Network, Schedule
+from studies.submission import read_submission
 from studies.trial import TrialSpec
 
 RETINANET = Network(detector="retinanet", backbone="resnet50")
@@ -75,13 +76,13 @@ def test_an_arm_and_a_teacher_may_have_recipes_of_their_own() -> None:
             arms=[{"id": "short", "schedule": {"recipe": "1x"}}, {"id": "ld", "distiller": "ld"}],
         )
     )
-    assert {t.row: t.schedule.recipe for t in expand(spec)} == {"teacher-gfl-resnet101-ms-2x": "ms-2x", "short": "1x", "ld": "2x"}
+    assert {t.row: t.schedule.recipe for t in expand(spec).trials} == {"teacher/gfl-resnet101": "ms-2x", "short": "1x", "ld": "2x"}
 
 
 def test_teachers_that_differ_in_their_schedule_are_two_rows() -> None:
     teacher = {"detector": "gfl", "backbone": "resnet101"}
     arms = [{"id": f"ld{n}", "distiller": "ld", "teacher": {**teacher, "schedule": {"lr": lr}}} for n, lr in enumerate((0.01, 0.02))]
-    assert len({t.row for t in expand(parse_study(study(arms=arms))) if t.role == "teacher"}) == 2
+    assert len({t.row for t in expand(parse_study(study(arms=arms))).trials if t.role == "teacher"}) == 2
 
 
 def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
@@ -108,16 +109,20 @@ def test_a_recipe_with_mixed_images_is_for_the_networks_that_learn_from_them(whe
     assert "pdf_fpn" in refused.value.problems[0].message
 
 
+def warnings(data: dict[str, Any]) -> list[str]:
+    return list(read_submission(data).presentation.warnings)
+
+
 def test_a_summed_loss_on_another_batch_is_told() -> None:
-    (told,) = warnings(parse_study(study()))
+    (told,) = warnings(study())
     assert told == "ld: the loss of LD is summed over the batch, and its weight is stated for 3 images per device; here are 16"
-    assert warnings(parse_study(study(schedule={"batch_size": 24}, resources={"gpus": 8}))) == []
+    assert warnings(study(schedule={"batch_size": 24}, resources={"gpus": 8})) == []
     averaged = [{"id": "ld", "distiller": "ld", "options": {"average": "weight_sum"}}, {"id": "fitnet", "distiller": "fitnet"}]
-    assert warnings(parse_study(study(arms=averaged))) == []
+    assert warnings(study(arms=averaged)) == []
 
 
 def test_a_loss_that_grows_with_the_root_is_told_too() -> None:
-    (told,) = warnings(parse_study(study(arms=[{"id": "fbkd", "distiller": "fbkd"}])))
+    (told,) = warnings(study(arms=[{"id": "fbkd", "distiller": "fbkd"}]))
     assert "grows like the root of the batch" in told
 
 

@@ -64,7 +64,10 @@ def test_several_distillers_in_one_arm_carry_their_own_weights() -> None:
         ({"schedule": {"epochs": 0}}, "schedule.epochs", "greater than or equal to 1"),
         ({"schedule": {"epoch": 3}}, "schedule.epoch", "did you mean 'epochs'"),
         ({"seeds": [1, 1]}, "seeds", "twice"),
-        ({"metrics": ["mAP"]}, "metrics", "AP50"),
+        ({"metrics": ["mAP"]}, "metrics.0", "AP50"),
+        ({"metrics": ["AP", "AP_S", "APx"]}, "metrics.1", "did you mean 'APs'"),
+        ({"metrics": ["AP", "AP_S", "APx"]}, "metrics.2", "unknown metric"),
+        ({"search": {"space": {"weight": {"grid": [1, 1]}}}}, "search.space.weight", "twice"),
         ({"name": "a\nb"}, "name", "one line"),
         ({"resources": {"cpus": 0}}, "resources.cpus", "greater than or equal to 1"),
         ({"search": {"space": {"options.temperature": {"grid": []}}, "arms": ["ld"]}}, "search.space.options.temperature", "1 to 100"),
@@ -144,13 +147,13 @@ def test_metrics_that_no_row_could_have_are_refused() -> None:
     assert "mask_rcnn, cascade_mask_rcnn" in problems(metrics=["AP", "mask_AP50"])["metrics.1"]
     assert parse_study(GOOD | {"metrics": ["mask_AP"], "arms": [{"id": "a"}, {"id": "b", "student": MASKS}]})
     assert parse_study(GOOD | {"metrics": ["mAP07", "D_pred", "Params", "FLOPs", "FPS"]})
-    assert "one-stage" in problems(metrics=["D_pred"], arms=[{"id": "student"}])["metrics.0"]
+    assert "one-stage" in problems(metrics=["D_pred"], arms=[{"id": "student"}], teacher=None)["metrics.0"]
     two_stage = {"student": BOXES, "teacher": BOXES, "arms": [{"id": "fitnet", "distiller": "fitnet"}]}
     assert "one-stage" in problems(**two_stage, metrics=["D_pred"])["metrics.0"]
 
 
 def test_every_problem_is_told_at_once() -> None:
-    assert set(problems(dataset="x", seeds=[], metrics=["y"])) >= {"dataset", "seeds", "metrics"}
+    assert set(problems(dataset="x", seeds=[], metrics=["y"])) >= {"dataset", "seeds", "metrics.0"}
 
 
 @pytest.mark.parametrize("data", [None, 3, "text", [], {}])

@@ -1,6 +1,7 @@
 """One trial: it learns, repeats to the last digit, resumes as if undisturbed, and fails with a class and a sentence."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -239,10 +240,22 @@ def test_a_missing_image_fails_as_data_and_is_named(tmp_path: Path, data: Path) 
     assert "lost-" in found.sentence
 
 
+WITHOUT_GPUS = """
+import sys
+from pathlib import Path
+from studies.trial import TrialFailure
+from tests.workers.test_trial import run, trial
+try:
+    run(trial(gpus=1), Path(sys.argv[2]), Path(sys.argv[1]))
+except TrialFailure as failure:
+    print(failure.kind, failure.sentence)
+"""
+
+
 def test_a_gpu_that_is_not_there_fails_as_user(tmp_path: Path, data: Path) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    assert failure(trial(gpus=1), tmp_path, data).kind == "user"
+    hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    told = subprocess.run([sys.executable, "-c", WITHOUT_GPUS, str(data), str(tmp_path)], env=hidden, capture_output=True, text=True)
+    assert told.stdout.startswith("user the study asks for a GPU (resources.gpus)"), told.stdout + told.stderr
 
 
 def test_a_torn_write_never_replaces_the_checkpoint(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,58 @@
+"""What a person submits, made ready to be stored: a study of arms, a table, or the name of a table that ships.
+
+`read_submission(data)` gives the study, its rows and trials, and the presentation that is frozen with it, or raises SpecError with
+every problem.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from studies.expand import Expansion, expand
+from studies.parse import parse_study
+from studies.presentation import Presentation
+from studies.problems import Problem, SpecError, nearest
+from studies.spec import StudySpec
+from studies.tables.compile import HOW, compile_table
+from studies.tables.present import present
+from studies.tables.shipped import read_table, table_ids
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A valid study with what follows from it."""
+
+    spec: StudySpec
+    expansion: Expansion
+    presentation: Presentation
+
+
+def read_submission(data: Any) -> Submission:
+    """The study that `data` (parsed JSON or YAML) describes: arms; a table's columns and rows; or `{table: ID}` with what `HOW` allows
+    on top. Raises SpecError."""
+    if isinstance(data, dict) and "table" in data:
+        data = _named(data)
+    if isinstance(data, dict) and "arms" not in data and {"columns", "groups", "rows"} & data.keys():
+        compiled = compile_table(data)
+        return Submission(compiled.study, compiled.expansion, compiled.presentation)
+    return as_submission(parse_study(data))
+
+
+def as_submission(spec: StudySpec) -> Submission:
+    """A valid study of arms, ready to be stored."""
+    expansion = expand(spec)
+    return Submission(spec, expansion, present(spec, expansion))
+
+
+def _named(data: dict[str, Any]) -> dict[str, Any]:
+    """The shipped table that `table` names, with the scale, seeds and so on that were asked for."""
+    table_id, allowed = data["table"], sorted(HOW - {"id"})
+    found = read_table(table_id) if isinstance(table_id, str) else None
+    if found is None:
+        near = nearest(str(table_id), table_ids())
+        raise SpecError([Problem("table", f"no table {str(table_id)[:80]!r} ships" + (f"; did you mean {near!r}?" if near else ""))])
+    strange = [
+        Problem(str(key)[:80], f"beside `table` only: {', '.join(allowed)}") for key in data if key != "table" and key not in allowed
+    ]
+    if strange:
+        raise SpecError(strange)
+    return found | {key: value for key, value in data.items() if key != "table"}

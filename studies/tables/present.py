@@ -1,0 +1,66 @@
+"""The presentation of a study that states none: its teachers, then its arms as they stand in the spec, and what must be told of them.
+
+`studies.tables.compile` makes that of a table with the same parts.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from studies.catalog import COUNTED, DECIMALS
+from studies.expand import Expansion, PlannedRow, batch_warning
+from studies.methods import methods
+from studies.presentation import Column, Presentation, Row
+from studies.spec import StudySpec
+
+LOWER_IS_BETTER = ("D_pred", "err_")
+
+
+def present(study: StudySpec, expansion: Expansion) -> Presentation:
+    """Teachers and arms in the order of the spec; gains are told against the same student without distiller."""
+    return Presentation(
+        title=study.name,
+        columns=tuple(column_of(metric) for metric in study.metrics),
+        rows=tuple(row_of(row, baseline=baseline_of(row, expansion.rows)) for row in expansion.rows),
+        variants=variants_of(expansion.rows),
+        warnings=warnings_of(study, expansion.rows),
+    )
+
+
+def column_of(metric: str, title: str | None = None) -> Column:
+    """The column of a metric."""
+    better = None if metric in COUNTED else "lower" if metric.startswith(LOWER_IS_BETTER) else "higher"
+    return Column(metric=metric, title=title or metric, decimals=DECIMALS.get(metric, 1), better=better)
+
+
+def row_of(planned: PlannedRow, baseline: str | None = None) -> Row:
+    """The printed row of a planned one, under its own id and title."""
+    return Row(id=planned.id, title=planned.title, role=planned.role, trials=planned.trials, baseline=baseline, values=dict(planned.values))
+
+
+def baseline_of(row: PlannedRow, rows: Sequence[PlannedRow]) -> str | None:
+    """The row that a distilled one gains over: the same student without distiller, with the same schedule where there is a choice."""
+    if row.role != "distilled":
+        return None
+    same = [other for other in rows if other.role == "baseline" and other.network == row.network]
+    return next((other.id for other in same if other.schedule == row.schedule), same[0].id if same else None)
+
+
+def variants_of(rows: Iterable[PlannedRow]) -> tuple[str, ...]:
+    """Forms in use of methods whose paper and released code disagree: "LD (code)"."""
+    uses = [use for row in rows for use in row.distillers if "variant" in use.options]
+    return tuple(sorted({f"{methods()[use.id].title} ({use.options['variant']})" for use in uses}))
+
+
+def warnings_of(study: StudySpec, rows: Sequence[PlannedRow]) -> tuple[str, ...]:
+    """What a person should know of a study that is valid all the same, a sentence each."""
+    told = dict.fromkeys(
+        sentence
+        for row in rows
+        for use in row.distillers
+        if (sentence := batch_warning(row.title, use, row.schedule, study.resources.gpus))
+    )
+    first: dict[tuple[str, ...], PlannedRow] = {}
+    for row in rows:
+        other = first.setdefault(row.trials, row)
+        if other is not row and row.role != "teacher":
+            told[f"{other.title} and {row.title} are the same training, which runs once"] = None
+    return tuple(told)
