@@ -37,7 +37,9 @@ def draw(gains: Sequence[Gain], metric: str) -> Figure:
                 row.gain, place, xerr=row.half_width, fmt="o", color=COLOURS[0], markersize=5.5, capsize=3, linewidth=1.6, zorder=3
             )
         if row.published is not None:
-            axis.plot(row.published, place, marker="D", markersize=6.5, markerfacecolor="none", markeredgecolor=COLOURS[1], linestyle="none")
+            axis.plot(
+                row.published, place, marker="D", markersize=6.5, markerfacecolor="none", markeredgecolor=COLOURS[1], linestyle="none"
+            )
     axis.plot([], [], "o", color=COLOURS[0], label="measured here, with 95% interval")
     if any(row.published is not None for row in rows):
         axis.plot([], [], "D", markerfacecolor="none", markeredgecolor=COLOURS[1], linestyle="none", label="published")

@@ -53,7 +53,9 @@ def draw(factors: Sequence[Factor], metric: str, baseline: float | None = None) 
             axis.xaxis.set_minor_locator(NullLocator())
         if len(values) <= 8:
             axis.xaxis.set_major_locator(FixedLocator(list(places)))
-            axis.set_xticks(list(places), [number(v) if _is_number(v) else wrapped(str(v), 12) for v in values], rotation=35 if len(values) > 4 else 0)
+            axis.set_xticks(
+                list(places), [number(v) if _is_number(v) else wrapped(str(v), 12) for v in values], rotation=35 if len(values) > 4 else 0
+            )
         if baseline is not None:
             axis.axhline(baseline, color=GREY, linestyle="--", linewidth=1.2)
             axis.annotate("baseline", (0.02, baseline), xycoords=("axes fraction", "data"), color=GREY, fontsize=8, va="bottom")

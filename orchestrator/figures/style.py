@@ -70,7 +70,9 @@ def look(index: int) -> dict[str, Any]:
 def wrapped(title: str, width: int = 34) -> str:
     """A title broken into lines, cut after the third."""
     lines = textwrap.wrap(" ".join(title.split()), width) or [""]
-    return "\n".join(lines if len(lines) <= LONGEST else [*lines[: LONGEST - 1], textwrap.shorten(" ".join(lines[2:]), width, placeholder=" …")])
+    return "\n".join(
+        lines if len(lines) <= LONGEST else [*lines[: LONGEST - 1], textwrap.shorten(" ".join(lines[2:]), width, placeholder=" …")]
+    )
 
 
 def legend_beside(axis: Axes, count: int) -> None:
