@@ -75,6 +75,7 @@ def plan_lines(plan: dict[str, Any]) -> list[RenderableType]:
 def plan_summary(plan: dict[str, Any]) -> str:
     """The plan in a sentence."""
     told = f"{plan['to_run']} of {len(plan['trials'])} trials to train, {plan['reused']} reused"
+    told += f", then {plan['measurements']} measurements" if plan["measurements"] else ""
     if plan["to_run"] == 0:
         return f"{told}: nothing to train, the table is there at once."
     hours = f"about {plan['device_seconds'] / 3600:.2f} {plan['device']}-hours"

@@ -12,6 +12,7 @@ from orchestrator.schema import Arm, Trial
 from orchestrator.store import Store
 from studies.code import code_version
 from studies.expand import PlannedTrial
+from studies.planned_measures import PlannedMeasurement
 from studies.spec import MethodUse, Network, Schedule, StudySpec
 from studies.submission import Submission
 from studies.trial import TeacherRef, TrialSpec
@@ -34,6 +35,7 @@ class Plan:
     steps: list[Step]
     devices: int  # per trial: GPUs, or CPUs where it uses none
     device: str  # "gpu" or "cpu"
+    measurements: int = 0  # jobs that measure what the trials have trained
 
     @property
     def to_run(self) -> int:
@@ -67,6 +69,23 @@ def planned_from(trial: Trial, arm: Arm) -> PlannedTrial:
     )
 
 
+def measurement_from(trial: Trial, arm: Arm) -> PlannedMeasurement:
+    """A stored measurement as it was planned. Raises ValueError where it names what the catalogue no longer has."""
+    content = trial.measurement
+    assert content is not None
+    return PlannedMeasurement(
+        id=trial.name,
+        title=trial.title,
+        kind=content["kind"],
+        row=arm.name,
+        seed=trial.seed,
+        detector=content["detector"],
+        teacher=trial.teacher,
+        options=content["options"],
+        distillers=tuple(MethodUse.model_validate(use) for use in content["distillers"]),
+    )
+
+
 def plan(submission: Submission, store: Store) -> Plan:
     """The plan of a study against what this Retort has stored."""
     study = submission.spec
@@ -83,7 +102,7 @@ def plan(submission: Submission, store: Store) -> Plan:
             done[planned.id] = equal
         steps.append(Step(planned, key, equal is not None, 0.0 if equal else estimate(study, planned, history)))
     device = "gpu" if study.resources.gpus else "cpu"
-    return Plan(steps, study.resources.gpus or study.resources.cpus, device)
+    return Plan(steps, study.resources.gpus or study.resources.cpus, device, len(submission.expansion.measurements))
 
 
 def _resolve(study: StudySpec, planned: PlannedTrial, done: dict[str, Trial]) -> TrialSpec | None:
@@ -95,11 +114,11 @@ def _resolve(study: StudySpec, planned: PlannedTrial, done: dict[str, Trial]) ->
 
 
 def teacher_ref(teacher: Trial) -> TeacherRef:
-    """What a student needs of its finished (or cached) teacher."""
+    """What a student needs of its finished (or cached) teacher, and a measurement of what it measures."""
     if not (
         teacher.state in (TrialState.FINISHED, TrialState.CACHED) and teacher.spec and teacher.checkpoint and teacher.checkpoint_sha256
     ):
-        raise ValueError(f"trial {teacher.name} has no checkpoint to teach from, it is {teacher.state}")
+        raise ValueError(f"trial {teacher.name} has no checkpoint, it is {teacher.state}")
     network = Network.model_validate(teacher.spec["network"])
     return TeacherRef(network=network, checkpoint=teacher.checkpoint, sha256=teacher.checkpoint_sha256)
 

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from studies.catalog import in_form
+
 Kind = Literal["d_pred", "errors", "nms", "costs", "attention", "sampling", "detections"]
 AREAS = ("all", "small", "medium", "large")  # COCO's, of objects in pixels: all, below 32^2, up to 96^2, above
 SAMPLED = frozenset({"fgfi", "defeat", "pad", "pdf_distil"})  # distillers that weigh the cells they imitate
@@ -63,14 +65,17 @@ class DetectionOptions(ImageOptions):
 class MeasurementKind:
     """One kind of measurement as the catalogue knows it.
 
-    teacher: whether it compares a detector with its teacher. module: of `workers`, with its `measure`.
+    short: as its jobs are called. teacher: whether it compares a detector with its teacher. module: of `workers`, with its `measure`.
+    every_seed: whether it is a number, of which each seed has its own, or a picture, for which the first seed serves.
     """
 
     id: Kind
+    short: str
     title: str
     options: type[MeasureOptions]
     module: str
     teacher: Literal["none", "optional", "needed"] = "none"
+    every_seed: bool = True
 
 
 KINDS: dict[str, MeasurementKind] = {
@@ -78,18 +83,61 @@ KINDS: dict[str, MeasurementKind] = {
     for kind in (
         MeasurementKind(
             "d_pred",
+            "D_pred",
             "mean absolute difference of teacher's and student's class probabilities, before suppression",
             NoOptions,
             "workers.measuring.d_pred",
             "needed",
         ),
-        MeasurementKind("errors", "what each kind of error costs, by size of the objects", NoOptions, "workers.measuring.area_errors"),
-        MeasurementKind("nms", "AP and duplicates under another NMS threshold", SuppressionOptions, "workers.measuring.suppression"),
-        MeasurementKind("costs", "parameters and multiply-adds of backbone, neck and head", NoOptions, "workers.measuring.component_costs"),
         MeasurementKind(
-            "attention", "spatial attention at several temperatures", AttentionOptions, "workers.measuring.attention", "optional"
+            "errors", "errors by area", "what each kind of error costs, by size of the objects", NoOptions, "workers.measuring.area_errors"
         ),
-        MeasurementKind("sampling", "weights with which a distiller samples cells", ImageOptions, "workers.measuring.sampling", "needed"),
-        MeasurementKind("detections", "boxes, scores and classes on single images", DetectionOptions, "workers.measuring.detections"),
+        MeasurementKind(
+            "nms", "suppression", "AP and duplicates under another NMS threshold", SuppressionOptions, "workers.measuring.suppression"
+        ),
+        MeasurementKind(
+            "costs",
+            "costs",
+            "parameters and multiply-adds of backbone, neck and head",
+            NoOptions,
+            "workers.measuring.component_costs",
+            every_seed=False,
+        ),
+        MeasurementKind(
+            "attention",
+            "attention",
+            "spatial attention at several temperatures",
+            AttentionOptions,
+            "workers.measuring.attention",
+            "optional",
+            every_seed=False,
+        ),
+        MeasurementKind(
+            "sampling",
+            "sampling weights",
+            "weights with which a distiller samples cells",
+            ImageOptions,
+            "workers.measuring.sampling",
+            "needed",
+            every_seed=False,
+        ),
+        MeasurementKind(
+            "detections",
+            "detections",
+            "boxes, scores and classes on single images",
+            DetectionOptions,
+            "workers.measuring.detections",
+            every_seed=False,
+        ),
     )
 }
+
+ONE_PER_CELL = frozenset({"fcos", "atss", "gfl", "fsaf", "reppoints"})  # one prediction per class and cell
+
+
+def predictions_compare(student: tuple[str, str | None], teacher: tuple[str, str | None]) -> bool:
+    """Whether class predictions of two networks, each a (detector, form), stand for the same cells and anchors, as D_pred needs."""
+    ours, theirs = in_form(*student), in_form(*teacher)
+    if "roi_head" in ours.traits | theirs.traits or ours.strides != theirs.strides:
+        return False
+    return ours.id == theirs.id or {ours.id, theirs.id} <= ONE_PER_CELL

@@ -52,6 +52,7 @@ class Studies:
             to_run=found.to_run,
             reused=len(trials) - found.to_run,
             unknown=found.unknown,
+            measurements=found.measurements,
             device=found.device,
             device_seconds=found.device_seconds,
             warnings=list(submission.presentation.warnings),
@@ -76,7 +77,7 @@ class Studies:
             raise not_found("study", str(study_id)) from None
 
     def trials(self, study_id: int) -> TrialList:
-        """Its trials, teachers first."""
+        """Its trials, teachers first, and its measurements."""
         study = self.row(study_id)
         return TrialList(items=[self._trial(study, trial) for trial in self.store.trials(study_id)])
 
@@ -132,6 +133,7 @@ class Studies:
             role=trial.role,
             seed=trial.seed,
             teacher=trial.teacher,
+            measures=trial.measurement["detector"] if trial.measurement else None,
             state=TrialState(trial.state).value,
             reason=trial.reason,
             failure=trial.failure,

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from matplotlib.ticker import MaxNLocator
+
 from orchestrator.figures.style import canvas, legend_beside, look, nothing, wrapped
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def draw(curves: Sequence[Curve], metric: str) -> Figure:
         axis.fill_between(epochs, low, high, color=style["color"], alpha=0.15, linewidth=0)
         axis.plot(epochs, mean, label=wrapped(title), linewidth=1.6, marker="o" if len(epochs) <= 30 else None, markersize=2.8, **style)
     axis.set(xlabel="epoch", ylabel=metric)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_title("mean of the seeds; the band goes from the lowest to the highest", loc="left", fontsize=8)
     legend_beside(axis, len(drawn))
     return figure

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.figures.style import COLOURS, MARKERS, canvas, legend_beside, nothing, wrapped
 
@@ -60,7 +61,7 @@ def draw(pairs: Sequence[Pair], metric: str, baselines: Mapping[str, float] | No
     return figure
 
 
-def regression(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float] | None:
+def regression(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float, float] | None:
     """(slope, intercept, Pearson's r) of the least-squares line; None with fewer than three points or without spread."""
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None

@@ -195,7 +195,7 @@ def test_failed_and_cancelled_trials_are_failed_and_killed_and_the_unstarted_hav
         "teacher: GFL ResNet-34 · seed 0": "FAILED",
         "fitnet · seed 0": "FAILED",
     }
-    assert runs["fitnet · seed 0"]["tags"]["reason"] == "its teacher failed: the loss became NaN"
+    assert runs["fitnet · seed 0"]["tags"]["reason"] == f"it needs {TEACHER}, which failed: the loss became NaN"
 
 
 def test_a_resumed_study_goes_on_in_its_runs(driven: Driven, relay: Relay, client: MlflowClient, store: Store) -> None:
