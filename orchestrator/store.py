@@ -185,6 +185,15 @@ class Store:
             _study(session, study_id)
             return list(session.scalars(query if trial is None else query.where(Trial.name == trial)))
 
+    def epochs_of(self, study_id: int, metric: str) -> dict[str, dict[int, float]]:
+        """A metric by epoch of every training that has it, by the trial's name."""
+        found: dict[str, dict[int, float]] = {}
+        query = select(Trial.name, Point.epoch, Point.value).join(Trial).where(Trial.study_id == study_id, Point.name == metric)
+        with self._reads() as session:
+            for name, epoch, value in session.execute(query.order_by(Trial.position, Point.epoch)):
+                found.setdefault(name, {})[epoch] = value
+        return found
+
     def attempts(self, study_id: int) -> list[Attempt]:
         """Oldest first."""
         with self._reads() as session:

@@ -226,3 +226,18 @@ def test_a_change_names_the_state_before() -> None:
     study = after(new_study(), machine.AttemptStarted())
     _, changes = advance(study, machine.TrialStarted("alone"))
     assert changes == [TrialChange("alone", TrialState.READY, Trial(TrialState.RUNNING))]
+
+
+def test_a_measurement_waits_for_all_that_it_needs_and_fails_with_the_first_of_them() -> None:
+    trials = {
+        "teacher": Trial(TrialState.READY),
+        "alone": Trial(TrialState.READY),
+        "d_pred": Trial(TrialState.WAITING, ("alone", "teacher")),
+    }
+    study = after(machine.Study("study 1", StudyState.QUEUED, trials), machine.AttemptStarted(), machine.TrialCached("alone"))
+    assert states(study)["d_pred"] == "waiting"
+    assert states(after(study, machine.TrialCached("teacher")))["d_pred"] == "ready"
+    failed = after(study, machine.TrialFailed("teacher", "oom", "out of memory"))
+    assert failed.trials["d_pred"].reason == "it needs teacher, which failed: out of memory"
+    resumed = after(after(failed, machine.AllTrialsEnded()), machine.ResumeRequested())
+    assert states(resumed) == {"teacher": "ready", "alone": "cached", "d_pred": "waiting"}

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from workers.evaluation import ground_truth
 from workers.measuring.found import set_suppression
 from workers.measuring.pictures import save_image
 from workers.measuring.setting import Measured, Setting
@@ -20,13 +17,11 @@ def measure(setting: Setting) -> Measured:
     options = setting.options
     if options.threshold is not None:
         set_suppression(setting.detector, options.threshold)
-    truth, categories = ground_truth(str(setting.annotations), setting.classes)
     images = []
     for view in setting.views():
         with torch.no_grad():
             found = setting.detector.predict(view.inputs, [view.sample])[0].pred_instances
         drawn = save_image(setting, view)
-        drawn["objects"] = [_object(annotation, categories) for annotation in truth.imgToAnns[view.sample.img_id]]
         rows = zip(found.bboxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True)
         kept = [{"box": box, "label": label, "score": score} for box, label, score in rows if score >= options.score]
         drawn["detections"] = sorted(kept, key=lambda each: -each["score"])
@@ -34,12 +29,3 @@ def measure(setting: Setting) -> Measured:
     boxes = sum(len(image["detections"]) for image in images) / len(images)
     document = {"classes": setting.classes, "score": options.score, "threshold": options.threshold, "images": images}
     return Measured({"boxes": boxes}, document, tuple(image["file"] for image in images))
-
-
-def _object(annotation: dict[str, Any], categories: list[int]) -> dict[str, Any]:
-    x, y, width, height = annotation["bbox"]
-    return {
-        "box": [x, y, x + width, y + height],
-        "label": categories.index(annotation["category_id"]),
-        "crowd": bool(annotation.get("iscrowd", 0)),
-    }

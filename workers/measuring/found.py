@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from studies.trial import TrialFailure
 from workers.errors import Scene
-from workers.evaluation import DetectionMetric, average_precisions, box_results, ground_truth, groups_of, scene_of
+from workers.evaluation import DetectionMetric, average_precisions, box_results, groups_of, scene_of
 from workers.measuring.setting import Setting
 
 Detections = tuple[Any, NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]  # image id, boxes xyxy, scores, labels
@@ -39,11 +39,11 @@ class Found:
 
 def detections(setting: Setting) -> Found:
     """Everything that the measured detector finds in the validation split."""
-    metric = DetectionMetric(str(setting.annotations))
+    metric = DetectionMetric(setting.annotations)
     for batch in setting.batches():
         with torch.no_grad():
             metric.process(batch, [sample.to_dict() for sample in setting.detector.test_step(batch)])
-    truth, categories = ground_truth(str(setting.annotations), setting.classes)
+    truth, categories = setting.truth
     return Found([result[:4] for result in metric.results], truth, categories, groups_of(truth, categories))
 
 

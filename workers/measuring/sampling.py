@@ -50,7 +50,6 @@ def measure(setting: Setting) -> Measured:
     for view in setting.views():
         images.append(save_image(setting, view))
         step = _step(setting, view, recorders)
-        images[-1]["shape"] = list(step.image_shape)
         for name, distiller in distillers.items():
             weights = shared(cell_weights(distiller, step))
             maps |= {f"{name}/{view.position}/{level}": drawn.float().cpu().numpy() for level, drawn in enumerate(weights)}

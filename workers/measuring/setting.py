@@ -21,6 +21,7 @@ from studies.spec import Schedule
 from studies.trial import TeacherRef, TrialFailure, TrialSpec
 from workers.data import dataset_config, manifest_of
 from workers.detectors import build, load_checkpoint
+from workers.evaluation import ground_truth
 from workers.files import file_sha256
 from workers.process import device_for
 
@@ -71,9 +72,14 @@ class Setting:
         return names
 
     @property
-    def annotations(self) -> Path:
+    def annotations(self) -> str:
         """COCO's annotation file of the validation split."""
-        return self.data / self.spec.dataset / "val.json"
+        return str(self.data / self.spec.dataset / "val.json")
+
+    @cached_property
+    def truth(self) -> tuple[Any, list[int]]:
+        """COCO's ground truth of the validation split, and the category id of every label."""
+        return ground_truth(self.annotations, self.classes)
 
     @cached_property
     def detector(self) -> Any:
