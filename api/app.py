@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from api import problems
 from api.catalog import endpoints as catalog
+from api.figures import endpoints as figures
 from api.health import endpoints as health
 from api.problems import ProblemDocument
 from api.studies import endpoints as studies
@@ -30,7 +31,7 @@ def create_app(configured: Settings | None = None) -> FastAPI:
     app = FastAPI(title="Retort", summary="Distillation studies for object detectors", version=version("retort"), lifespan=lifespan)
     app.state.settings = chosen
     problems.install(app)
-    for router in (studies.router, studies.plans, catalog.router, health.router):
+    for router in (studies.router, studies.plans, figures.router, catalog.router, health.router):
         app.include_router(router)
     _describe(app)
     return app

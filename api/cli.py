@@ -2,6 +2,7 @@
 
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -218,6 +219,24 @@ def resume(study: StudyId, watch: Annotated[bool, typer.Option("--watch", help="
 def table(study: StudyId, format: Annotated[TableForm, typer.Option(help="md is aligned for the terminal")] = TableForm.MD) -> None:
     """Print a study's table, from what is there by now."""
     print(_client().table(study, format).rstrip("\n"))
+
+
+@app.command()
+def figures(
+    study: StudyId,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="where the files go [figures-ID]")] = None,
+) -> None:
+    """Draw a study's pictures, each as SVG and PNG, from what is there by now."""
+    client, folder = _client(), out or Path(f"figures-{study}")
+    found = client.figures(study)
+    if not found:
+        _say(f"study {study} has nothing to draw yet")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for figure in found:
+        for format in ("svg", "png"):
+            (folder / f"{figure['name']}.{format}").write_bytes(client.file(figure[format]))
+        _say(f"{folder / figure['name']}.svg, .png")
 
 
 @app.command()
