@@ -235,7 +235,7 @@ def figures(
     folder.mkdir(parents=True, exist_ok=True)
     for figure in found:
         for format in ("svg", "png"):
-            (folder / f"{figure['name']}.{format}").write_bytes(client.file(figure[format]))
+            (folder / Path(f"{figure['name']}.{format}").name).write_bytes(client.file(figure[format]))
         _say(f"{folder / figure['name']}.svg, .png")
 
 

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from orchestrator import error_curves
+from orchestrator.figures import error_types
 from orchestrator.relay import Reaper, Relay, in_batches, mlflow_client, trial_params
 from orchestrator.schema import Trial
 from orchestrator.settings import Settings
@@ -127,7 +127,10 @@ def test_a_study_is_a_parent_run_with_a_child_per_trial(driven: Driven, relay: R
     assert pupil["params"]["detector"] == "gfl"
     assert pupil["params"]["epochs"] == "2"
     assert pupil["files"] == [f"checkpoint/{driven.id}-fitnet-seed-0.pth"]
-    assert runs[parent]["files"] == ["table.csv", "table.html", "table.json", "table.md", "table.tex"]
+    assert runs[parent]["files"] == [
+        *(f"figures/{name}.{format}" for name in ("gains", "learning-curves") for format in ("png", "svg")),
+        *(f"table.{format}" for format in ("csv", "html", "json", "md", "tex")),
+    ]
     assert "| fitnet" in runs[parent]["tags"]["mlflow.note.content"]
     assert f"/runs/{pupil['id']})" in runs[parent]["tags"]["mlflow.note.content"]
 
@@ -143,17 +146,9 @@ def test_errors_are_drawn_for_every_trial_and_for_the_arms_side_by_side(
     runs = seen(client, name)
     assert {"error_curves.json", "error_curves.png"} <= set(runs["fitnet · seed 0"]["files"])
     study = runs[f"{name} #{driven.id}"]
-    assert "error_curves.png" in study["files"]
-    drawn = Image.open(client.download_artifacts(study["id"], "error_curves.png", str(tmp_path)))
+    assert {"figures/errors.png", "figures/errors.svg", "figures/gains.png", "figures/learning-curves.svg"} <= set(study["files"])
+    drawn = Image.open(client.download_artifacts(study["id"], "figures/errors.png", str(tmp_path)))
     assert drawn.width > 2.5 * drawn.height  # three panels
-
-
-def test_any_title_and_any_number_of_arms_can_be_drawn(tmp_path: Path) -> None:
-    curves = {name: [0.5] * 101 for name in error_curves.LABELS}
-    figure = error_curves.draw([("costs $\\frac{ or 5$", curves)] * 200)
-    figure.savefig(tmp_path / "drawn.png", dpi=20)
-    assert len(figure.axes) == error_curves.MOST
-    assert figure.get_suptitle() == "the first 24 of 200"
 
 
 def test_sending_everything_again_changes_nothing(driven: Driven, relay: Relay, client: MlflowClient, store: Store) -> None:
