@@ -26,7 +26,7 @@ from orchestrator.figures.study import Material, pictures_of
 from orchestrator.figures.style import FORMATS as PICTURE_FORMATS
 from orchestrator.figures.style import rendered
 from orchestrator.machine import StudyState, TrialState
-from orchestrator.schema import Arm, Outbox, Study, Trial
+from orchestrator.schema import Outbox, Study, Trial
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from studies.trial import ERROR_CURVES, TrialSpec

@@ -17,7 +17,6 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from orchestrator.figures import error_types
 from orchestrator.relay import Reaper, Relay, in_batches, mlflow_client, trial_params
 from orchestrator.schema import Trial
 from orchestrator.settings import Settings
@@ -87,7 +86,12 @@ def seen(client: MlflowClient, name: str) -> dict[str, Any]:
             key: [(point.step, point.value, point.timestamp) for point in client.get_metric_history(run.info.run_id, key)]
             for key in run.data.metrics
         }
-        files = [item.path for folder in ("", "checkpoint") for item in client.list_artifacts(run.info.run_id, folder) if not item.is_dir]
+        files = [
+            item.path
+            for folder in ("", "checkpoint", "figures")
+            for item in client.list_artifacts(run.info.run_id, folder)
+            if not item.is_dir
+        ]
         shown[run.info.run_name] = {
             "id": run.info.run_id,
             "status": run.info.status,
