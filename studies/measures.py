@@ -50,7 +50,7 @@ class AttentionOptions(ImageOptions):
     """Maps of spatial attention."""
 
     temperatures: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (0.05, 0.1, 0.5, 1.0), min_length=1, max_length=8, description="T of the softmax over the cells of a level"
+        (0.05, 0.1, 0.25, 0.5, 1.0, 2.0), min_length=1, max_length=8, description="T of the softmax over the cells of a level"
     )
 
 

@@ -73,7 +73,7 @@ def draw(arms: Sequence[tuple[str, ByArea]], areas: int = 1) -> Figure:
             label = f"{LABELS[name]}: {100 * float(np.mean(precision)):.1f}"
             axis.fill_between(recalls, below, precision, facecolor=colour, edgecolor="black", linewidth=0.6, label=label)
             below = precision
-        axis.set_title(wrapped(title, 40) + ("" if area == "all" else f"\n{area} objects"))
+        axis.set_title(wrapped(title, 40) + (f"\n{area} objects" if areas > 1 else ""))
         axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision")
         axis.legend(loc="lower left", fontsize=7, frameon=True, framealpha=0.85)
     return figure
