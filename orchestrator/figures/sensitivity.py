@@ -47,7 +47,15 @@ def draw(factors: Sequence[Factor], metric: str, baseline: float | None = None) 
         places = values if numeric else range(len(values))
         errors = [point.half_width or 0.0 for point in points]
         means = [point.mean for point in points]
-        axis.errorbar(places, means, yerr=errors if any(errors) else None, fmt="o-", color=COLOURS[index % 6], capsize=3, markersize=4.5)
+        axis.errorbar(
+            places,
+            means,
+            yerr=errors if any(errors) else None,
+            fmt="o-" if numeric else "o",
+            color=COLOURS[index % 6],
+            capsize=3,
+            markersize=4.5,
+        )
         if numeric and span(values) >= 10:
             axis.set_xscale("log")
             axis.xaxis.set_minor_locator(NullLocator())

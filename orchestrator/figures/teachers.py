@@ -37,8 +37,8 @@ def draw(pairs: Sequence[Pair], metric: str, baselines: Mapping[str, float] | No
         x, y = (np.array([getattr(pair, name) for pair in own]) for name in ("teacher_ap", "student_ap"))
         colour = COLOURS[index % len(COLOURS)]
         fitted = regression(x, y)
-        told = f"{student} (r = {fitted[2]:+.2f}, n = {len(own)})" if fitted else f"{student} (n = {len(own)})"
-        axis.plot(x, y, MARKERS[index % len(MARKERS)], color=colour, markersize=6, label=wrapped(told))
+        told = f"r = {fitted[2]:+.2f}, n = {len(own)}" if fitted else f"n = {len(own)}"
+        axis.plot(x, y, MARKERS[index % len(MARKERS)], color=colour, markersize=6, label=f"{wrapped(student)}\n{told}")
         if fitted:
             ends = np.array([x.min(), x.max()])
             axis.plot(ends, fitted[0] * ends + fitted[1], color=colour, linewidth=1.4)
