@@ -14,6 +14,7 @@ from api.health import endpoints as health
 from api.problems import ProblemDocument
 from api.studies import endpoints as studies
 from api.studies.schemas import study_schemas
+from api.tables import endpoints as tables
 from orchestrator.settings import Settings, settings
 from orchestrator.store import Store
 
@@ -31,7 +32,7 @@ def create_app(configured: Settings | None = None) -> FastAPI:
     app = FastAPI(title="Retort", summary="Distillation studies for object detectors", version=version("retort"), lifespan=lifespan)
     app.state.settings = chosen
     problems.install(app)
-    for router in (studies.router, studies.plans, figures.router, catalog.router, health.router):
+    for router in (studies.router, studies.plans, tables.router, figures.router, catalog.router, health.router):
         app.include_router(router)
     _describe(app)
     return app

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api import data, weights
+from studies.inert import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,6 +56,7 @@ class TableForm(StrEnum):
     HTML = "html"
 
 
+UNBOUNDED = 10_000  # columns, where nobody looks at a terminal
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a YAML file, or the id of a shipped study (retort catalog studies)")]
 StudyId = Annotated[int, typer.Argument(metavar="ID", min=1, help="number of a study (retort list)")]
 Scale = Annotated[ScaleName | None, typer.Option(help="instead of the scale in the spec")]
@@ -74,7 +76,7 @@ def main() -> None:
         lines = _told(error)
         if lines is None:
             raise
-        print("\n".join(lines), file=sys.stderr)
+        print("\n".join(map(one_line, lines)), file=sys.stderr)
         sys.exit(1)
 
 
@@ -161,7 +163,7 @@ def submit(
 
     client = _client()
     made = client.submit(study_data(study, scale, setting or []), idempotency_key)
-    _say(f"study {made['id']}: {made['name']} ({made['state']})")
+    _say(f"study {made['id']}: {one_line(made['name'])} ({made['state']})")
     if watch:
         _follow(client, made["id"])
     else:
@@ -216,9 +218,22 @@ def resume(study: StudyId, watch: Annotated[bool, typer.Option("--watch", help="
 
 
 @app.command()
-def table(study: StudyId, format: Annotated[TableForm, typer.Option(help="md is aligned for the terminal")] = TableForm.MD) -> None:
+def table(
+    study: Annotated[int | None, typer.Argument(metavar="[ID]", min=1, help="number of a study (retort list)")] = None,
+    format: Annotated[TableForm, typer.Option(help="md is aligned for the terminal")] = TableForm.MD,
+    everything: Annotated[bool, typer.Option("--all", help="the papers' tables at a glance: what is reproduced")] = False,
+) -> None:
     """Print a study's table, from what is there by now."""
-    print(_client().table(study, format).rstrip("\n"))
+    if everything == (study is not None):
+        raise typer.BadParameter("the number of a study, or --all", param_hint="ID")
+    if study is None:
+        from api.views import tables_lines
+
+        for line in tables_lines(_client().tables()):
+            _console().print(line)
+        return
+    told = _client().table(study, format).rstrip("\n")
+    print(_fitted(told) if format == TableForm.MD else told)
 
 
 @app.command()
@@ -279,9 +294,17 @@ def _client() -> "Client":
 
 
 def _console() -> "Console":
+    """The terminal; where the output is none, lines are as long as they are."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else UNBOUNDED)
+
+
+def _fitted(table: str) -> str:
+    """A table of Markdown as it is, or in a terminal fitted to its width."""
+    from api.fitting import fitted
+
+    return fitted(table, _console().width) if sys.stdout.isatty() else table.rstrip("\n")
 
 
 def _say(text: str) -> None:
@@ -298,7 +321,7 @@ def _follow(client: "Client", study: int) -> None:
         _say(f"\nstudy {study} goes on without you. Watch it again: retort watch {study}    stop it: retort cancel {study}")
         raise typer.Exit(130) from None
     _say("")
-    _say(client.table(study).rstrip("\n"))
+    _say(_fitted(client.table(study)))
     raise typer.Exit(0 if last["state"] == "finished" else 1)
 
 

@@ -84,6 +84,11 @@ class Client:
         trials: list[dict[str, Any]] = self._json("GET", f"/v1/studies/{study}/trials")["items"]
         return trials
 
+    def tables(self) -> list[dict[str, Any]]:
+        """The papers' tables, each at every scale it was run at."""
+        items: list[dict[str, Any]] = self._send("GET", "/v1/tables").json()["items"]
+        return items
+
     def table(self, study: int, form: str = "md") -> str:
         """Its table as text."""
         return self._send("GET", f"/v1/studies/{study}/table", params={"format": form}).text

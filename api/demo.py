@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from api.client import Client, Refused, Unreachable
+from api.fitting import fitted
 from api.specs import study_data
 from api.stack import Stack, StackError
 from api.supervision import up
@@ -48,7 +49,8 @@ def _run(stack: Stack, console: Console) -> int:
         console.print(f"\nStudy {study} is stopped, what it has trained is kept. Finish it with: {retort()} resume {study} --watch")
         raise
     console.print()
-    print(client.table(study))
+    told = client.table(study)
+    print(f"{fitted(told, console.width)}\n" if console.is_terminal else told)
     console.print(f"Open   {last['mlflow'] or stack.url('mlflow')}", soft_wrap=True)
     console.print(f"Type   {retort()} submit {STUDY} --set 'seeds=[0,1,2]' --watch    (the same with intervals)", soft_wrap=True)
     console.print(f"Stop   {retort()} down", soft_wrap=True)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from api.supervision import PartStatus
 from api.watch import STYLES, Snapshot, header, span
+from studies.inert import one_line
 
 
 def status_table(parts: Sequence[PartStatus]) -> Table:
@@ -30,13 +31,13 @@ def status_table(parts: Sequence[PartStatus]) -> Table:
 
 def studies_table(studies: Sequence[dict[str, Any]]) -> Table:
     """Studies, newest first."""
-    table = _table("id", "study", "state", "trials", "submitted", "took")
+    table = _table("id", "study", "state", "trials", "submitted", "took", wraps="study")
     for study in studies:
         counts = study["trials"]
         good = counts.get("finished", 0) + counts.get("cached", 0)
         table.add_row(
             str(study["id"]),
-            Text(study["name"]),
+            Text(one_line(study["name"])),
             Text(study["state"], style=STYLES[study["state"]]),
             f"{good} of {sum(counts.values())}",
             datetime.fromisoformat(study["created"]).astimezone().strftime("%Y-%m-%d %H:%M"),
@@ -45,31 +46,63 @@ def studies_table(studies: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
+CELLS, CLAIMS = ("reproduced", "off", "not_comparable", "missing"), ("holds", "contradicted", "undecided", "missing")
+
+
+def tables_lines(tables: Sequence[dict[str, Any]]) -> list[RenderableType]:
+    """The papers' tables: published numbers by verdict, signs of gains by what the seeds say; a paper's sums above its tables."""
+    shown = _table("table", "scale", "study", "seeds", "numbers", "gains", wraps="numbers")
+    for paper in dict.fromkeys(each["paper"] for each in tables):
+        of_paper = [each for each in tables if each["paper"] == paper]
+        for scale in dict.fromkeys(each["scale"] for each in of_paper if each["study"]):
+            run = [each for each in of_paper if each["scale"] == scale]
+            sums = [_told([each[kind] for each in run], words) for kind, words in (("cells", CELLS), ("gains", CLAIMS))]
+            shown.add_row(Text(paper), Text(scale), "", "", *map(Text, sums), style="bold")
+        for each in of_paper:
+            told = [_told([each[kind]], words) if each[kind] else "" for kind, words in (("cells", CELLS), ("gains", CLAIMS))]
+            head = [
+                f"  {one_line(each['table'])}",
+                one_line(each["scale"] or "not run"),
+                str(each["study"] or ""),
+                str(each["seeds"] or ""),
+            ]
+            shown.add_row(*map(Text, (*head, *told)))
+    legend = "numbers: reproduced / off / not comparable / missing; gains: hold / contradicted / undecided / missing"
+    return [shown, Text(), Text(legend, style="dim")]
+
+
+def _told(counts: Sequence[dict[str, int]], words: Sequence[str]) -> str:
+    """Sums in the order of `words`: "12 / 3 / 0 / 1"."""
+    return " / ".join(str(sum(each[word] for each in counts)) for word in words)
+
+
 def study_lines(study: dict[str, Any], trials: Sequence[dict[str, Any]]) -> list[RenderableType]:
     """One study: its head, then its trials with what came of them."""
-    table = _table("trial", "state", "epochs", "AP", "time")
+    table = _table("trial", "state", "epochs", "AP", "time", wraps="trial")
     for trial in trials:
         metrics = trial["metrics"] or trial["latest"] or {}
         table.add_row(
-            Text(trial["title"]),
+            Text(one_line(trial["title"])),
             Text(trial["state"], style=STYLES[trial["state"]]),
             f"{trial['epoch']}/{trial['epochs']}" if trial["epochs"] else "",
             f"{metrics['AP']:.1f}" if "AP" in metrics else "",
             span(trial["seconds"]),
         )
-    reasons = [Text(f"{trial['title']} failed: {trial['reason']}", style="red") for trial in trials if trial["state"] == "failed"]
+    reasons = [Text(one_line(f"{trial['title']} failed: {trial['reason']}"), style="red") for trial in trials if trial["state"] == "failed"]
     return [*header(Snapshot(study, list(trials)), datetime.now(UTC)), Text(), table, *reasons]
 
 
 def plan_lines(plan: dict[str, Any]) -> list[RenderableType]:
     """What would run, and how long it takes."""
-    table = _table("trial", "role", "runs", "time")
+    table = _table("trial", "role", "runs", "time", wraps="trial")
     for trial in plan["trials"]:
         seconds = trial["seconds"]
         estimate = "" if trial["reused"] else "unknown" if seconds is None else f"about {span(seconds)}"
-        table.add_row(Text(trial["title"]), trial["role"], Text("reused", style="green") if trial["reused"] else "trains", estimate)
-    warnings = [Text(f"Note: {warning}.", style="yellow") for warning in plan["warnings"]]
-    return [Text(plan["name"], style="bold"), table, Text(plan_summary(plan)), *warnings]
+        table.add_row(
+            Text(one_line(trial["title"])), trial["role"], Text("reused", style="green") if trial["reused"] else "trains", estimate
+        )
+    warnings = [Text(one_line(f"Note: {warning}."), style="yellow") for warning in plan["warnings"]]
+    return [Text(one_line(plan["name"]), style="bold"), table, Text(plan_summary(plan)), *warnings]
 
 
 def plan_summary(plan: dict[str, Any]) -> str:
@@ -134,10 +167,11 @@ def _distiller(item: dict[str, Any]) -> list[RenderableType]:
     return [*lines, options, Text()]
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: str, wraps: str | None = None) -> Table:
+    """wraps: the one column that gives way where the terminal is narrow; without one, all of them do."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for name in columns:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=wraps not in (None, name))
     return table
 
 

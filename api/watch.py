@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api.client import Client, Refused, StreamedEvent, Unreachable
+from studies.inert import one_line
 
 _RETRY_SECONDS = 1.0
 _FETCH_SECONDS = 1.0
@@ -186,10 +187,10 @@ def header(snapshot: Snapshot, now: datetime) -> list[Text]:
     """The study in two or three lines: name and state, totals, MLflow."""
     study, counts = snapshot.study, snapshot.study["trials"]
     first = Text(f"study {study['id']}", style="bold")
-    first.append(f"  {study['name']}  ", style="default")
+    first.append(f"  {one_line(study['name'])}  ", style="default")
     first.append(study["state"], style=STYLES[study["state"]])
     if study["reason"]:
-        first.append(f": {study['reason']}", style="red")
+        first.append(f": {one_line(study['reason'])}", style="red")
     done = counts.get("finished", 0) + counts.get("cached", 0)
     told = [f"{done} of {sum(counts.values())} trials done"]
     told += [f"{counts[state]} {state}" for state in ("running", "cached", "failed", "cancelled") if counts.get(state)]
@@ -200,7 +201,7 @@ def header(snapshot: Snapshot, now: datetime) -> list[Text]:
     if study["mlflow"]:
         lines.append(Text(f"MLflow  {study['mlflow']}", style="dim"))
     if snapshot.note and not study["at_rest"] and not counts.get("running"):
-        lines.append(Text(snapshot.note, style="dim"))
+        lines.append(Text(one_line(snapshot.note), style="dim"))
     if snapshot.trouble:
         lines.append(Text(snapshot.trouble, style="yellow"))
     return lines
@@ -223,7 +224,7 @@ def trial_cells(trial: dict[str, Any], pace: Pace | None, width: int) -> list[Re
         bar = ProgressBar(total=epochs, completed=epochs_done(trial, pace), width=width, complete_style=style, finished_style=style)
     metrics = trial["metrics"] or trial["latest"] or {}
     return [
-        Text(trial["title"]),
+        Text(one_line(trial["title"])),
         Text(state, style=STYLES[state]),
         bar,
         Text(f"{trial['epoch']}/{epochs}" if epochs else ""),
@@ -235,7 +236,7 @@ def trial_cells(trial: dict[str, Any], pace: Pace | None, width: int) -> list[Re
 def remark(trial: dict[str, Any], pace: Pace | None) -> Text:
     """What the end of a trial's line says, on one line."""
     text, style = _remark(trial, pace)
-    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+    return Text(one_line(text), style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _remark(trial: dict[str, Any], pace: Pace | None) -> tuple[str, str]:
@@ -303,19 +304,23 @@ def _plain(client: Client, study: int, snapshot: Snapshot, console: Console) -> 
 
 def event_line(event: StreamedEvent, titles: dict[str, str]) -> str:
     """An event in a line: when, who, what. Empty for steps that mean nothing to a person."""
+    told = _event(event, titles)
+    return told and f"{datetime.fromisoformat(event.data['time']).astimezone():%H:%M:%S}  {one_line(told)}"
+
+
+def _event(event: StreamedEvent, titles: dict[str, str]) -> str:
     data = event.data
-    clock = datetime.fromisoformat(data["time"]).astimezone().strftime("%H:%M:%S")
     if event.kind == "note":
-        return f"{clock}  {data['text']}"
+        return str(data["text"])
     if event.kind == "study":
-        return f"{clock}  study {data['state']}" + (f": {data['reason']}" if data["reason"] else "")
+        return f"study {data['state']}" + (f": {data['reason']}" if data["reason"] else "")
     title = titles.get(data["trial"], data["trial"])
     if event.kind == "epoch":
         precision = f", AP {data['metrics']['AP']:.1f}" if "AP" in data["metrics"] else ""
-        return f"{clock}  {title}: epoch {data['epoch']}/{data['epochs']}{precision}"
+        return f"{title}: epoch {data['epoch']}/{data['epochs']}{precision}"
     if data["state"] == "ready":
-        return "" if data["before"] == "waiting" else f"{clock}  {title}: to be tried again"
-    return f"{clock}  {title}: {data['state']}" + (f", {data['reason']}" if data.get("reason") else "")
+        return "" if data["before"] == "waiting" else f"{title}: to be tried again"
+    return f"{title}: {data['state']}" + (f", {data['reason']}" if data.get("reason") else "")
 
 
 # --- words

@@ -20,16 +20,19 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from orchestrator import table
 from orchestrator.figures import error_types
 from orchestrator.figures.study import Material, pictures_of
 from orchestrator.figures.style import FORMATS as PICTURE_FORMATS
 from orchestrator.figures.style import rendered
 from orchestrator.machine import StudyState, TrialState
+from orchestrator.reporting.build import build
+from orchestrator.reporting.rendering import FORMATS, render
+from orchestrator.reporting.rendering.markdown import text
 from orchestrator.schema import Outbox, Study, Trial
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from studies.trial import ERROR_CURVES, TrialSpec
+from studies.inert import one_line
+from studies.trial import ERROR_CURVES
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -152,13 +155,14 @@ class Relay:
         study = self.store.study(study.id)
         assert study.run
         trials = self.store.trials(study.id)
-        made = table.build(study, self.store.arms(study.id), trials, self.places.mlflow_ui)
-        links = "\n".join(f"- [{trial.title}]({url}): {trial.state}" for trial in trials if (url := _url(made, trial)))
-        self.client.set_tag(study.run, "mlflow.note.content", f"{table.render(made, 'md')}\n{links}\n")
+        made = build(study, self.store.presentation(study.id), trials, self.places.mlflow_ui)
+        urls = {run.trial: run.url for row in made.rows for run in (*row.runs, *row.measurements)}
+        links = "\n".join(f"- [{text(one_line(trial.title))}]({url}): {trial.state}" for trial in trials if (url := urls.get(trial.name)))
+        self.client.set_tag(study.run, "mlflow.note.content", f"{render(made, 'md')}\n{links}\n")
         self.client.log_batch(study.run, tags=[RunTag(name, value) for name, value in study_tags(study).items()])
         if study.state.final:
-            for format in table.FORMATS:
-                self.client.log_text(study.run, table.render(made, format), f"table.{format}")  # type: ignore[arg-type]
+            for format in FORMATS:
+                self.client.log_text(study.run, render(made, format), f"table.{format}")
             self._show_pictures(study)
         self._set_status(study.run, STUDY_STATUS.get(study.state, "RUNNING"), study.finished)
 
@@ -267,10 +271,10 @@ def _source(study: Study) -> dict[str, str]:
 
 def trial_tags(study: Study, trial: Trial) -> dict[str, str]:
     """What a run says about itself besides its numbers."""
-    spec = TrialSpec.model_validate(trial.spec) if trial.spec else None
+    taught = (trial.spec or {}).get("teacher")
     known = {
         "study": str(study.id),
-        "arm": trial.name.rsplit("/seed-", 1)[0],
+        "arm": trial.name.removesuffix(f"/seed-{trial.seed}"),
         "seed": str(trial.seed),
         "role": trial.role,
         "state": str(trial.state),
@@ -278,7 +282,7 @@ def trial_tags(study: Study, trial: Trial) -> dict[str, str]:
         "dataset": study.spec["dataset"],
         "dataset_digest": trial.dataset_digest,
         "teacher": trial.teacher,
-        "teacher_sha256": spec.teacher.sha256 if spec and spec.teacher else None,
+        "teacher_sha256": taught["sha256"] if taught else None,
         "checkpoint_sha256": trial.checkpoint_sha256,
         "failure": trial.failure,
         "reason": trial.reason,
@@ -291,27 +295,25 @@ def trial_tags(study: Study, trial: Trial) -> dict[str, str]:
 
 
 def trial_params(trial: Trial) -> dict[str, str]:
-    """The resolved spec, flat; options under the name of their distiller ("fitnet.region")."""
-    if trial.spec is None:
+    """The resolved spec, flat; options under the name of their distiller ("fitnet.region"). Read as it was stored: what it names may have
+    left the catalogue since."""
+    spec = trial.spec
+    if spec is None:
         return {}
-    spec = TrialSpec.model_validate(trial.spec)
-    schedule = spec.full_schedule
+    schedule = spec["schedule"]
     params: dict[str, Any] = {
-        "detector": spec.network.detector,
-        "backbone": spec.network.backbone,
-        "distiller": "+".join(use.id for use in spec.distillers) or None,
-        "scale": spec.scale,
-        "seed": spec.seed,
-        "threads": spec.threads,
-        "gpus": spec.gpus,
-        **schedule.model_dump(mode="json"),
-        "scaled_lr": schedule.scaled_lr,
+        "detector": spec["network"]["detector"],
+        "backbone": spec["network"]["backbone"],
+        "distiller": "+".join(use["id"] for use in spec["distillers"]) or None,
+        **{name: spec[name] for name in ("scale", "seed", "threads", "gpus")},
+        **schedule,
+        "scaled_lr": schedule["lr"] * schedule["batch_size"] / schedule["reference_batch"],
     }
-    if spec.teacher:
-        params |= {"teacher.detector": spec.teacher.network.detector, "teacher.backbone": spec.teacher.network.backbone}
-    for use in spec.distillers:
-        params[f"{use.id}.weight"] = use.weight
-        params |= {f"{use.id}.{name}": value for name, value in use.options.items()}
+    if spec["teacher"]:
+        params |= {f"teacher.{part}": spec["teacher"]["network"][part] for part in ("detector", "backbone")}
+    for use in spec["distillers"]:
+        params[f"{use['id']}.weight"] = use["weight"]
+        params |= {f"{use['id']}.{name}": value for name, value in use["options"].items()}
     return {name: str(value) for name, value in params.items() if value is not None}
 
 
@@ -323,7 +325,3 @@ def in_batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 def _importance(name: str) -> tuple[int, str]:
     """Average precision first, then the losses, then the rest."""
     return (0 if name.startswith("AP") else 1 if name.startswith("loss") else 2, name)
-
-
-def _url(made: table.Table, trial: Trial) -> str | None:
-    return next((run.url for row in made.rows for run in row.runs if run.trial == trial.name), None)

@@ -168,6 +168,13 @@ class Store:
             _study(session, study_id)
             return list(_trials(session, study_id).values())
 
+    def latest_studies_of_tables(self) -> list[Study]:
+        """The newest finished study of each shipped table at each scale, oldest first."""
+        table, scale = Study.presentation["table"].as_string(), Study.spec["scale"].as_string()
+        newest = select(func.max(Study.id)).where(Study.state == StudyState.FINISHED, table.is_not(None)).group_by(table, scale)
+        with self._reads() as session:
+            return list(session.scalars(select(Study).where(Study.id.in_(newest)).order_by(Study.id)))
+
     def trial_counts(self, study_ids: Iterable[int]) -> dict[int, Counter[TrialState]]:
         """How many trainings of each study are in which state."""
         counts: dict[int, Counter[TrialState]] = {study_id: Counter() for study_id in study_ids}

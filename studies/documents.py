@@ -4,6 +4,7 @@ What no database, hash or JSON answer could carry later (NaN, 70-digit integers,
 with the place. Aliases, tags and dates of YAML are refused too: a study needs none, and aliases can blow up a small file.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
-from studies.problems import Problem, SpecError
+from studies.problems import MOST, Problem, SpecError
 
 MAX_DEPTH = 20
 MAX_NODES = 50_000
@@ -86,7 +87,7 @@ def read_document(text: str, form: Literal["json", "yaml"]) -> Any:
         raise SpecError([Problem("", f"nested more than {MAX_DEPTH} levels deep")]) from None
     except ValueError:  # such as an integer of more digits than Python converts
         raise SpecError([Problem("", "a number that cannot be read, or has too many digits")]) from None
-    problems = list(_unstorable(data, (), 1))
+    problems = list(itertools.islice(_unstorable(data, (), 1, itertools.count()), MOST))
     if problems:
         raise SpecError(problems)
     return data
@@ -104,19 +105,21 @@ def _read_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=once)
 
 
-def _unstorable(value: Any, path: tuple[str, ...], depth: int) -> Iterator[Problem]:
+def _unstorable(value: Any, path: tuple[str, ...], depth: int, seen: Iterator[int]) -> Iterator[Problem]:
     """Values that are legal in the text but could not be stored, hashed or answered."""
     field = ".".join(path)
+    if next(seen) == MAX_NODES:
+        raise SpecError([Problem("", f"more than {MAX_NODES} values")])
     if depth > MAX_DEPTH:
         yield Problem(field, f"nested more than {MAX_DEPTH} levels deep")
     elif isinstance(value, dict):
         for key, item in value.items():
             if reason := _unprintable(key):
                 yield Problem(".".join((*path, _shown(key))), f"a key with {reason}")
-            yield from _unstorable(item, (*path, _shown(key)), depth + 1)
+            yield from _unstorable(item, (*path, _shown(key)), depth + 1, seen)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _unstorable(item, (*path, str(index)), depth + 1)
+            yield from _unstorable(item, (*path, str(index)), depth + 1, seen)
     elif isinstance(value, str) and (reason := _unprintable(value)):
         yield Problem(field, f"text with {reason}")
     elif isinstance(value, float) and not math.isfinite(value):

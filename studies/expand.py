@@ -189,14 +189,9 @@ class _Expander:
     ) -> str:
         """What decides the numbers of a training, as sha256 (hex); `teacher`: the identity of its teacher's trial."""
         study = self.study
-        content: list[Any] = [
-            study.dataset,
-            study.scale,
-            study.resources.model_dump(),
-            network.model_dump(),
-            schedule.model_dump(mode="json"),
-        ]
-        content += [[use.model_dump(mode="json") for use in uses], teacher, weights, seed]
+        setting = [study.dataset, study.scale, study.resources.model_dump()]
+        methods = [use.model_dump(mode="json") for use in uses]
+        content = [setting, network.model_dump(), schedule.model_dump(mode="json"), methods, teacher, weights, seed]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

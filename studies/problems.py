@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+MOST = 100  # problems that are told of one spec
 LONGEST_NAME = 64  # no name of the catalogue is longer; looking for the one most like a longer text costs its square
 
 
@@ -42,7 +43,8 @@ def _plain(name: str) -> str:
 def problems_of(error: ValidationError, where: tuple[int | str, ...], model: type[BaseModel]) -> list[Problem]:
     """Pydantic's errors as problems; an unknown field's message lists the fields there are."""
     problems = []
-    for e in error.errors(include_url=False, include_context=False, include_input=False):
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    for e in errors[:MOST]:
         unknown = e["type"] == "extra_forbidden"  # then the last part is the user's own word, not pydantic's name of a union's way
         parts, own = (e["loc"][:-1], e["loc"][-1:]) if unknown else (e["loc"], ())
         loc = [*(part for part in parts if not (isinstance(part, str) and ("[" in part or part in {"str", "MethodUse"}))), *own]
@@ -54,6 +56,8 @@ def problems_of(error: ValidationError, where: tuple[int | str, ...], model: typ
                 "unknown field" + (f"; allowed: {', '.join(allowed)}" if allowed else "") + (f"; did you mean {near!r}?" if near else "")
             )
         problems.append(Problem(".".join(str(part)[:80] for part in (*where, *loc)), message))
+    if len(errors) > MOST:
+        problems.append(Problem("", f"and {len(errors) - MOST} problems more"))
     return problems
 
 

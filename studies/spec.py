@@ -148,12 +148,15 @@ class MethodUse(SpecModel):
         return self.model_copy(update={"options": options.model_dump(mode="json")})
 
 
+Distillers = Annotated[list[str | MethodUse], Field(max_length=20)]
+
+
 class Arm(SpecModel):
     """One row of the table. No distiller: the baseline. `options` and `weight` belong to a single distiller."""
 
     id: Slug
     title: str | None = Field(None, max_length=120)
-    distiller: str | list[str | MethodUse] | None = None
+    distiller: str | Distillers | None = None
     options: dict[str, Any] = {}
     weight: float = Field(1.0, ge=0, le=1e6)
     teacher: Teacher | None = Field(None, description="instead of the study's teacher")
@@ -226,7 +229,7 @@ class StudySpec(SpecModel):
     arms: list[Arm] = Field(min_length=1, max_length=200)
     search: Search | None = None
     resources: Resources = Resources()
-    metrics: list[MetricName] = Field(["AP", "AP50", "AP75"], min_length=1)
+    metrics: list[MetricName] = Field(["AP", "AP50", "AP75"], min_length=1, max_length=40)
     measure: list[Measure] = Field([], max_length=20, description="what to measure of the finished trainings, for pictures and tables")
     on_broken: OnBroken = Field("stop", description="what to do about corrupt images and broken annotations: stop, or train without them")
     force: bool = Field(False, description="train again even where an equal trial is finished")

@@ -13,7 +13,7 @@ from api.dependencies import SettingsOf, StoreOf
 from api.problems import responses
 from api.studies.schemas import PlanAnswer, StudyDetail, StudyPage, TrialList
 from api.studies.service import Studies, event_data
-from orchestrator.table import CONTENT_TYPES, Format
+from orchestrator.reporting.rendering import CONTENT_TYPES, Format
 
 _POLL_SECONDS = 0.5
 _LARGEST = 2**63 - 1

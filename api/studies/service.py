@@ -8,10 +8,11 @@ from api.problems import ProblemError, conflict, not_found
 from api.studies.schemas import PlanAnswer, PlannedTrialAnswer, StudyAnswer, StudyDetail, StudyPage, TrialAnswer, TrialList
 from orchestrator.machine import IllegalMove, StudyState, TrialState
 from orchestrator.plan import plan
+from orchestrator.reporting.build import build
+from orchestrator.reporting.rendering import Format, render
 from orchestrator.schema import Event, Study, Trial
 from orchestrator.settings import Settings
 from orchestrator.store import IdempotencyMismatch, NoSuchStudy, Store
-from orchestrator.table import Format, build, render
 from studies.submission import Submission
 
 
@@ -84,7 +85,7 @@ class Studies:
     def table(self, study_id: int, form: Format) -> str:
         """Its table as text, from what is stored until now."""
         study = self.row(study_id)
-        table = build(study, self.store.arms(study_id), self.store.trials(study_id), self.settings.mlflow_ui)
+        table = build(study, self.store.presentation(study_id), self.store.trials(study_id), self.settings.mlflow_ui)
         return render(table, form)
 
     def cancel(self, study_id: int) -> StudyDetail:

@@ -23,6 +23,7 @@ from studies.tables.shipped import read_paper, read_scales, read_table
 TOLERANCE = {"coco": 0.2}  # of percent, by dataset; the smaller ones scatter more
 TOLERANCE_ELSEWHERE = 0.4
 TOLERANCE_OF = {"Params": 0.02, "FLOPs": None, "FPS": None, "D_pred": None}  # of metrics that are no percent
+MOST_ARMS = 200  # of a study
 HOW = {"id", "scale", "seeds", "scales", "resources", "force", "on_broken"}  # fields that leave a table the paper's own
 
 
@@ -134,7 +135,7 @@ class _Compiler:
                 self.arms[name] = found
 
     def _check_references(self) -> None:
-        known = [name for group in self.table.all_groups for name in group.rows]
+        known = {name: None for group in self.table.all_groups for name in group.rows}
         for index, group in enumerate(self.table.all_groups):
             for name, row in group.rows.items():
                 where = f"groups.{index}.rows.{name}" if self.table.groups else f"rows.{name}"
@@ -156,6 +157,8 @@ class _Compiler:
                 self._refuse(f"rows.{name}.same_as", f"row {target!r} trains nothing of its own; name the row that it is the same as")
         if not self.arms and not self.problems:
             self._refuse("rows", "no row trains anything")
+        if len(self.arms) > MOST_ARMS:
+            self._refuse("groups", f"{len(self.arms)} rows that train; at most {MOST_ARMS}")
 
     def _refuse(self, field: str, message: str, near: str | None = None) -> None:
         self.problems.append(Problem(field, message + (f"; did you mean {near!r}?" if near else "")))

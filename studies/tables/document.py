@@ -22,10 +22,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from studies.catalog import Scale
-from studies.spec import Measure, MethodUse, MetricName, OnBroken, Resources, Schedule, Search, Slug, SpecModel, WeightsName, refuse
+from studies.spec import Distillers, Measure, MetricName, OnBroken, Resources, Schedule, Search, Slug, SpecModel, WeightsName, refuse
 
 RowRef = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+/-]*$")]
 Title = Annotated[str, Field(min_length=1, max_length=200)]
+MOST_ROWS = 500
 Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=50)]
 DatasetName = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -71,7 +72,7 @@ class TableRow(SpecModel):
     title: Title | None = None
     student: str | None = Field(None, description="name of a network, instead of the group's")
     teacher: str | None = Field(None, description="name of a teacher, instead of the group's")
-    distiller: str | list[str | MethodUse] | None = None
+    distiller: str | Distillers | None = None
     options: dict[str, Any] = {}
     weight: float = Field(1.0, ge=0, le=1e6)
     schedule: Schedule = Field(Schedule(), description="at paper scale, instead of the student's")
@@ -146,14 +147,14 @@ class TableFile(SpecModel):
     beyond: bool = Field(False, description="not one of the paper's own tables")
     dataset: DatasetName | None = Field(None, description="at paper scale")
     resources: Resources | None = Field(None, description="at paper scale")
-    networks: dict[Slug, NamedNetwork] = {}
-    teachers: dict[Slug, NamedTeacher] = {}
+    networks: dict[Slug, NamedNetwork] = Field({}, max_length=200)
+    teachers: dict[Slug, NamedTeacher] = Field({}, max_length=200)
     columns: list[MetricName | TableColumn] = Field(min_length=1, max_length=40)
     tolerance: dict[str, float | None] = {}
     student: str | None = None
     teacher: str | None = None
-    groups: list[TableGroup] = []
-    rows: dict[Slug, TableRow] = {}
+    groups: list[TableGroup] = Field([], max_length=100)
+    rows: dict[Slug, TableRow] = Field({}, max_length=200)
     search: Search | None = None
     measure: list[Measure] = Field([], max_length=20, description="what to measure of the finished trainings; `arms` are ids of rows")
     scale: Scale = "nano"
@@ -168,9 +169,12 @@ class TableFile(SpecModel):
         if bool(self.groups) == bool(self.rows):
             raise refuse("rows", "either `groups`, each with rows, or `rows`")
         ids = [row for group in self.groups for row in group.rows]
-        twice = sorted({row for row in ids if ids.count(row) > 1}) if len(ids) <= 2000 else []
+        seen: set[str] = set()
+        twice = next((row for row in ids if row in seen or seen.add(row)), None)  # type: ignore[func-returns-value]
         if twice:
-            raise refuse("rows", f"row id {twice[0]!r} is used twice")
+            raise refuse("rows", f"row id {twice!r} is used twice")
+        if len(ids) > MOST_ROWS:
+            raise refuse("rows", f"{len(ids)} rows; at most {MOST_ROWS}")
         return self
 
     @property

@@ -65,7 +65,7 @@ def test_list_show_and_table_tell_what_is_stored(retort: Retort, store: Store) -
     assert "study 1  Does FitNet help?  finished" in shown
     assert "42.0" in shown
     assert "42.0 (+1.0)" in retort("table", "1").stdout
-    assert retort("table", "1", "--format", "csv").stdout.startswith("arm,title,role,AP,")
+    assert retort("table", "1", "--format", "csv").stdout.startswith("arm,title,group,role,AP,AP_half_width,")
 
 
 def test_cancel_and_resume_tell_the_state(retort: Retort) -> None:
@@ -85,7 +85,7 @@ def test_watch_without_a_terminal_prints_a_line_a_change_and_ends_with_the_table
     assert told[0] == "study queued"
     assert "fitnet · seed 0: epoch 2/2, AP 42.0" in told
     assert told.index("fitnet · seed 0: finished") < told.index("study finished")
-    assert "42.0 (+1.0)" in told[-3]
+    assert "42.0 (+1.0)" in next(line for line in told if line.startswith("| fitnet"))
     assert done.returncode == 0
 
 

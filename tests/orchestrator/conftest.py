@@ -135,7 +135,7 @@ def trial_spec() -> TrialSpec:
             "dataset": "digits",
             "scale": "nano",
             "network": {"detector": "gfl", "backbone": "resnet18"},
-            "schedule": {"epochs": 2},
+            "schedule": {"recipe": "nano", "epochs": 2, "batch_size": 4, "lr": 2e-3, "reference_batch": 4},
             "seed": 0,
         }
     )

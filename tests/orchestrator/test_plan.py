@@ -58,6 +58,6 @@ def test_time_is_estimated_from_equal_networks_and_methods(store: Store, tmp_pat
 
 
 def test_planning_needs_neither_torch_nor_ray() -> None:
-    told = "import sys, orchestrator.plan, orchestrator.table; print({'torch', 'ray', 'mlflow', 'mmdet'} & set(sys.modules))"
+    told = "import sys, orchestrator.plan, orchestrator.reporting.build; print({'torch', 'ray', 'mlflow', 'mmdet'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from studies.datasets import read_registration
+from studies.documents import read_document
 from studies.parse import parse_study
 from studies.problems import SpecError
 from studies.spec import StudySpec
+from studies.submission import read_submission
 
 GOOD: dict[str, Any] = {
     "name": "digits",
@@ -160,3 +162,24 @@ def test_every_problem_is_told_at_once() -> None:
 def test_what_is_no_study_is_refused(data: Any) -> None:
     with pytest.raises(SpecError):
         parse_study(data)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {f"f{number}": 1 for number in range(40_000)},
+        {"metrics": [f"m{number}" for number in range(40_000)]},
+        {"arms": [{"id": "a", "distiller": "ld", "options": {f"o{number}": 1 for number in range(40_000)}}]},
+        {"arms": [{"id": "a", "distiller": ["fitnet"] * 40_000}]},
+        {"columns": ["AP"], "groups": [{"rows": {f"r{number}": {"same_as": f"x{number}"} for number in range(150)}}] * 90},
+    ],
+)
+def test_of_very_many_problems_some_are_told_and_the_rest_counted(changes: dict[str, Any]) -> None:
+    with pytest.raises(SpecError) as refused:
+        read_submission(GOOD | changes)
+    assert 1 <= len(refused.value.problems) <= 101
+
+
+def test_a_document_of_very_many_values_is_refused() -> None:
+    with pytest.raises(SpecError, match="more than 50000 values"):
+        read_document(json.dumps({"seeds": [0] * 60_000}), "json")

@@ -1,0 +1,1 @@
+"""The papers' tables at a glance: how many of their numbers and claims the newest studies reproduce."""
