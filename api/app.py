@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from api import problems
 from api.catalog import endpoints as catalog
+from api.figures import endpoints as figures
 from api.health import endpoints as health
 from api.plans import endpoints as plans
 from api.problems import ProblemDocument
@@ -34,7 +35,8 @@ def create_app(configured: Settings | None = None) -> FastAPI:
     app = FastAPI(title="Retort", summary="Distillation studies for object detectors", version=version("retort"), lifespan=lifespan)
     app.state.settings = chosen
     problems.install(app)
-    for router in (studies.router, studies.plans, plans.router, tables.router, schedules.router, catalog.router, health.router):
+    of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, schedules.router)
+    for router in (*of_studies, catalog.router, health.router):
         app.include_router(router)
     _describe(app)
     return app

@@ -2,6 +2,7 @@
 
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -244,6 +245,24 @@ def table(
         return
     told = _client().table(study, format).rstrip("\n")
     print(_fitted(told) if format == TableForm.MD else told)
+
+
+@app.command()
+def figures(
+    study: StudyId,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="where the files go [figures-ID]")] = None,
+) -> None:
+    """Draw a study's pictures, each as SVG and PNG, from what is there by now."""
+    client, folder = _client(), out or Path(f"figures-{study}")
+    found = client.figures(study)
+    if not found:
+        _say(f"study {study} has nothing to draw yet")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for figure in found:
+        for format in ("svg", "png"):
+            (folder / Path(f"{figure['name']}.{format}").name).write_bytes(client.file(figure[format]))
+        _say(f"{folder / figure['name']}.svg, .png")
 
 
 @app.command()

@@ -97,6 +97,15 @@ class Client:
         """Its table as text."""
         return self._send("GET", f"/v1/studies/{study}/table", params={"format": form}).text
 
+    def figures(self, study: int) -> list[dict[str, Any]]:
+        """Its pictures: name, and where each is as svg and png."""
+        items: list[dict[str, Any]] = self._json("GET", f"/v1/studies/{study}/figures")["items"]
+        return items
+
+    def file(self, path: str) -> bytes:
+        """What the service has at a path of its own."""
+        return self._send("GET", path).content
+
     def cancel(self, study: int) -> dict[str, Any]:
         """Stop it gracefully, keeping what is trained."""
         return self._json("POST", f"/v1/studies/{study}:cancel")

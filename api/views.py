@@ -110,6 +110,7 @@ def plan_summary(plan: dict[str, Any]) -> str:
     """The plan in a sentence."""
     told = f"{plan['to_train']} of {len(plan['trials'])} trials to train, "
     told += f"{plan['to_evaluate']} to evaluate, " * bool(plan["to_evaluate"]) + f"{plan['reused']} reused"
+    told += f", then {plan['measurements']} measurements" if plan["measurements"] else ""
     if plan["to_run"] == 0:
         return f"{told}: nothing to train, the table is there at once."
     if plan["unknown"] == plan["to_run"]:

@@ -194,6 +194,8 @@ def header(snapshot: Snapshot, now: datetime) -> list[Text]:
     done = counts.get("finished", 0) + counts.get("cached", 0)
     told = [f"{done} of {sum(counts.values())} trials done"]
     told += [f"{counts[state]} {state}" for state in ("running", "cached", "failed", "cancelled") if counts.get(state)]
+    measured = [trial["state"] in {"finished", "cached"} for trial in snapshot.trials if trial["role"] == "measurement"]
+    told += [f"{sum(measured)} of {len(measured)} measurements"] if measured else []
     told.append(span(_seconds(study["started"] or study["created"], study["finished"] or now)))
     lines = [first, Text(", ".join(told), style="dim")]
     if study["mlflow"]:
@@ -244,7 +246,9 @@ def _remark(trial: dict[str, Any], pace: Pace | None) -> tuple[str, str]:
     if state == "cached":
         return "an equal trial was finished before", "dim"
     if state == "waiting":
-        return "for its teacher", "dim"
+        return "for what it measures" if trial["role"] == "measurement" else "for its teacher", "dim"
+    if state == "running" and trial["role"] == "measurement":
+        return "measures", "dim"
     if state == "running":
         left = seconds_left(trial, pace)
         return "first epoch" if left is None else f"{span(left)} left" if left >= 1 else "any moment", "dim"

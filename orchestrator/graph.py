@@ -8,11 +8,13 @@ from typing import Any
 
 from orchestrator.machine import TrialState
 from orchestrator.order import Order
-from orchestrator.plan import planned_from, teacher_ref
+from orchestrator.plan import measurement_from, planned_from, teacher_ref
 from orchestrator.schema import Trial
 from orchestrator.settings import Settings
 from orchestrator.store import Claim, Store
 from studies.code import code_version
+from studies.measurement import MeasurementSpec, measurement_code
+from studies.spec import Schedule
 from studies.trial import FailureKind, Setting, TrialSpec
 
 ASK_AGAIN_SECONDS = 1.0  # how often a trial that another study trains is asked for
@@ -29,6 +31,7 @@ class Graph:
         self.ask_again: dict[str, float] = {}  # trials another study trains -> when to look again
         self.source = source_of_code()
         self.code_version = functools.cache(code_version)  # as it was when this driver began: its processes keep what they imported
+        self.measurement_code = functools.cache(measurement_code)
         self.first: Order | None = None  # claimed by `settle`, handed out first
         self.trials: dict[str, Trial] = {}
         self.refresh()
@@ -71,31 +74,45 @@ class Graph:
         return next((name for name in ready if self.ask_again.get(name, 0.0) <= now), None)
 
     def _claim(self, name: str) -> Order | None:
+        trial = self.trials[name]
         try:
-            spec = self._resolve(self.trials[name])
-            code = self.code_version(spec.methods)
+            spec = self._resolve(trial)
+            code = self._code_of(spec)
             key = spec.key(self.digest, code)
         except ValueError as error:
             self.failed(name, "user", str(error))
             return None
-        folder = f"{key}-forced-{self.trials[name].id}" if self.setting.force else key
-        environment = {**self.source, "code_version": code, "training_code": self.code_version(())}
+        folder = f"{key}-forced-{trial.id}" if self.setting.force else key
+        environment = {**self.source, "code_version": code}
+        if isinstance(spec, TrialSpec):
+            environment["training_code"] = self.code_version(())
         claim = self.store.claim(
             self.study_id, self.attempt, name, spec, key, folder, self.digest, environment, reuse=not self.setting.force
         )
         if claim == Claim.HELD:
             self.claimed.add(name)
-            return Order(name, spec.model_dump(mode="json"), str(self.places.trials / folder), str(self.places.data))
+            job = "training" if isinstance(spec, TrialSpec) else "measurement"
+            return Order(name, spec.model_dump(mode="json"), str(self.places.trials / folder), str(self.places.data), job)
         if claim == Claim.CACHED:
             self.refresh()
         else:
             self.ask_again[name] = time.monotonic() + ASK_AGAIN_SECONDS
         return None
 
-    def _resolve(self, trial: Trial) -> TrialSpec:
-        """What it trains. Raises ValueError where the catalogue no longer has what it names."""
+    def _resolve(self, trial: Trial) -> TrialSpec | MeasurementSpec:
+        """What it trains or measures. Raises ValueError where the catalogue no longer has what it names."""
         teacher = teacher_ref(self.trials[trial.teacher]) if trial.teacher else None
-        return planned_from(trial, self.arms[trial.arm_id]).resolve(self.setting, teacher)
+        arm = self.arms[trial.arm_id]
+        if trial.measurement is None:
+            return planned_from(trial, arm).resolve(self.setting, teacher)
+        planned = measurement_from(trial, arm)
+        schedule = Schedule.model_validate(arm.detail["schedule"])
+        return planned.resolve(self.setting, teacher_ref(self.trials[planned.detector]), teacher, schedule)
+
+    def _code_of(self, spec: TrialSpec | MeasurementSpec) -> str:
+        if isinstance(spec, TrialSpec):
+            return self.code_version(spec.methods)
+        return self.measurement_code(spec.kind, tuple(sorted(use.id for use in spec.distillers)))
 
     def started(self, name: str) -> None:
         self.store.start_trial(self.study_id, self.attempt, name)

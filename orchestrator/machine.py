@@ -9,7 +9,7 @@ raises `IllegalMove`, which tells the study's story.
     resume: cancelled, failed or finished with gaps -> queued, and its missing trials back to waiting or ready
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -33,7 +33,7 @@ class StudyState(StrEnum):
 
 
 class TrialState(StrEnum):
-    WAITING = "waiting"  # for its teacher
+    WAITING = "waiting"  # for the checkpoints that it needs
     READY = "ready"  # can start as soon as a device is free
     RUNNING = "running"  # in a trial process
     FINISHED = "finished"  # trained here
@@ -56,7 +56,7 @@ class Trial:
     """What the machine knows of a trial."""
 
     state: TrialState
-    teacher: str | None = None  # name of the trial whose checkpoint this one needs
+    needs: tuple[str, ...] = ()  # names of the trials whose checkpoints this one needs: its teacher's, or those that it measures
     losses: int = 0  # times its process was lost since the last resume
     reason: str | None = None  # one sentence when failed
     failure: FailureKind | None = None  # class of failure when failed
@@ -68,7 +68,7 @@ class Study:
 
     label: str  # "study 3 (Does LD beat FitNet?)", for messages
     state: StudyState
-    trials: Mapping[str, Trial]  # by name, every teacher before its students
+    trials: Mapping[str, Trial]  # by name, each behind those that it needs
     stalls: int = 0  # attempts lost in a row without a new epoch
     driven: bool = False  # an attempt was handed to Ray and its end is not recorded yet
     reason: str | None = None  # one sentence when failed
@@ -244,6 +244,9 @@ class _Move:
             if trial.state in states:
                 self.put(name, make(trial))
 
+    def all_good(self, names: Iterable[str]) -> bool:
+        return all(self.study.trials[name].state.good for name in names)
+
     def all_ended(self) -> bool:
         return all(trial.state.final for trial in self.study.trials.values())
 
@@ -306,9 +309,8 @@ def _resume_requested(move: _Move, event: ResumeRequested) -> None:
     if not missing:
         raise move.refuse("nothing is missing, every trial has its results")
     for name in missing:
-        teacher = move.study.trials[name].teacher
-        ready = teacher is None or move.study.trials[teacher].state.good
-        move.put(name, Trial(TrialState.READY if ready else TrialState.WAITING, teacher))
+        needs = move.study.trials[name].needs
+        move.put(name, Trial(TrialState.READY if move.all_good(needs) else TrialState.WAITING, needs))
     move.study = replace(move.study, stalls=0)
     move.go(StudyState.QUEUED)
 
@@ -329,20 +331,21 @@ def _trial_finished(move: _Move, event: TrialFinished) -> None:
     move.need(*_DRIVEN, to="finishing a trial")
     trial = move.trial(event.trial, TrialState.RUNNING, to="finishing it")
     move.put(event.trial, replace(trial, state=TrialState.FINISHED))
-    _release_students(move, event.trial)
+    _release(move, event.trial)
 
 
 def _trial_cached(move: _Move, event: TrialCached) -> None:
     move.need(*_DRIVEN, to="reusing a result")
     trial = move.trial(event.trial, TrialState.READY, to="reusing a result")
     move.put(event.trial, replace(trial, state=TrialState.CACHED))
-    _release_students(move, event.trial)
+    _release(move, event.trial)
 
 
-def _release_students(move: _Move, teacher: str) -> None:
+def _release(move: _Move, done: str) -> None:
+    """Trials that waited for this one last are ready."""
     move.study = replace(move.study, stalls=0)
     for name, trial in move.study.trials.items():
-        if trial.teacher == teacher and trial.state == TrialState.WAITING:
+        if done in trial.needs and trial.state == TrialState.WAITING and move.all_good(trial.needs):
             move.put(name, replace(trial, state=TrialState.READY))
 
 
@@ -354,15 +357,16 @@ def _trial_failed(move: _Move, event: TrialFailed) -> None:
         return
     reason = event.reason if event.failure != "infra" else f"lost {trial.losses + 1} times, the last time: {event.reason}"
     move.put(event.trial, replace(trial, state=TrialState.FAILED, reason=reason, failure=event.failure))
-    _fail_students(move, event.trial, event.failure, reason)
+    _fail_dependents(move, event.trial, event.failure, reason)
 
 
-def _fail_students(move: _Move, teacher: str, failure: FailureKind, reason: str) -> None:
-    told = reason if reason.startswith("its teacher failed: ") else f"its teacher failed: {reason}"
+def _fail_dependents(move: _Move, failed: str, failure: FailureKind, reason: str) -> None:
+    """What needs the checkpoint of a failed trial cannot be done: for the reason of the first one that failed."""
+    told = reason if reason.startswith("it needs ") else f"it needs {failed}, which failed: {reason}"
     for name, trial in move.study.trials.items():
-        if trial.teacher == teacher and not trial.state.final:
+        if failed in trial.needs and not trial.state.final:
             move.put(name, replace(trial, state=TrialState.FAILED, reason=told, failure=failure))
-            _fail_students(move, name, failure, told)
+            _fail_dependents(move, name, failure, told)
 
 
 def _all_trials_ended(move: _Move, event: AllTrialsEnded) -> None:

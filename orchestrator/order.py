@@ -7,12 +7,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Order:
-    """What a trial process is given. `spec`: the TrialSpec as JSON data; `folder`, `data`: absolute paths."""
+    """What a trial process is given. `spec`: the TrialSpec or, for the job "measurement", the MeasurementSpec as JSON data; `folder`,
+    `data`: absolute paths."""
 
     trial: str
     spec: dict[str, Any]
     folder: str
     data: str
+    job: str = "training"
 
     def config(self) -> dict[str, str]:
         """The order as a Tune config. One string, so that Tune has nothing to flatten, resolve or print."""

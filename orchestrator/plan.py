@@ -15,6 +15,7 @@ from studies.code import code_version
 from studies.costs import GPUS, Gpu, evaluation_flop, gpu_named, training_flop
 from studies.datasets import datasets
 from studies.expand import PlannedTrial
+from studies.planned_measures import PlannedMeasurement
 from studies.spec import MethodUse, Network, Resources, Schedule, StudySpec
 from studies.submission import Submission
 from studies.trial import TeacherRef, TrialSpec
@@ -76,6 +77,7 @@ class Plan:
 
     steps: list[Step]
     device: Literal["gpu", "cpu"]
+    measurements: int = 0  # jobs that measure what the trials have trained
 
     @property
     def to_run(self) -> int:
@@ -141,6 +143,23 @@ def planned_from(trial: Trial, arm: Arm) -> PlannedTrial:
     )
 
 
+def measurement_from(trial: Trial, arm: Arm) -> PlannedMeasurement:
+    """A stored measurement as it was planned. Raises ValueError where it names what the catalogue no longer has."""
+    content = trial.measurement
+    assert content is not None
+    return PlannedMeasurement(
+        id=trial.name,
+        title=trial.title,
+        kind=content["kind"],
+        row=arm.name,
+        seed=trial.seed,
+        detector=content["detector"],
+        teacher=trial.teacher,
+        options=content["options"],
+        distillers=tuple(MethodUse.model_validate(use) for use in content["distillers"]),
+    )
+
+
 def plan(submission: Submission, store: Store) -> Plan:
     """The plan of a study against what this Retort has stored."""
     return plans([submission], store)[0]
@@ -190,7 +209,7 @@ def _plan(submission: Submission, keys: dict[str, str], equals: dict[str, Trial]
                 flop=stored.flop(study, planned, teacher),
             )
         )
-    return Plan(steps, "gpu" if study.resources.gpus else "cpu")
+    return Plan(steps, "gpu" if study.resources.gpus else "cpu", len(submission.expansion.measurements))
 
 
 class _Stored:
@@ -236,11 +255,11 @@ def _resolve(study: StudySpec, planned: PlannedTrial, done: dict[str, Trial]) ->
 
 
 def teacher_ref(teacher: Trial) -> TeacherRef:
-    """What a student needs of its finished (or cached) teacher."""
+    """What a student needs of its finished (or cached) teacher, and a measurement of what it measures."""
     if not (
         teacher.state in (TrialState.FINISHED, TrialState.CACHED) and teacher.spec and teacher.checkpoint and teacher.checkpoint_sha256
     ):
-        raise ValueError(f"trial {teacher.name} has no checkpoint to teach from, it is {teacher.state}")
+        raise ValueError(f"trial {teacher.name} has no checkpoint, it is {teacher.state}")
     network = Network.model_validate(teacher.spec["network"])
     return TeacherRef(network=network, checkpoint=teacher.checkpoint, sha256=teacher.checkpoint_sha256)
 

@@ -6,6 +6,7 @@ recording, and everything else is a setting. So a relay that dies anywhere is si
 
 import logging
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +21,16 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from orchestrator import error_curves
+from orchestrator.figures import error_types
+from orchestrator.figures.study import Material, pictures_of
+from orchestrator.figures.style import FORMATS as PICTURE_FORMATS
+from orchestrator.figures.style import rendered
 from orchestrator.machine import StudyState, TrialState
 from orchestrator.reporting.build import build
 from orchestrator.reporting.rendering import FORMATS, render
 from orchestrator.reporting.rendering.markdown import text
 from orchestrator.schedules import telling
-from orchestrator.schema import Arm, Outbox, Study, Trial
+from orchestrator.schema import Outbox, Study, Trial
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from studies.inert import one_line
@@ -130,9 +134,9 @@ class Relay:
         best = Path(trial.best_checkpoint) if trial.best_checkpoint else None
         if trial.state == TrialState.FINISHED and best and best.is_file() and not self.client.list_artifacts(run, "checkpoint"):
             self.client.log_artifact(run, str(best), "checkpoint")
-        curves = error_curves.read(trial) if trial.metrics else None
+        curves = error_types.read(trial)
         if curves and not any(item.path == ERROR_CURVES for item in self.client.list_artifacts(run)):
-            self.client.log_figure(run, error_curves.draw([(trial.title, curves)]), "error_curves.png")
+            self.client.log_figure(run, error_types.draw([(trial.title, {"all": curves})]), "error_curves.png")
             self.client.log_dict(run, dict(curves), ERROR_CURVES)
         self._set_status(run, status, trial.finished)
 
@@ -163,15 +167,20 @@ class Relay:
         if study.state.final:
             for format in FORMATS:
                 self.client.log_text(study.run, render(made, format), f"table.{format}")
-            self._show_curves(study.run, self.store.arms(study.id), trials)
+            self._show_pictures(study)
         self._set_status(study.run, STUDY_STATUS.get(study.state, "RUNNING"), study.finished)
 
-    def _show_curves(self, run: str, arms: Sequence[Arm], trials: Sequence[Trial]) -> None:
-        """Errors of the arms side by side, the mean of each one's seeds."""
-        of_arm = {arm.id: [c for t in trials if t.arm_id == arm.id and t.metrics and (c := error_curves.read(t))] for arm in arms}
-        panels = [(arm.title, error_curves.mean(of_arm[arm.id])) for arm in arms if of_arm[arm.id]]
-        if panels:
-            self.client.log_figure(run, error_curves.draw(panels), "error_curves.png")
+    def _show_pictures(self, study: Study) -> None:
+        """The study's pictures, beside its table. One that cannot be drawn keeps no other from being shown."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, draw in pictures_of(Material.of(self.store, study.id)).items():
+                try:
+                    drawn = draw()
+                    for format in PICTURE_FORMATS:
+                        (Path(folder) / f"{name}.{format}").write_bytes(rendered(drawn, format))
+                except Exception:
+                    log.exception("study %s: its picture %s cannot be drawn", study.id, name)
+            self.client.log_artifacts(study.run, folder, "figures")
 
     def _experiment(self, name: str) -> str:
         """MLflow's experiment of that name, brought back where somebody deleted it."""

@@ -69,7 +69,7 @@ class Arm(Base):
 
 
 class Trial(Base):
-    """One training of a study. `name` is unique in the study ("fitnet/seed-0")."""
+    """One job of a study: a training, or a measurement of finished ones. `name` is unique in the study ("fitnet/seed-0")."""
 
     __tablename__ = "trial"
     __table_args__ = (UniqueConstraint("study_id", "name"), Index(None, "key", "state"), Index(None, "state", "finished"))
@@ -77,18 +77,19 @@ class Trial(Base):
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"), index=True)
     arm_id: Mapped[int] = mapped_column(ForeignKey("arm.id", ondelete="CASCADE"))
-    position: Mapped[int]  # order in the study, every teacher before its students
+    position: Mapped[int]  # order in the study, each behind those that it needs
     name: Mapped[str] = mapped_column(String())
     title: Mapped[str] = mapped_column(Text)  # "FitNet · seed 0"
-    role: Mapped[str] = mapped_column(String(16))
+    role: Mapped[str] = mapped_column(String(16))  # teacher, baseline, distilled or measurement
     seed: Mapped[int]
-    teacher: Mapped[str | None] = mapped_column(String())  # name of the trial whose checkpoint this one needs
+    teacher: Mapped[str | None] = mapped_column(String())  # name of the trial that teaches this one, or that it is measured beside
+    measurement: Mapped[dict[str, Any] | None]  # of a measurement: kind, detector (name of the trial it measures), options, distillers
     state: Mapped[TrialState] = mapped_column(state_of(TrialState))
     reason: Mapped[str | None] = mapped_column(Text)  # why it failed, one sentence
     failure: Mapped[str | None] = mapped_column(String(16))  # class of failure: nan, oom, data, user, infra
     losses: Mapped[int] = mapped_column(default=0)  # times its process was lost (infra) since the last resume
-    key: Mapped[str | None] = mapped_column(String(64))  # trial key, known once its teacher is finished
-    spec: Mapped[dict[str, Any] | None]  # the resolved TrialSpec as JSON, known with the key
+    key: Mapped[str | None] = mapped_column(String(64))  # known once the trials that it needs are finished
+    spec: Mapped[dict[str, Any] | None]  # the resolved TrialSpec or MeasurementSpec as JSON, known with the key
     folder: Mapped[str | None] = mapped_column(String(255))  # its folder's name under $RETORT_HOME/trials
     dataset_digest: Mapped[str | None] = mapped_column(String(64))
     source_id: Mapped[int | None] = mapped_column(
@@ -98,7 +99,7 @@ class Trial(Base):
     epochs: Mapped[int | None]  # of how many
     latest: Mapped[dict[str, Any] | None]  # metrics of the last recorded epoch
     metrics: Mapped[dict[str, Any] | None]  # final metrics
-    checkpoint: Mapped[str | None] = mapped_column(Text)  # exported detector
+    checkpoint: Mapped[str | None] = mapped_column(Text)  # exported detector; of a measurement its document
     checkpoint_sha256: Mapped[str | None] = mapped_column(String(64))
     best_checkpoint: Mapped[str | None] = mapped_column(Text)
     seconds: Mapped[float | None]  # time in training, over all its executions
@@ -106,6 +107,12 @@ class Trial(Base):
     started: Mapped[int | None]
     finished: Mapped[int | None]
     run: Mapped[str | None] = mapped_column(String(64))  # MLflow run id
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the trials whose checkpoints it needs."""
+        measured = self.measurement["detector"] if self.measurement else None
+        return tuple(name for name in (measured, self.teacher) if name is not None)
 
 
 class Attempt(Base):

@@ -23,10 +23,12 @@ from orchestrator.machine import StudyState, TrialState
 from orchestrator.migrations import upgrade
 from orchestrator.schema import Arm, Attempt, Dataset, Event, Heartbeat, Lease, Outbox, Point, Study, Trial
 from studies.expand import Expansion
+from studies.measurement import MeasurementSpec
 from studies.presentation import Presentation
 from studies.submission import Submission
 from studies.trial import FailureKind, TrialSpec
 
+MEASUREMENT = "measurement"  # the role of a job that trains nothing
 LEASE_SECONDS = 30  # a lease whose holder was silent for so long may be taken over
 
 
@@ -150,7 +152,7 @@ class Store:
             return list(session.scalars(select(Arm).where(Arm.study_id == study_id).order_by(Arm.position)))
 
     def trials(self, study_id: int) -> list[Trial]:
-        """All trials, every teacher before its students. Raises NoSuchStudy."""
+        """All trials, trainings before measurements and each behind those that it needs. Raises NoSuchStudy."""
         with self._reads() as session:
             _study(session, study_id)
             return list(_trials(session, study_id).values())
@@ -163,9 +165,10 @@ class Store:
             return list(session.scalars(select(Study).where(Study.id.in_(newest)).order_by(Study.id)))
 
     def trial_counts(self, study_ids: Iterable[int]) -> dict[int, Counter[TrialState]]:
-        """How many trials of each study are in which state."""
+        """How many trainings of each study are in which state."""
         counts: dict[int, Counter[TrialState]] = {study_id: Counter() for study_id in study_ids}
-        query = select(Trial.study_id, Trial.state, func.count()).where(Trial.study_id.in_(counts)).group_by(Trial.study_id, Trial.state)
+        trainings = select(Trial.study_id, Trial.state, func.count()).where(Trial.study_id.in_(counts), Trial.role != MEASUREMENT)
+        query = trainings.group_by(Trial.study_id, Trial.state)
         with self._reads() as session:
             for study_id, state, count in session.execute(query):
                 counts[study_id][TrialState(state)] = count
@@ -177,6 +180,15 @@ class Store:
         with self._reads() as session:
             _study(session, study_id)
             return list(session.scalars(query if trial is None else query.where(Trial.name == trial)))
+
+    def epochs_of(self, study_id: int, metric: str) -> dict[str, dict[int, float]]:
+        """A metric by epoch of every training that has it, by the trial's name."""
+        found: dict[str, dict[int, float]] = {}
+        query = select(Trial.name, Point.epoch, Point.value).join(Trial).where(Trial.study_id == study_id, Point.name == metric)
+        with self._reads() as session:
+            for name, epoch, value in session.execute(query.order_by(Trial.position, Point.epoch)):
+                found.setdefault(name, {})[epoch] = value
+        return found
 
     def attempts(self, study_id: int) -> list[Attempt]:
         """Oldest first."""
@@ -210,8 +222,10 @@ class Store:
             return _finished_trials(session, keys)
 
     def history(self, dataset: str, scale: str, limit: int = 500) -> list[Trial]:
-        """The newest finished trials on a dataset at a scale, to estimate from."""
-        query = select(Trial).where(Trial.state == TrialState.FINISHED).order_by(Trial.finished.desc()).limit(limit)
+        """The newest finished trainings on a dataset at a scale, to estimate from."""
+        query = (
+            select(Trial).where(Trial.state == TrialState.FINISHED, Trial.role != MEASUREMENT).order_by(Trial.finished.desc()).limit(limit)
+        )
         with self._reads() as session:
             return [t for t in session.scalars(query) if t.spec and (t.spec["dataset"], t.spec["scale"]) == (dataset, scale)]
 
@@ -279,7 +293,7 @@ class Store:
         study_id: int,
         attempt: int,
         name: str,
-        spec: TrialSpec,
+        spec: TrialSpec | MeasurementSpec,
         key: str,
         folder: str,
         digest: str,
@@ -356,11 +370,11 @@ class Store:
         metrics: dict[str, float],
         checkpoint: str,
         checkpoint_sha256: str,
-        best_checkpoint: str,
+        best_checkpoint: str | None,
         seconds: float,
         environment: dict[str, str],
     ) -> None:
-        """Stores the results of a trial that trained to its end."""
+        """Stores the results of a trial that came to its end; a measurement has no best checkpoint, and its document for a checkpoint."""
         with self._unit(study_id, attempt) as unit:
             trial = unit.trials[name]
             trial.metrics, trial.checkpoint, trial.checkpoint_sha256, trial.best_checkpoint = (
@@ -531,7 +545,7 @@ class _Unit:
             | ({"metrics": row.metrics} if trial.state.good else {}),
         )
         shown = trial.state in (TrialState.RUNNING, TrialState.FAILED) or trial.state.good
-        if shown or (row.started is not None and trial.state == TrialState.CANCELLED):
+        if row.role != MEASUREMENT and (shown or (row.started is not None and trial.state == TrialState.CANCELLED)):
             self.tell_mlflow(row)
         if trial.state.final:
             self.tell_mlflow(None)  # the table on the parent run
@@ -607,7 +621,34 @@ def _add_trials(session: Session, study: Study, expansion: Expansion) -> None:
                 state=state,
             )
         )
+    _add_measurements(session, study, expansion, arms)
     session.flush()
+
+
+def _add_measurements(session: Session, study: Study, expansion: Expansion, arms: dict[str, Arm]) -> None:
+    """The measurements behind the trainings, each with the arm of the training that it measures."""
+    row_of = {trial.id: trial.row for trial in expansion.trials}
+    for position, planned in enumerate(expansion.measurements, start=len(expansion.trials)):
+        content = {
+            "kind": planned.kind,
+            "detector": planned.detector,
+            "options": planned.options,
+            "distillers": [use.model_dump(mode="json") for use in planned.distillers],
+        }
+        session.add(
+            Trial(
+                study_id=study.id,
+                arm_id=arms[row_of[planned.detector]].id,
+                position=position,
+                name=planned.id,
+                title=planned.title,
+                role=MEASUREMENT,
+                seed=planned.seed,
+                teacher=planned.teacher,
+                measurement=content,
+                state=TrialState.WAITING,
+            )
+        )
 
 
 def _study(session: Session, study_id: int, lock: bool = False) -> Study:
@@ -642,7 +683,7 @@ def _finished_trials(session: Session, keys: Iterable[str]) -> dict[str, Trial]:
 
 
 def _as_known(trial: Trial) -> machine.Trial:
-    return machine.Trial(TrialState(trial.state), trial.teacher, trial.losses, trial.reason, trial.failure)  # type: ignore[arg-type]
+    return machine.Trial(TrialState(trial.state), trial.needs, trial.losses, trial.reason, trial.failure)  # type: ignore[arg-type]
 
 
 def _with_story(session: Session, study: machine.Study) -> machine.Study:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.order import Order
+from studies.measurement import MeasurementSpec
 from studies.trial import TrialFailure, TrialSpec
 
 
 def train(config: dict[str, Any]) -> None:
-    """Trains the trial of an order. Reports {epoch, epochs, metrics} per epoch and at the end {result} or {failure, reason}.
+    """Does the job of an order: trains, or measures. Reports {epoch, epochs, metrics} per epoch and at the end {result} or
+    {failure, reason}.
 
     A TrialFailure is reported, not raised: the driver decides what is tried again, never Tune.
     """
@@ -24,17 +26,10 @@ def train(config: dict[str, Any]) -> None:
     _hide_gpus(order)
     from ray import tune
 
-    from workers.progress import EpochReport
-    from workers.trial import run_trial
-
     folder = Path(order.folder)
-
-    def report(done: EpochReport) -> None:
-        tune.report({"epoch": done.epoch, "epochs": done.epochs, "metrics": done.metrics})
-
     try:
         with _alone_in(folder):
-            result = run_trial(TrialSpec.model_validate(order.spec), folder, Path(order.data), report)
+            result = _measured(order, folder) if order.job == "measurement" else _trained(order, folder)
     except TrialFailure as failed:
         _leave_traceback(folder)
         tune.report({"failure": failed.kind, "reason": failed.sentence})
@@ -42,18 +37,43 @@ def train(config: dict[str, Any]) -> None:
     except Exception:
         _leave_traceback(folder)
         raise
-    tune.report(
-        {
-            "result": {
-                "metrics": result.metrics,
-                "checkpoint": str(result.checkpoint),
-                "checkpoint_sha256": result.checkpoint_sha256,
-                "best_checkpoint": str(result.best_checkpoint),
-                "seconds": result.seconds,
-                "environment": result.environment,
-            }
-        }
-    )
+    tune.report({"result": result})
+
+
+def _trained(order: Order, folder: Path) -> dict[str, Any]:
+    """The result of a training, as `Store.finish_trial` takes it."""
+    from ray import tune
+
+    from workers.progress import EpochReport
+    from workers.trial import run_trial
+
+    def report(done: EpochReport) -> None:
+        tune.report({"epoch": done.epoch, "epochs": done.epochs, "metrics": done.metrics})
+
+    result = run_trial(TrialSpec.model_validate(order.spec), folder, Path(order.data), report)
+    return {
+        "metrics": result.metrics,
+        "checkpoint": str(result.checkpoint),
+        "checkpoint_sha256": result.checkpoint_sha256,
+        "best_checkpoint": str(result.best_checkpoint),
+        "seconds": result.seconds,
+        "environment": result.environment,
+    }
+
+
+def _measured(order: Order, folder: Path) -> dict[str, Any]:
+    """The result of a measurement, likewise: its document stands where a training has its checkpoint."""
+    from workers.measuring.run import run_measurement
+
+    result = run_measurement(MeasurementSpec.model_validate(order.spec), folder, Path(order.data))
+    return {
+        "metrics": result.metrics,
+        "checkpoint": str(result.document),
+        "checkpoint_sha256": result.files[result.document.name],
+        "best_checkpoint": None,
+        "seconds": result.seconds,
+        "environment": result.environment,
+    }
 
 
 def _hide_gpus(order: Order) -> None:

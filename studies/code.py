@@ -1,4 +1,4 @@
-"""The version of the code that makes a trial's numbers: a digest of the source files that take part in it.
+"""The version of the code that makes a trial's or a measurement's numbers: a digest of the source files that take part in it.
 
 A method that the trial does not use does not count, so that work on one distiller keeps the results of the others.
 Everything that `studies` decides (options, schedules and their recipes, networks) stands in the trial itself.
@@ -15,12 +15,13 @@ from studies.methods import methods
 ENTRY = "workers.trial"  # where every training starts
 
 
-def code_version(methods_used: Iterable[str] = ()) -> str:
+def code_version(methods_used: Iterable[str] = (), entries: Iterable[str] = (ENTRY,)) -> str:
     """sha256 (hex) over the sources of the training and of the named methods, with all that they import of `workers`.
 
+    entries: modules that something else than a training starts from.
     Reads the files anew at each call. Raises ValueError where the code of a method cannot be found.
     """
-    unseen = {ENTRY, *(methods()[name].implementation.split(":")[0] for name in methods_used)}
+    unseen = {*entries, *(methods()[name].implementation.split(":")[0] for name in methods_used)}
     sources = dict[str, bytes]()
     while unseen:
         module = unseen.pop()

@@ -6,14 +6,16 @@ import json
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from studies.catalog import BACKBONES, DETECTORS, channels_of
+from studies.measures import KINDS
 from studies.methods import methods
+from studies.planned_measures import Measurable, PlannedMeasurement, measured_by, measures_of, misfit, planned_measurements
 from studies.presentation import Role
 from studies.recipes import NANO_WIDTH
-from studies.spec import Arm, MethodUse, Network, Schedule, Search, StudySpec
+from studies.spec import Arm, MethodUse, Network, Schedule, Search, StudySpec, Teacher
 from studies.trial import Setting, TeacherRef, TrialSpec
 
 
@@ -80,11 +82,18 @@ class Expansion:
     """A study's rows, teachers first, and its trials: every teacher before its students, and no two that are equal.
 
     identities: of each trial by its id, equal for equal trainings of all studies; unlike a trial key it knows no data, code or checkpoint.
+    measurements: of these trials. compared: id of the teacher's trial that a row's D_pred is measured with, by row id.
     """
 
     rows: list[PlannedRow]
     trials: list[PlannedTrial]
     identities: dict[str, str]
+    measurements: list[PlannedMeasurement] = field(default_factory=list)
+    compared: dict[str, str] = field(default_factory=dict)
+
+    def measured_by(self, row: PlannedRow) -> tuple[str, ...]:
+        """Ids of the measurements that complete a row's metrics."""
+        return measured_by(row, self.compared.get(row.id), self.measurements)
 
     def trial(self, row: str, seed: int) -> PlannedTrial | None:
         """The trial of a row and seed, None where there is none."""
@@ -117,25 +126,41 @@ class _Expander:
             title = (arm.title or arm.id) + (f" [{told}]" if told else "")
             role: Role = "distilled" if uses else "baseline"
             self.rows.append(self._row(row, title, role, network, schedule, uses, teacher, self.study.seeds, values))
-        return Expansion([*self.teachers.values(), *self.rows], list(self.trials.values()), self.identities)
+        known = [Measurable(made, self._compared(made, arm)) for made, (_, arm, *_) in zip(self.rows, planned, strict=True)]
+        teachers = [Measurable(row, None) for row in self.teachers.values()]
+        compared = {each.row.id: each.teacher.trials[0] for each in known if each.teacher}
+        measurements = planned_measurements(self.study, [*teachers, *known])
+        rows = [*self.teachers.values(), *self.rows]
+        return Expansion(rows, list(self.trials.values()), self.identities, measurements, compared)
+
+    def _compared(self, row: PlannedRow, arm: Arm) -> PlannedRow | None:
+        """The row of the teacher that is known for an arm; one that teaches nobody is trained where a measurement needs it."""
+        teacher = arm.teacher or self.study.teacher
+        if teacher is None:
+            return None
+        wanted = (m for m in measures_of(self.study) if m.arms is None or arm.id in m.arms)
+        needed = any(KINDS[m.kind].teacher == "needed" and not misfit(m, row.network, teacher, row.distillers) for m in wanted)
+        return self._teacher_row(teacher, make=needed)
 
     def _taught_by(self, arm: Arm) -> PlannedRow | None:
-        """The row of an arm's teacher; two teachers that differ in anything are two."""
+        """The row of an arm's teacher."""
         teacher = arm.teacher or self.study.teacher
-        if not arm.uses() or teacher is None:
-            return None
+        return self._teacher_row(teacher, make=True) if arm.uses() and teacher else None
+
+    def _teacher_row(self, teacher: Teacher, make: bool) -> PlannedRow | None:
+        """The row of a teacher, None where it is not there and not to be made; two teachers that differ in anything are two."""
         network = _sized(self.study, teacher, "teacher")
         schedule = teacher.schedule.over(self.study.schedule).resolved(self.study.scale, network, self.study.dataset)
         weights = teacher.weights if self.study.scale == "paper" else None
         identity = self._identity(network, schedule, (), None, weights, teacher.seed)
-        if identity not in self.teachers:
+        if identity not in self.teachers and make:
             name = "teacher/" + "-".join(filter(None, (network.detector, network.form, network.backbone)))
             alike = sum(row.id == name or row.id.startswith(f"{name}~") for row in self.teachers.values())
             title = f"teacher: {DETECTORS[network.detector].title} {BACKBONES[network.backbone].title}"
             title += f" ({network.form})" if network.form else ""
             row = f"{name}~{alike + 1}" if alike else name
             self.teachers[identity] = self._row(row, title, "teacher", network, schedule, (), None, [teacher.seed], weights=weights)
-        return self.teachers[identity]
+        return self.teachers.get(identity)
 
     def _row(
         self,

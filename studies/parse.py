@@ -14,7 +14,9 @@ from pydantic import ValidationError
 from studies.catalog import DATASETS, DETECTORS, FORMS, Scale, misfit_of, of_pdf_distil
 from studies.datasets import datasets
 from studies.expand import combinations, searched, with_values
+from studies.measures import KINDS
 from studies.methods import methods
+from studies.planned_measures import D_PRED, misfit
 from studies.problems import Problem, SpecError, problems_of
 from studies.recipes import RECIPES
 from studies.spec import Arm, Network, Schedule, Search, StudySpec, Teacher
@@ -43,6 +45,7 @@ def _misfits(spec: StudySpec) -> Iterator[Problem]:
     first = {arm_id: index for index, arm_id in reversed(list(enumerate(ids)))}
     yield from _network_misfits(spec, ("teacher", spec.teacher), ("student", spec.student))
     yield from _metric_misfits(spec)
+    yield from _measure_misfits(spec)
     if spec.teacher:
         yield from _recipe_misfits(spec, "teacher", spec.teacher.schedule, spec.teacher)
     for index, arm in enumerate(spec.arms):
@@ -163,9 +166,7 @@ def _metric_misfits(spec: StudySpec) -> Iterator[Problem]:
     pairs = [(arm.student or spec.student, arm.teacher or spec.teacher) for arm in spec.arms]
     trained = [network for arm, pair in zip(spec.arms, pairs, strict=True) for network in (pair if arm.uses() else pair[:1]) if network]
     masks = _may_have_masks(spec.dataset) and any(map(_gives_masks, trained))
-    compared = any(
-        teacher and not any("roi_head" in DETECTORS[n.detector].traits for n in (student, teacher)) for student, teacher in pairs
-    )
+    compared = any(teacher and not misfit(D_PRED, student, teacher, ()) for student, teacher in pairs)
     fit = ", ".join(name for name, detector in DETECTORS.items() if "masks" in detector.traits)
     for index, name in enumerate(spec.metrics):
         if name.startswith("mask_") and not masks:
@@ -177,6 +178,26 @@ def _metric_misfits(spec: StudySpec) -> Iterator[Problem]:
                 f"metrics.{index}",
                 "D_pred compares a one-stage student with its one-stage teacher, and no arm has both; leave it out",
             )
+
+
+def _measure_misfits(spec: StudySpec) -> Iterator[Problem]:
+    """Measurements with options of another kind, of arms that there are not, or of arms that they do not fit."""
+    arms = {arm.id: arm for arm in spec.arms}
+    for index, measure in enumerate(spec.measure):
+        where, kind = f"measure.{index}", KINDS[measure.kind]
+        try:
+            kind.options.model_validate(measure.options)
+        except ValidationError as error:
+            yield from problems_of(error, ("measure", index, "options"), kind.options)
+        unknown = [name for name in measure.arms or () if name not in arms]
+        if unknown:
+            yield Problem(f"{where}.arms", f"no arm {unknown[0]!r} in this study; its arms: {', '.join(arms)}")
+            continue
+        named = [arms[name] for name in measure.arms] if measure.arms is not None else list(arms.values())
+        told = {arm.id: misfit(measure, arm.student or spec.student, arm.teacher or spec.teacher, arm.uses()) for arm in named}
+        refused = [name for name, sentence in told.items() if sentence]
+        if refused and (measure.arms is not None or len(refused) == len(named)):
+            yield Problem(f"{where}.arms" if measure.arms else f"{where}.kind", f"arm {refused[0]!r}: {told[refused[0]]}")
 
 
 def _recipe_misfits(spec: StudySpec, where: str, own: Schedule, network: Network) -> Iterator[Problem]:

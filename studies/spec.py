@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS, Detector, Scale, in_form
 from studies.datasets import datasets
+from studies.measures import KINDS
 from studies.methods import methods
 from studies.problems import nearest
 from studies.recipes import RECIPES, optimizer_of, usual_recipe
@@ -200,6 +201,20 @@ class Search(SpecModel):
     seed: int = Field(0, ge=0, lt=2**31)
 
 
+class Measure(SpecModel):
+    """A measurement of finished trainings, a job of its own. options: of its kind. arms: ids; None: all that it fits, and for kinds
+    that need no teacher the teachers too."""
+
+    kind: str
+    options: dict[str, Any] = {}
+    arms: list[str] | None = None
+
+    @field_validator("kind")
+    @classmethod
+    def _kind(cls, value: str) -> str:
+        return known(value, KINDS, "kind of measurement")
+
+
 class Resources(SpecModel):
     """Devices of one trial. `cpus` is also its number of compute threads, which is part of the trial's identity."""
 
@@ -221,6 +236,7 @@ class StudySpec(SpecModel):
     search: Search | None = None
     resources: Resources = Resources()
     metrics: list[MetricName] = Field(["AP", "AP50", "AP75"], min_length=1, max_length=40)
+    measure: list[Measure] = Field([], max_length=20, description="what to measure of the finished trainings, for pictures and tables")
     on_broken: OnBroken = Field("stop", description="what to do about corrupt images and broken annotations: stop, or train without them")
     force: bool = Field(False, description="train again even where an equal trial is finished")
 

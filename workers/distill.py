@@ -22,7 +22,6 @@ from studies.spec import MethodUse
 from workers.detectors import assignment, head_outputs
 from workers.distillers.base import Distiller, NetworkInfo, Outputs, RoIOutputs, Step, Targets
 from workers.inputs import preprocessor_of
-from workers.metrics import prediction_difference
 from workers.mixup import mixtures
 from workers.roi import RoIRecorder, on_same_rois
 
@@ -151,7 +150,6 @@ class DistilledDetector(BaseModel):
         self.distillers = nn.ModuleList(distillers)
         self.weighted = [(distiller, use.weight) for distiller, use in zip(distillers, uses, strict=True)]
         self.iteration = 0  # set by the training loop before each step
-        self.differences: list[Tensor] | None = None  # a list: collect each predicted image's D_pred, (N,) a batch
         captures = frozenset[str]().union(*(d.captures for d in distillers))
         self.teacher_head = any(d.reads_head for d in distillers)
         self.exact_head = any(d.exact_head for d in distillers)
@@ -171,7 +169,7 @@ class DistilledDetector(BaseModel):
         taught = inputs if teacher_inputs is None else teacher_inputs
         if mode != "loss":
             result = self.student(inputs, data_samples, mode=mode)
-            self._compare(taught, self.recorder.take())
+            self.recorder.take()  # nothing of a prediction is left for the next training step
             return result
         with self.roi_recorder or nullcontext():
             losses = self.student(inputs, data_samples, mode="loss")
@@ -206,16 +204,6 @@ class DistilledDetector(BaseModel):
                     raise ValueError(f"{type(distiller).__name__} gives {name!r}; a loss has a name of its own, loss_...")
                 losses[name] = weight * ramp * value
         return losses
-
-    @torch.no_grad()
-    def _compare(self, inputs: Tensor, student: Outputs) -> None:
-        """D_pred of a batch that the student has predicted, where it is asked for and both heads give class logits of one shape."""
-        if self.differences is None or not hasattr(self.teacher, "bbox_head"):
-            return
-        self.teacher_recorder.head(self.teacher.extract_feat(inputs))
-        teacher = self.teacher_recorder.take()
-        if [level.shape for level in student.logits] == [level.shape for level in teacher.logits]:
-            self.differences.append(prediction_difference(teacher.logits, student.logits).cpu())
 
     def _rois(self, levels: tuple[Tensor, ...]) -> tuple[RoIOutputs | None, RoIOutputs | None]:
         """The student's RoI outputs and the teacher's on the same proposals, where a distiller reads them."""

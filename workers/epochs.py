@@ -74,8 +74,6 @@ class EpochHook(Hook):
         """Everything is measured once, after the last epoch; the epochs before it get their AP."""
         if self.spec.weights or runner.epoch >= runner.max_epochs:
             runner.val_evaluator.metrics[0].thorough = True
-            if self.spec.distillers:
-                runner.model.differences = []
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         ended = time.perf_counter()
@@ -86,8 +84,6 @@ class EpochHook(Hook):
         curves = runner.val_evaluator.metrics[0].curves
         if curves:
             write_atomically(json.dumps(curves).encode(), self.folder / ERROR_CURVES)
-        if self.spec.distillers and runner.model.differences:
-            measured["D_pred"] = float(torch.cat(runner.model.differences).mean())
         measured.update(self.losses)
         measured["epoch_seconds"] = ended - self.started
         if self.spec.weights:

@@ -26,26 +26,29 @@ ERRORS = {
 }
 RECALLS = np.linspace(0.0, 1.0, 101)
 MAX_DETECTIONS = 100  # per image and class
+AREA_RANGES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}  # pixels
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One image: objects (boxes (G, 4) xyxy, labels (G,), crowd (G,)) and detections (boxes (D, 4), labels (D,), scores (D,))."""
+    """One image: objects (boxes (G, 4) xyxy, labels (G,), crowd (G,), areas (G,) as annotated, in pixels) and detections
+    (boxes (D, 4), labels (D,), scores (D,))."""
 
     boxes: Floats
     labels: NDArray[np.int64]
     crowd: Bools
+    areas: Floats
     found_boxes: Floats
     found_labels: NDArray[np.int64]
     found_scores: Floats
 
 
-def error_curves(scenes: Sequence[Scene], groups: Sequence[str]) -> dict[str, Floats]:
-    """Precision (101,) over recalls 0 to 1, of each of CURVES: the mean over the classes that have objects.
+def error_curves(scenes: Sequence[Scene], groups: Sequence[str], area: str = "all") -> dict[str, Floats]:
+    """Precision (101,) over recalls 0 to 1, of each of CURVES: the mean over the classes that have objects; empty where none has.
 
-    groups: supercategory of each label.
+    groups: supercategory of each label. area: one of AREA_RANGES; objects of other sizes neither count nor make a detection false.
     """
-    curves = [found for label in range(len(groups)) if (found := _class_curves(scenes, label, groups)) is not None]
+    curves = [found for label in range(len(groups)) if (found := _class_curves(scenes, label, groups, AREA_RANGES[area])) is not None]
     if not curves:
         return {}
     return {name: np.mean([curve[name] for curve in curves], axis=0) for name in CURVES}
@@ -72,17 +75,22 @@ def voc07_map(scenes: Sequence[Scene], classes: int) -> float:
     return 100.0 * float(np.mean(found)) if found else float("nan")
 
 
-def _count(scenes: Sequence[Scene], label: int) -> int:
-    """Objects of a class that are to be found."""
-    return sum(int((~scene.crowd & (scene.labels == label)).sum()) for scene in scenes)
+def _count(scenes: Sequence[Scene], label: int, area: tuple[float, float] = AREA_RANGES["all"]) -> int:
+    """Objects of a class, and of such an area, that are to be found."""
+    return sum(int((~scene.crowd & (scene.labels == label) & _within(scene.areas, area)).sum()) for scene in scenes)
 
 
-def _class_curves(scenes: Sequence[Scene], label: int, groups: Sequence[str]) -> dict[str, Floats] | None:
-    """The curves of one class, or None where it has no object."""
-    objects = _count(scenes, label)
+def _within(areas: Floats, area: tuple[float, float]) -> Bools:
+    within: Bools = (areas >= area[0]) & (areas <= area[1])
+    return within
+
+
+def _class_curves(scenes: Sequence[Scene], label: int, groups: Sequence[str], area: tuple[float, float]) -> dict[str, Floats] | None:
+    """The curves of one class, or None where it has no object of such an area."""
+    objects = _count(scenes, label, area)
     if not objects:
         return None
-    rows = [_judge(scene, label, groups) for scene in scenes if label in scene.found_labels]
+    rows = [_judge(scene, label, groups, area) for scene in scenes if label in scene.found_labels]
     if not rows:
         return {name: np.full_like(RECALLS, name == "FN") for name in CURVES}
     scores = np.concatenate([row["scores"] for row in rows])
@@ -98,22 +106,35 @@ def _class_curves(scenes: Sequence[Scene], label: int, groups: Sequence[str]) ->
     return {**curves, "BG": (curves["Oth"] > 0).astype(float), "FN": np.ones_like(RECALLS)}
 
 
-def _judge(scene: Scene, label: int, groups: Sequence[str]) -> dict[str, NDArray[np.generic]]:
+def _judge(scene: Scene, label: int, groups: Sequence[str], area: tuple[float, float]) -> dict[str, NDArray[np.generic]]:
     """For the class's detections, best first: which hit an object at each IoU, and which are forgiven for what they touch."""
     boxes, scores = _detections(scene, label)
-    own = scene.labels == label
-    real = own & ~scene.crowd
-    ious = pairwise_iou(boxes, scene.boxes[real])
+    own, within = scene.labels == label, _within(scene.areas, area)
+    real, aside = own & ~scene.crowd & within, own & ~scene.crowd & ~within
+    ious = pairwise_iou(boxes, scene.boxes)
     covered = pairwise_iou(boxes, scene.boxes, of_first=True)  # as for crowds: share of the detection's own area
     similar = np.array([groups[other] == groups[label] for other in scene.labels], dtype=bool)
-    forgiven = {"crowd": own & scene.crowd, "similar": (own & scene.crowd) | (similar & ~own), "other": ~real}
+    crowds = {"crowd": own & scene.crowd, "similar": (own & scene.crowd) | (similar & ~own), "other": ~(real | aside)}
+    other_size = ~_within((boxes[:, 2:] - boxes[:, :2]).prod(1), area)
     judged: dict[str, NDArray[np.generic]] = {"scores": scores}
     for percent in (75, 50, 10):
-        judged[f"hit{percent}"] = greedy_hits(ious, percent / 100)
-        judged[f"crowd{percent}"] = _touches(covered[:, forgiven["crowd"]], percent / 100)
-    judged["similar10"] = _touches(covered[:, forgiven["similar"]], 0.1)
-    judged["other10"] = _touches(covered[:, forgiven["other"]], 0.1)
+        hits = judged[f"hit{percent}"] = greedy_hits(ious[:, real], percent / 100)
+        for name in ("crowd",) if percent > 10 else crowds:
+            touched = _forgiven(ious[:, aside], covered[:, crowds[name]], hits, percent / 100)
+            judged[f"{name}{percent}"] = touched | other_size
     return judged
+
+
+def _forgiven(aside: Floats, crowds: Floats, hits: Bools, threshold: float) -> Bools:
+    """Which detections are on what does not count: on a crowd, or, being no hit, on an object of another size.
+
+    aside: IoU with such objects (D, A); one forgives one detection, unless a crowd is nearer. crowds: shares of the detections (D, C).
+    """
+    touched = _touches(crowds, threshold)
+    if aside.shape[1]:
+        nearer = aside >= np.max(crowds, axis=1, initial=0.0)[:, None]
+        touched[~hits] |= greedy_hits(np.where(nearer, aside, 0.0)[~hits], threshold)
+    return touched
 
 
 def _touches(covered: Floats, share: float) -> Bools:

@@ -49,22 +49,32 @@ class DetectionMetric(BaseMetric):
             )
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        from faster_coco_eval import COCO
-
         with contextlib.redirect_stdout(io.StringIO()):
-            truth = COCO(self.ann_file)
-            ids = {category["name"]: category["id"] for category in truth.loadCats(truth.getCatIds())}
-            categories = [ids[name] for name in self.dataset_meta["classes"]]
+            truth, categories = ground_truth(self.ann_file, self.dataset_meta["classes"])
             metrics = average_precisions(truth, box_results(results, categories), [image for image, *_ in results], categories)
             if not self.thorough:
                 return {name: metrics[name] for name in SUMMARY if name in metrics}
             if self.masks:
                 found = average_precisions(truth, mask_results(results, categories), [image for image, *_ in results], categories, "segm")
                 metrics |= {f"mask_{name}": value for name, value in found.items() if name in SUMMARY}
-        scenes = [_scene(truth, categories, *result[:4]) for result in results]
-        curves = error_curves(scenes, [truth.cats[category].get("supercategory") or str(category) for category in categories])
+        scenes = [scene_of(truth, categories, *result[:4]) for result in results]
+        curves = error_curves(scenes, groups_of(truth, categories))
         self.curves = {name: curve.tolist() for name, curve in curves.items()}
         return {**metrics, **error_costs(curves), "mAP07": voc07_map(scenes, len(categories))} if curves else metrics
+
+
+def ground_truth(ann_file: str, classes: Sequence[str]) -> tuple[Any, list[int]]:
+    """A COCO annotation file, and the category id of every label."""
+    from faster_coco_eval import COCO
+
+    truth = COCO(ann_file)
+    ids = {category["name"]: category["id"] for category in truth.loadCats(truth.getCatIds())}
+    return truth, [ids[name] for name in classes]
+
+
+def groups_of(truth: Any, categories: list[int]) -> list[str]:
+    """Supercategory of every label."""
+    return [truth.cats[category].get("supercategory") or str(category) for category in categories]
 
 
 def encoded(masks: Any) -> list[dict[str, Any]]:
@@ -128,7 +138,8 @@ def _nothing(truth: Any, image: Any, category: int, kind: str) -> dict[str, Any]
     return {"image_id": image, "category_id": category, "score": 0.0, **place}
 
 
-def _scene(truth: Any, categories: list[int], image: Any, boxes: Any, scores: Any, labels: Any) -> Scene:
+def scene_of(truth: Any, categories: list[int], image: Any, boxes: Any, scores: Any, labels: Any) -> Scene:
+    """The objects of an image and what was found in it."""
     objects = truth.imgToAnns[image]
     corners = np.array([annotation["bbox"] for annotation in objects], dtype=float).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
@@ -136,6 +147,7 @@ def _scene(truth: Any, categories: list[int], image: Any, boxes: Any, scores: An
         boxes=corners,
         labels=np.array([categories.index(annotation["category_id"]) for annotation in objects], dtype=np.int64),
         crowd=np.array([bool(annotation.get("iscrowd", 0)) for annotation in objects], dtype=bool),
+        areas=np.array([annotation["area"] for annotation in objects], dtype=float),
         found_boxes=boxes.reshape(-1, 4),
         found_labels=labels.astype(np.int64),
         found_scores=scores,

@@ -12,19 +12,12 @@ of one that was not.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
 import uuid
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmdet.registry import DATASETS as DATASET_TYPES
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
@@ -39,12 +32,11 @@ from workers.epochs import EpochHook, seed_everything
 from workers.failures import failures_named
 from workers.files import file_sha256, write_atomically, write_checkpoint
 from workers.optimisation import optimisation
+from workers.process import compute_threads, device_for, environment, quiet
 from workers.progress import EXPORT, RESULT, EpochReport, Progress, TrialResult, detector_of, exported, finished, learns_masks
 from workers.runner import TrialRunner
 from workers.starts import load_backbone, load_detector
 from workers.weights import Store, store_beside
-
-LIBRARIES = ("torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "numpy", "faster-coco-eval")
 
 
 def run_trial(spec: TrialSpec, folder: Path, data: Path, report: Callable[[EpochReport], None]) -> TrialResult:
@@ -60,7 +52,7 @@ def run_trial(spec: TrialSpec, folder: Path, data: Path, report: Callable[[Epoch
     result = finished(folder)
     if result:
         return result
-    with failures_named(), _threads(spec.threads), _quiet():
+    with failures_named(), compute_threads(spec.threads), quiet():
         manifest = manifest_of(spec.dataset, data, spec.on_broken)
         model = _networks(spec, len(manifest["classes"]), store_beside(data))
         runner = _runner(spec, folder, data, manifest, model, progress, report)
@@ -76,7 +68,7 @@ def _networks(spec: TrialSpec, classes: int, store: Store) -> Any:
 
     At paper scale it starts from the weights that the papers' networks start from.
     """
-    device = _device(spec)
+    device = device_for(spec.gpus)
     seed_everything(spec.seed, 0)
     student = build(spec.network, classes)
     start = _start(spec)
@@ -174,40 +166,8 @@ def _export(model: nn.Module, folder: Path, progress: Progress, spec: TrialSpec,
 
 
 def _environment(spec: TrialSpec, manifest: dict[str, Any], store: Store) -> dict[str, str]:
-    device = torch.cuda.get_device_name() if spec.gpus else f"cpu, {spec.threads} threads"
     images, left_out = manifest["images"], len(manifest["broken"])
     dataset = f"{images['train']} + {images['val']} images, {left_out} broken images or annotations left out"
     start = store.entries().get(_start(spec) or "")  # a store that was emptied meanwhile must not cost a finished training
     weights = {"weights": f"{start.name} ({start.sha256})"} if start else {}
-    return {**{name: version(name) for name in LIBRARIES}, "device": device, "dataset": dataset, **weights}
-
-
-def _device(spec: TrialSpec) -> torch.device:
-    if not spec.gpus:
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise TrialFailure("user", "the study asks for a GPU (resources.gpus) and none is visible to torch here")
-    return torch.device("cuda")
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Runs with exactly `count` compute threads: another count sums in another order."""
-    import cv2
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    cv2.setNumThreads(0)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the libraries' chatter (weight initialisation, COCO indexing) out of the terminal."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("mmengine").setLevel(logging.ERROR)
-        yield
+    return {**environment(spec.gpus, spec.threads), "dataset": dataset, **weights}

@@ -27,7 +27,7 @@ class StudyAnswer(BaseModel):
     created: datetime
     started: datetime | None
     finished: datetime | None
-    trials: dict[TrialStateName, int] = Field(description="how many trials are in each state")
+    trials: dict[TrialStateName, int] = Field(description="how many trainings are in each state")
     mlflow: str | None = Field(description="its page in MLflow")
 
 
@@ -46,13 +46,14 @@ class StudyPage(BaseModel):
 
 
 class TrialAnswer(BaseModel):
-    """One training of a study."""
+    """One job of a study: a training, or a measurement of finished ones."""
 
     name: str = Field(description='unique in the study: "fitnet/seed-0"')
     title: str
-    role: Literal["teacher", "baseline", "distilled"]
+    role: Literal["teacher", "baseline", "distilled", "measurement"]
     seed: int
-    teacher: str | None = Field(description="name of the trial whose checkpoint this one needs")
+    teacher: str | None = Field(description="name of the trial that teaches this one, or that it is measured beside")
+    measures: str | None = Field(description="of a measurement: name of the trial that it measures")
     state: TrialStateName
     reason: str | None = Field(description="why it failed, in a sentence")
     failure: str | None = Field(description="class of failure: nan, oom, data, user or infra")
@@ -63,13 +64,13 @@ class TrialAnswer(BaseModel):
     seconds: float | None = Field(description="time in training")
     started: datetime | None
     finished: datetime | None
-    key: str | None = Field(description="trial key: equal keys are the same training")
-    checkpoint_sha256: str | None
+    key: str | None = Field(description="trial key: equal keys are the same training or measurement")
+    checkpoint_sha256: str | None = Field(description="of a measurement: that of its document")
     mlflow: str | None = Field(description="its page in MLflow")
 
 
 class TrialList(BaseModel):
-    """The trials of a study, every teacher before its students."""
+    """The trials of a study, every teacher before its students, and behind them its measurements."""
 
     items: list[TrialAnswer]
 
@@ -111,6 +112,7 @@ class PlanAnswer(PlanSums):
     trials: list[PlannedTrialAnswer]
     to_run: int = Field(description="trials to train or evaluate")
     reused: int
+    measurements: int = Field(description="jobs that measure what the trials have trained")
     device: Literal["cpu", "gpu"]
     efficiency: str = Field(description="what estimates assume")
     warnings: list[str] = Field(description="what to know of a study that is valid all the same")

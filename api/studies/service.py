@@ -59,6 +59,7 @@ class Studies:
             trials=trials,
             to_run=found.to_run,
             reused=len(trials) - found.to_run,
+            measurements=found.measurements,
             device=found.device,
             efficiency=EFFICIENCY,
             warnings=list(submission.presentation.warnings),
@@ -83,7 +84,7 @@ class Studies:
             raise not_found("study", str(study_id)) from None
 
     def trials(self, study_id: int) -> TrialList:
-        """Its trials, teachers first."""
+        """Its trials, teachers first, and its measurements."""
         study = self.row(study_id)
         return TrialList(items=[self._trial(study, trial) for trial in self.store.trials(study_id)])
 
@@ -140,6 +141,7 @@ class Studies:
             role=trial.role,
             seed=trial.seed,
             teacher=trial.teacher,
+            measures=trial.measurement["detector"] if trial.measurement else None,
             state=TrialState(trial.state).value,
             reason=trial.reason,
             failure=trial.failure,

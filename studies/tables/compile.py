@@ -188,6 +188,8 @@ class _Compiler:
             spec["seeds"] = change.seeds
         if change.resources:
             spec["resources"] = change.resources.model_dump()
+        if self.table.measure:
+            spec["measure"] = [measure.model_dump() for measure in self.table.measure]
         if self.table.search:
             spec["search"] = self.table.search.model_dump(exclude_none=True)
         return spec
@@ -268,7 +270,7 @@ class _Compiler:
         rows = list(self._rows(expansion))
         shown = {trial for row in rows for trial in row.trials}
         unseen = [row for row in expansion.rows if row.role == "teacher" and not {*row.trials} <= shown]
-        hidden = [row_of(row).model_copy(update={"hidden": True}) for row in unseen]
+        hidden = [row_of(row, expansion).model_copy(update={"hidden": True}) for row in unseen]
         return Presentation(
             title=study.name,
             table=own_table(data),
@@ -300,12 +302,12 @@ class _Compiler:
                 if row.of and row.minus:
                     yield Row(role="difference", difference=Difference(of=row.of, minus=row.minus), **told)
                 elif row.is_teacher:
-                    yield self._teacher(name, str(row.teacher), planned).model_copy(update=told)
+                    yield self._teacher(name, str(row.teacher), expansion).model_copy(update=told)
                 else:
                     for each in of_arm[self.same.get(name, name)]:
                         baseline = row.baseline or baseline_of(each, baselines) or baseline_of(each, expansion.rows)
                         drawn = {"id": name + each.id[each.id.index("~") :], "title": each.title, "published": {}} if each.values else {}
-                        yield row_of(each, baseline).model_copy(update=told | drawn)
+                        yield row_of(each, expansion, baseline).model_copy(update=told | drawn)
 
     def _told(self, row: TableRow) -> dict[str, Any]:
         """What a document says of a row beside its training."""
@@ -328,15 +330,14 @@ class _Compiler:
                 return stated[metric]
         return None if metric in COSTS else TOLERANCE.get(self.context.dataset or "", TOLERANCE_ELSEWHERE)
 
-    def _teacher(self, name: str, teacher: str, planned: Mapping[str, PlannedRow]) -> Row:
+    def _teacher(self, name: str, teacher: str, expansion: Expansion) -> Row:
         """The row of a named teacher: that of an arm which it teaches."""
         taught = next((arm for arm in self.arms if self.arms[arm].row.distiller is not None and self._names(self.arms[arm], teacher)), None)
         if taught is None:
             where = next(f"groups.{i}.rows.{name}" for i, g in enumerate(self.table.all_groups) if name in g.rows)
             raise SpecError([Problem(f"{where}.teacher", f"teacher {teacher!r} teaches no row of this table, so nothing of it is trained")])
-        first = next(row for row in planned.values() if row.id.partition("~")[0] == taught)
-        assert first.teacher is not None
-        return row_of(planned[first.teacher])
+        first = next(row for row in expansion.rows if row.id.partition("~")[0] == taught)
+        return row_of(next(row for row in expansion.rows if row.id == first.teacher), expansion)
 
     def _names(self, arm: _Arm, teacher: str) -> bool:
         """Whether an arm's teacher is the one that this table calls so."""

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from studies.catalog import Scale
-from studies.spec import Distillers, MetricName, OnBroken, Resources, Schedule, Search, Slug, SpecModel, WeightsName, refuse
+from studies.spec import Distillers, Measure, MetricName, OnBroken, Resources, Schedule, Search, Slug, SpecModel, WeightsName, refuse
 
 RowRef = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+/-]*$")]
 Title = Annotated[str, Field(min_length=1, max_length=200)]
@@ -156,6 +156,7 @@ class TableFile(SpecModel):
     groups: list[TableGroup] = Field([], max_length=100)
     rows: dict[Slug, TableRow] = Field({}, max_length=200)
     search: Search | None = None
+    measure: list[Measure] = Field([], max_length=20, description="what to measure of the finished trainings; `arms` are ids of rows")
     scale: Scale = "nano"
     seeds: Seeds | None = Field(None, description="at every scale")
     scales: dict[Scale, ScaleChange] = {}

@@ -19,7 +19,7 @@ def present(study: StudySpec, expansion: Expansion) -> Presentation:
     return Presentation(
         title=study.name,
         columns=tuple(column_of(metric) for metric in study.metrics),
-        rows=tuple(row_of(row, baseline=baseline_of(row, expansion.rows)) for row in expansion.rows),
+        rows=tuple(row_of(row, expansion, baseline_of(row, expansion.rows)) for row in expansion.rows),
         variants=variants_of(expansion.rows),
         warnings=warnings_of(study, expansion.rows),
     )
@@ -31,9 +31,17 @@ def column_of(metric: str, title: str | None = None) -> Column:
     return Column(metric=metric, title=title or metric, decimals=DECIMALS.get(metric, 1), better=better)
 
 
-def row_of(planned: PlannedRow, baseline: str | None = None) -> Row:
+def row_of(planned: PlannedRow, expansion: Expansion, baseline: str | None = None) -> Row:
     """The printed row of a planned one, under its own id and title."""
-    return Row(id=planned.id, title=planned.title, role=planned.role, trials=planned.trials, baseline=baseline, values=dict(planned.values))
+    return Row(
+        id=planned.id,
+        title=planned.title,
+        role=planned.role,
+        trials=planned.trials,
+        measurements=expansion.measured_by(planned),
+        baseline=baseline,
+        values=dict(planned.values),
+    )
 
 
 def baseline_of(row: PlannedRow, rows: Sequence[PlannedRow]) -> str | None:

@@ -18,7 +18,17 @@ NOW = datetime(2026, 11, 21, 12, 0, 30, tzinfo=UTC)
 
 def trial(name: str, state: str, epoch: int = 0, **known: Any) -> dict[str, Any]:
     empty = dict.fromkeys(("reason", "latest", "metrics", "seconds"))
-    return {"name": name, "title": name, "state": state, "epoch": epoch, "epochs": 4, "teacher": "teacher", **empty, **known}
+    return {
+        "name": name,
+        "title": name,
+        "state": state,
+        "epoch": epoch,
+        "epochs": 4,
+        "teacher": "teacher",
+        "role": "distilled",
+        **empty,
+        **known,
+    }
 
 
 def snapshot(*trials: dict[str, Any], **known: Any) -> Snapshot:

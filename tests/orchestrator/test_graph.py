@@ -66,7 +66,7 @@ def test_a_failure_a_trial_reports_ends_it_and_a_lost_process_does_not(store: St
     graph.reported(TEACHER, {"failure": "nan", "reason": "the loss became NaN"})
     again = graph.next()
     assert again == alone
-    assert driven.trial(PUPIL).reason == "its teacher failed: the loss became NaN"
+    assert driven.trial(PUPIL).reason == f"it needs {TEACHER}, which failed: the loss became NaN"
 
 
 def test_idle_processes_are_let_go_once_the_last_trial_is_handed_out(store: Store, tmp_path: Path) -> None:

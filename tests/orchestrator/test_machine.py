@@ -9,13 +9,11 @@ from hypothesis import strategies as st
 from orchestrator import machine
 from orchestrator.machine import IllegalMove, Study, StudyChange, StudyState, Trial, TrialChange, TrialState, advance
 
-TRIALS = {"teacher": None, "alone": None, "pupil": "teacher", "pupil2": "teacher"}
+TRIALS: dict[str, tuple[str, ...]] = {"teacher": (), "alone": (), "pupil": ("teacher",), "pupil2": ("teacher",)}
 
 
 def new_study(state: StudyState = StudyState.QUEUED, **states: TrialState) -> Study:
-    trials = {
-        name: Trial(states.get(name, TrialState.WAITING if teacher else TrialState.READY), teacher) for name, teacher in TRIALS.items()
-    }
+    trials = {name: Trial(states.get(name, TrialState.WAITING if needs else TrialState.READY), needs) for name, needs in TRIALS.items()}
     return Study("study 1 (a try)", state, trials)
 
 
@@ -72,7 +70,7 @@ def test_whatever_happens_a_study_stays_consistent(happened: list[machine.Event]
         written = applied(study, changes)
         assert (written.state, written.reason, written.trials) == (moved.state, moved.reason, moved.trials)
         for name, trial in moved.trials.items():
-            teacher_good = trial.teacher is None or moved.trials[trial.teacher].state.good
+            teacher_good = all(moved.trials[name].state.good for name in trial.needs)
             if trial.state == TrialState.WAITING:
                 assert not teacher_good
             if trial.state in (TrialState.READY, TrialState.RUNNING, TrialState.FINISHED, TrialState.CACHED):
@@ -130,7 +128,7 @@ def test_students_of_a_failed_teacher_fail_with_its_reason_and_the_others_go_on(
     study = after(new_study(), machine.AttemptStarted(), machine.TrialStarted("teacher"))
     study = after(study, machine.TrialFailed("teacher", "nan", "the loss became NaN"))
     assert states(study) == {"teacher": "failed", "alone": "ready", "pupil": "failed", "pupil2": "failed"}
-    assert study.trials["pupil"].reason == "its teacher failed: the loss became NaN"
+    assert study.trials["pupil"].reason == "it needs teacher, which failed: the loss became NaN"
     study = after(study, machine.TrialStarted("alone"), machine.TrialFinished("alone"), machine.AllTrialsEnded())
     assert study.state == StudyState.FINISHED
 
@@ -228,3 +226,18 @@ def test_a_change_names_the_state_before() -> None:
     study = after(new_study(), machine.AttemptStarted())
     _, changes = advance(study, machine.TrialStarted("alone"))
     assert changes == [TrialChange("alone", TrialState.READY, Trial(TrialState.RUNNING))]
+
+
+def test_a_measurement_waits_for_all_that_it_needs_and_fails_with_the_first_of_them() -> None:
+    trials = {
+        "teacher": Trial(TrialState.READY),
+        "alone": Trial(TrialState.READY),
+        "d_pred": Trial(TrialState.WAITING, ("alone", "teacher")),
+    }
+    study = after(machine.Study("study 1", StudyState.QUEUED, trials), machine.AttemptStarted(), machine.TrialCached("alone"))
+    assert states(study)["d_pred"] == "waiting"
+    assert states(after(study, machine.TrialCached("teacher")))["d_pred"] == "ready"
+    failed = after(study, machine.TrialFailed("teacher", "oom", "out of memory"))
+    assert failed.trials["d_pred"].reason == "it needs teacher, which failed: out of memory"
+    resumed = after(after(failed, machine.AllTrialsEnded()), machine.ResumeRequested())
+    assert states(resumed) == {"teacher": "ready", "alone": "cached", "d_pred": "waiting"}

@@ -17,7 +17,6 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from orchestrator import error_curves
 from orchestrator.relay import Reaper, Relay, in_batches, mlflow_client, trial_params
 from orchestrator.schedules.loop import Cron
 from orchestrator.schedules.store import Schedules
@@ -89,7 +88,12 @@ def seen(client: MlflowClient, name: str) -> dict[str, Any]:
             key: [(point.step, point.value, point.timestamp) for point in client.get_metric_history(run.info.run_id, key)]
             for key in run.data.metrics
         }
-        files = [item.path for folder in ("", "checkpoint") for item in client.list_artifacts(run.info.run_id, folder) if not item.is_dir]
+        files = [
+            item.path
+            for folder in ("", "checkpoint", "figures")
+            for item in client.list_artifacts(run.info.run_id, folder)
+            if not item.is_dir
+        ]
         shown[run.info.run_name] = {
             "id": run.info.run_id,
             "status": run.info.status,
@@ -129,7 +133,10 @@ def test_a_study_is_a_parent_run_with_a_child_per_trial(driven: Driven, relay: R
     assert pupil["params"]["detector"] == "gfl"
     assert pupil["params"]["epochs"] == "2"
     assert pupil["files"] == [f"checkpoint/{driven.id}-fitnet-seed-0.pth"]
-    assert runs[parent]["files"] == ["table.csv", "table.html", "table.json", "table.md", "table.tex"]
+    assert runs[parent]["files"] == [
+        *(f"figures/{name}.{format}" for name in ("gains", "learning-curves") for format in ("png", "svg")),
+        *(f"table.{format}" for format in ("csv", "html", "json", "md", "tex")),
+    ]
     assert "| fitnet" in runs[parent]["tags"]["mlflow.note.content"]
     assert f"/runs/{pupil['id']})" in runs[parent]["tags"]["mlflow.note.content"]
 
@@ -145,17 +152,9 @@ def test_errors_are_drawn_for_every_trial_and_for_the_arms_side_by_side(
     runs = seen(client, name)
     assert {"error_curves.json", "error_curves.png"} <= set(runs["fitnet · seed 0"]["files"])
     study = runs[f"{name} #{driven.id}"]
-    assert "error_curves.png" in study["files"]
-    drawn = Image.open(client.download_artifacts(study["id"], "error_curves.png", str(tmp_path)))
+    assert {"figures/errors.png", "figures/errors.svg", "figures/gains.png", "figures/learning-curves.svg"} <= set(study["files"])
+    drawn = Image.open(client.download_artifacts(study["id"], "figures/errors.png", str(tmp_path)))
     assert drawn.width > 2.5 * drawn.height  # three panels
-
-
-def test_any_title_and_any_number_of_arms_can_be_drawn(tmp_path: Path) -> None:
-    curves = {name: [0.5] * 101 for name in error_curves.LABELS}
-    figure = error_curves.draw([("costs $\\frac{ or 5$", curves)] * 200)
-    figure.savefig(tmp_path / "drawn.png", dpi=20)
-    assert len(figure.axes) == error_curves.MOST
-    assert figure.get_suptitle() == "the first 24 of 200"
 
 
 def test_sending_everything_again_changes_nothing(driven: Driven, relay: Relay, client: MlflowClient, store: Store) -> None:
@@ -197,7 +196,7 @@ def test_failed_and_cancelled_trials_are_failed_and_killed_and_the_unstarted_hav
         "teacher: GFL ResNet-34 · seed 0": "FAILED",
         "fitnet · seed 0": "FAILED",
     }
-    assert runs["fitnet · seed 0"]["tags"]["reason"] == "its teacher failed: the loss became NaN"
+    assert runs["fitnet · seed 0"]["tags"]["reason"] == f"it needs {TEACHER}, which failed: the loss became NaN"
 
 
 def test_a_resumed_study_goes_on_in_its_runs(driven: Driven, relay: Relay, client: MlflowClient, store: Store) -> None:

@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from studies.catalog import METRICS
 from tests.workers.detections import GROUPS, NAMES, annotation_file, detections
 from workers.errors import CURVES, Scene, error_costs, error_curves, voc07_map
-from workers.evaluation import DetectionMetric, box_results, mask_results
+from workers.evaluation import DetectionMetric, box_results, ground_truth, groups_of, mask_results, scene_of
 
 CATEGORIES = list(range(1, len(NAMES) + 1))
 SIZES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -63,10 +63,10 @@ def test_boxes_and_masks_score_as_with_pycocotools(tmp_path: Path, seed: int) ->
     assert metrics.keys() <= METRICS.keys()
 
 
-def coco_error_curves(path: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
-    """COCO's error analysis as its authors wrote it: one evaluation per class on relabelled ground truth."""
+def coco_error_curves(path: Path, results: list[dict[str, Any]], area: int = 0) -> dict[str, Any]:
+    """COCO's error analysis as its authors wrote it: one evaluation per class on relabelled ground truth. area: its number there."""
     truth = COCO(path)
-    strict = reference(truth, results, "bbox", iouThrs=np.array([0.75, 0.5, 0.1]), maxDets=[100]).eval["precision"][:, :, :, 0, 0]
+    strict = reference(truth, results, "bbox", iouThrs=np.array([0.75, 0.5, 0.1]), maxDets=[100]).eval["precision"][:, :, :, area, 0]
     curves: dict[str, list[Any]] = {name: [] for name in CURVES}
     for k, category in enumerate(CATEGORIES):
         own = [each for each in results if each["category_id"] == category]
@@ -78,11 +78,14 @@ def coco_error_curves(path: Path, results: list[dict[str, Any]]) -> dict[str, An
                 if annotation["category_id"] != category and annotation["category_id"] in forgiven:
                     annotation.update(ignore=1, iscrowd=1, category_id=category)
             relabelled.createIndex()
-            forgiving.append(reference(relabelled, own, "bbox", iouThrs=np.array([0.1]), maxDets=[100]).eval["precision"][0, :, k, 0, 0])
+            found = reference(relabelled, own, "bbox", iouThrs=np.array([0.1]), maxDets=[100]).eval["precision"]
+            forgiving.append(found[0, :, k, area, 0])
+        if strict[0, 0, k] < 0:  # pycocotools' way to say that the class has no object of that size
+            continue
         rows = [*strict[:, :, k], *forgiving, forgiving[1] > 0, np.ones(101)]
         for name, row in zip(CURVES, rows, strict=True):
             curves[name].append(row)
-    return {name: np.mean(rows, axis=0) for name, rows in curves.items()}
+    return {name: np.mean(rows, axis=0) for name, rows in curves.items() if rows}
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -103,6 +106,20 @@ def test_error_types_are_those_of_cocos_analysis(tmp_path: Path, seed: int) -> N
     assert sum(costs) + metrics["AP50"] == pytest.approx(100, abs=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(("number", "area"), [(1, "small"), (2, "medium"), (3, "large")])
+def test_error_types_by_area_are_those_of_cocos_analysis(tmp_path: Path, seed: int, number: int, area: str) -> None:
+    path = annotation_file(tmp_path, seed)
+    found = detections(path, seed)
+    with contextlib.redirect_stdout(io.StringIO()):
+        expected = coco_error_curves(path, box_results(found, CATEGORIES), number)
+        truth, categories = ground_truth(str(path), NAMES)
+    curves = error_curves([scene_of(truth, categories, *each[:4]) for each in found], groups_of(truth, categories), area)
+    assert curves.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_allclose(curves[name], expected[name], atol=1e-9)
+
+
 def scene(found: list[tuple[list[float], int, float]], crowd: bool = False) -> Scene:
     """One object, a cat at (0, 0, 100, 100), and these detections."""
     boxes, labels, scores = zip(*found, strict=True)
@@ -110,6 +127,7 @@ def scene(found: list[tuple[list[float], int, float]], crowd: bool = False) -> S
         boxes=np.array([[0.0, 0, 100, 100]]),
         labels=np.array([0]),
         crowd=np.array([crowd]),
+        areas=np.array([10_000.0]),
         found_boxes=np.array(boxes, dtype=float),
         found_labels=np.array(labels),
         found_scores=np.array(scores),
@@ -139,6 +157,7 @@ def test_a_better_scored_false_positive_costs_half_of_the_ap(label: int | None, 
         boxes=np.array([[0.0, 0, 50, 50]]) if label is not None else np.empty((0, 4)),
         labels=np.array([] if label is None else [label], dtype=int),
         crowd=np.zeros(0 if label is None else 1, dtype=bool),
+        areas=np.array([] if label is None else [2500.0]),
         found_boxes=np.array([[0.0, 0, 50, 50]]),
         found_labels=np.array([0]),
         found_scores=np.array([0.9]),

@@ -7,13 +7,15 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 
-from studies.spec import MethodUse, Network
+from studies.spec import Network
 from studies.trial import TrialFailure
 from tests.workers.synthetic import batch
 from workers.detectors import build, describe, model_config
 from workers.detectors.configs import register, scope
 from workers.distill import DistilledDetector
-from workers.inputs import PairedPreprocessor, input_of, same_batches
+from workers.inputs import PairedPreprocessor, input_of, preprocessor_of, same_batches
+from workers.measuring.d_pred import logits
+from workers.metrics import prediction_difference
 from workers.mixup import mix_until
 
 # Every (student, teacher) of the papers' tables, as detector, backbone and form.
@@ -161,14 +163,12 @@ def test_d_pred_compares_a_teacher_that_is_given_other_pixels_as_it_predicts_alo
     student, teacher = built(text), built(text)
     teacher.load_state_dict(student.state_dict())
     teacher.data_preprocessor = preprocessor("fcos resnet50")
-    infos = describe(network(text), student), describe(network(text), teacher)
-    model = DistilledDetector(student, teacher, [MethodUse(id="fitnet")], infos).eval()
-    for expected in (True, False):
-        model.differences = []
-        with torch.no_grad():
-            model.val_step(raw())
-        assert (float(torch.cat(model.differences).max()) > 1e-6) == expected
-        model.data_preprocessor.teacher = model.data_preprocessor.student
+    together = preprocessor_of(student, teacher)
+    for differs in (True, False):
+        ready = together(raw())
+        difference = prediction_difference(logits(teacher, ready["teacher_inputs"]), logits(student, ready["inputs"]))
+        assert (float(difference.max()) > 1e-6) == differs
+        together.teacher = together.student
 
 
 def test_images_padded_to_multiples_that_do_not_fit_are_refused_in_one_sentence() -> None:

@@ -1,4 +1,4 @@
-"""Precision by recall with kinds of error forgiven one after another, drawn as COCO's analysis does (Zhang & Ma, ICLR 2021, Fig. 7)."""
+"""Precision by recall with kinds of error forgiven one after another, by area, as COCO's analysis draws it (Zhang & Ma, 2021, Fig. 7)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from orchestrator.figures.style import grid, nothing, wrapped
 from orchestrator.schema import Trial
 from studies.trial import ERROR_CURVES
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Curves = Mapping[str, Sequence[float]]  # by COCO's name, strictest first; precision at equidistant recalls from 0 to 1
+ByArea = Mapping[str, Curves]
 LABELS = {
     "C75": "IoU 0.75",
     "C50": "IoU 0.50",
@@ -30,8 +32,8 @@ PER_ROW, MOST = 4, 24  # panels
 
 
 def read(trial: Trial) -> Curves | None:
-    """The curves that a trial left beside its checkpoint; None where there are none, as in a dataset without objects."""
-    if not trial.checkpoint:
+    """The curves that a training left beside its checkpoint; None where there are none, as in a dataset without objects."""
+    if not trial.checkpoint or not trial.metrics:
         return None
     try:
         curves = json.loads((Path(trial.checkpoint).parent / ERROR_CURVES).read_text())
@@ -45,30 +47,33 @@ def mean(curves: Sequence[Curves]) -> Curves:
     return {name: np.mean([each[name] for each in curves], axis=0).tolist() for name in LABELS}
 
 
-def draw(panels: Sequence[tuple[str, Curves]]) -> Figure:
-    """One panel each, under its title, of the first MOST.
+def mean_by_area(curves: Sequence[ByArea]) -> ByArea:
+    """Likewise, of the areas that all have."""
+    areas = [area for area in curves[0] if all(area in each for each in curves)]
+    return {area: mean([each[area] for each in curves]) for area in areas}
+
+
+def draw(arms: Sequence[tuple[str, ByArea]], areas: int = 1) -> Figure:
+    """A panel for each area of each arm, of the first MOST. areas: panels of an arm; with more than one each arm has a row.
 
     The areas between neighbours are what each kind of error costs; the legend gives the AP of each curve in percent.
     """
-    from matplotlib.figure import Figure
-
-    left_out, panels = len(panels) - MOST, panels[:MOST]
-    columns = min(PER_ROW, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.8 * rows), layout="constrained")
+    every = [(title, area, curves) for title, by_area in arms for area, curves in by_area.items()]
+    if not every:
+        return nothing("no errors are analysed yet")
+    panels, left_out = every[:MOST], len(every) - MOST
+    figure, axes = grid(len(panels), areas if areas > 1 else PER_ROW, 3.6, 3.4)
     if left_out > 0:
         figure.suptitle(f"the first {MOST} of {MOST + left_out}")
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for spare in axes[len(panels) :]:
-        spare.remove()
-    for axis, (title, curves) in zip(axes, panels, strict=False):
+    for axis, (title, area, curves) in zip(axes, panels, strict=True):
         recalls = np.linspace(0.0, 1.0, len(curves["FN"]))
         below: Sequence[float] = [0.0] * len(recalls)
-        for colour, (name, precision) in zip(COLOURS, curves.items(), strict=True):
+        for colour, name in zip(COLOURS, LABELS, strict=True):
+            precision = curves[name]
             label = f"{LABELS[name]}: {100 * float(np.mean(precision)):.1f}"
             axis.fill_between(recalls, below, precision, facecolor=colour, edgecolor="black", linewidth=0.6, label=label)
             below = precision
-        axis.set_title(title, parse_math=False)  # a study's own words, which may hold dollars
+        axis.set_title(wrapped(title, 40) + (f"\n{area} objects" if areas > 1 else ""))
         axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision")
-        axis.legend(loc="lower left", fontsize="x-small", framealpha=0.85)
+        axis.legend(loc="lower left", fontsize=7, frameon=True, framealpha=0.85)
     return figure
