@@ -11,7 +11,10 @@ from api import problems
 from api.catalog import endpoints as catalog
 from api.figures import endpoints as figures
 from api.health import endpoints as health
+from api.plans import endpoints as plans
 from api.problems import ProblemDocument
+from api.schedules import endpoints as schedules
+from api.schedules.schemas import schedule_schemas
 from api.studies import endpoints as studies
 from api.studies.schemas import study_schemas
 from api.tables import endpoints as tables
@@ -32,7 +35,16 @@ def create_app(configured: Settings | None = None) -> FastAPI:
     app = FastAPI(title="Retort", summary="Distillation studies for object detectors", version=version("retort"), lifespan=lifespan)
     app.state.settings = chosen
     problems.install(app)
-    for router in (studies.router, studies.plans, tables.router, figures.router, catalog.router, health.router):
+    for router in (
+        studies.router,
+        studies.plans,
+        plans.router,
+        tables.router,
+        figures.router,
+        schedules.router,
+        catalog.router,
+        health.router,
+    ):
         app.include_router(router)
     _describe(app)
     return app
@@ -43,6 +55,7 @@ def _describe(app: FastAPI) -> None:
     schema: dict[str, Any] = app.openapi()
     schemas = schema["components"]["schemas"]
     schemas.update(study_schemas())
+    schemas.update(schedule_schemas())
     definitions = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(definitions.pop("$defs"))
     schemas["ProblemDocument"] = definitions

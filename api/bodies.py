@@ -1,7 +1,8 @@
-"""A study from the body of a request: JSON or YAML, bounded in size, valid or refused with every field named."""
+"""Data and studies from the body of a request: JSON or YAML, bounded in size, valid or refused with every field named."""
 
+from collections.abc import Callable
 from email.message import Message
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
@@ -11,6 +12,7 @@ from studies.documents import read_document
 from studies.problems import SpecError
 from studies.submission import Submission, read_submission
 
+T = TypeVar("T")
 MAX_BODY_BYTES = 1_000_000
 _FORMS: dict[str, Literal["json", "yaml"]] = {
     "application/json": "json",
@@ -22,6 +24,16 @@ _FORMS: dict[str, Literal["json", "yaml"]] = {
 
 async def read_study(request: Request) -> Submission:
     """The valid study in the body. Raises ProblemError: 413, 415, 400 (unreadable) or 422 (refused)."""
+    return await read_body(request, read_submission)
+
+
+async def read_data(request: Request) -> Any:
+    """The plain data in the body. Raises ProblemError as `read_study` does."""
+    return await read_body(request, lambda data: data)
+
+
+async def read_body(request: Request, understand: Callable[[Any], T]) -> T:
+    """What `understand` makes of the body's data; it may raise SpecError. Raises ProblemError as `read_study` does."""
     form = _form(request)
     body = await _body(request)
     try:
@@ -30,7 +42,7 @@ async def read_study(request: Request) -> Submission:
         raise invalid_request(400, "", f"the body is not UTF-8 (byte {error.start})") from None
     try:
         # In a thread: a large body keeps nobody else waiting.
-        return await run_in_threadpool(lambda: read_submission(read_document(text, form)))
+        return await run_in_threadpool(lambda: understand(read_document(text, form)))
     except SpecError as error:
         raise invalid_study(error.problems) from None
 
@@ -48,7 +60,7 @@ def _form(request: Request) -> Literal["json", "yaml"]:
 
 
 async def _body(request: Request) -> bytes:
-    too_large = invalid_request(413, "", f"a study is at most {MAX_BODY_BYTES:,} bytes")
+    too_large = invalid_request(413, "", f"a body is at most {MAX_BODY_BYTES:,} bytes")
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and len(announced) < 20 and int(announced) > MAX_BODY_BYTES:
         raise too_large

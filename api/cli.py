@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api import data, weights
+from api import data, schedule_commands, weights
 from studies.inert import one_line
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
+app.add_typer(schedule_commands.app, name="schedule")
 
 
 class What(StrEnum):
@@ -138,13 +139,23 @@ def status() -> None:
 
 
 @app.command()
-def plan(study: StudyName, scale: Scale = None, setting: Setting = None) -> None:
-    """Show what a study would run: trials, what is reused, device time."""
+def plan(
+    studies: Annotated[list[str] | None, typer.Argument(metavar="STUDY...", help="YAML files, or ids of shipped studies")] = None,
+    scale: Scale = None,
+    setting: Setting = None,
+    all_tables: Annotated[bool, typer.Option("--all-tables", help="all tables of the papers, without their figures")] = False,
+) -> None:
+    """Show what studies would run: trials, what is reused, device time. Of several: a line each, and their sum."""
     from api.specs import study_data
-    from api.views import plan_lines
+    from api.views import plan_lines, plans_lines
+    from studies.tables.shipped import numbered_tables
 
-    found = _client().plan(study_data(study, scale, setting or []))
-    for line in plan_lines(found):
+    named = [*(studies or []), *(numbered_tables() if all_tables else ())]
+    if not named:
+        raise typer.BadParameter("name a study, or ask for --all-tables", param_hint="STUDY")
+    asked = [study_data(name, scale, setting or []) for name in named]
+    lines = plan_lines(_client().plan(asked[0])) if len(asked) == 1 else plans_lines(_client().plans(asked))
+    for line in lines:
         _console().print(line)
 
 

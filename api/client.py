@@ -38,7 +38,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class StreamedEvent:
-    """One event of a study: `id` rises; `kind` is study, trial, epoch or note."""
+    """One event of a study: `id` rises; `kind` is study, trial, epoch, note or regression."""
 
     id: int
     kind: str
@@ -70,6 +70,10 @@ class Client:
     def plan(self, spec: Any) -> dict[str, Any]:
         """What the study would run."""
         return self._json("POST", "/v1/studies:plan", json=spec)
+
+    def plans(self, specs: list[Any]) -> dict[str, Any]:
+        """What several studies would run, one after the other."""
+        return self._json("POST", "/v1/plans", json={"studies": specs})
 
     def studies(self, cursor: str | None = None, limit: int = 50) -> dict[str, Any]:
         """A page of studies, newest first."""
@@ -109,6 +113,31 @@ class Client:
     def resume(self, study: int) -> dict[str, Any]:
         """Queue what is not finished again."""
         return self._json("POST", f"/v1/studies/{study}:resume")
+
+    def add_schedule(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """A new schedule."""
+        return self._json("POST", "/v1/schedules", json=wanted)
+
+    def schedules(self) -> list[dict[str, Any]]:
+        """All schedules, oldest first."""
+        items: list[dict[str, Any]] = self._json("GET", "/v1/schedules")["items"]
+        return items
+
+    def schedule(self, schedule: int) -> dict[str, Any]:
+        """One schedule with its runs, newest first."""
+        return self._json("GET", f"/v1/schedules/{schedule}")
+
+    def pause_schedule(self, schedule: int) -> dict[str, Any]:
+        """Submit nothing of it until it is resumed."""
+        return self._json("POST", f"/v1/schedules/{schedule}:pause")
+
+    def resume_schedule(self, schedule: int) -> dict[str, Any]:
+        """Submit again what is due from now on."""
+        return self._json("POST", f"/v1/schedules/{schedule}:resume")
+
+    def remove_schedule(self, schedule: int) -> None:
+        """Submit nothing of it any more; its studies stay."""
+        self._send("DELETE", f"/v1/schedules/{schedule}")
 
     def catalog(self, what: str) -> list[dict[str, Any]]:
         """The names of one kind that a spec may use."""

@@ -13,6 +13,9 @@ from api.supervision import PartStatus
 from api.watch import STYLES, Snapshot, header, span
 from studies.inert import one_line
 
+USUAL_GPU = "A100"  # whose hours stand where there is room for one number
+SHOWN_GPUS = ("V100", "A100", "H100")  # and for three
+
 
 def status_table(parts: Sequence[PartStatus]) -> Table:
     """The stack: part, state, pid, address, health."""
@@ -96,25 +99,76 @@ def plan_lines(plan: dict[str, Any]) -> list[RenderableType]:
     """What would run, and how long it takes."""
     table = _table("trial", "role", "runs", "time", wraps="trial")
     for trial in plan["trials"]:
-        seconds = trial["seconds"]
-        estimate = "" if trial["reused"] else "unknown" if seconds is None else f"about {span(seconds)}"
-        table.add_row(
-            Text(one_line(trial["title"])), trial["role"], Text("reused", style="green") if trial["reused"] else "trains", estimate
-        )
+        runs = Text("reused", style="green") if trial["reused"] else "evaluates" if trial["evaluates"] else "trains"
+        table.add_row(Text(one_line(trial["title"])), trial["role"], runs, _time(trial))
     warnings = [Text(one_line(f"Note: {warning}."), style="yellow") for warning in plan["warnings"]]
-    return [Text(one_line(plan["name"]), style="bold"), table, Text(plan_summary(plan)), *warnings]
+    hours = _gpu_hours(plan, plan["efficiency"])
+    return [Text(one_line(plan["name"]), style="bold"), table, Text(plan_summary(plan)), *hours, *warnings]
 
 
 def plan_summary(plan: dict[str, Any]) -> str:
     """The plan in a sentence."""
-    told = f"{plan['to_run']} of {len(plan['trials'])} trials to train, {plan['reused']} reused"
+    told = f"{plan['to_train']} of {len(plan['trials'])} trials to train, "
+    told += f"{plan['to_evaluate']} to evaluate, " * bool(plan["to_evaluate"]) + f"{plan['reused']} reused"
     told += f", then {plan['measurements']} measurements" if plan["measurements"] else ""
     if plan["to_run"] == 0:
         return f"{told}: nothing to train, the table is there at once."
-    hours = f"about {plan['device_seconds'] / 3600:.2f} {plan['device']}-hours"
     if plan["unknown"] == plan["to_run"]:
         return f"{told}; no time is known yet, nothing alike was trained here."
+    on_usual = plan["gpu_hours"].get(USUAL_GPU)  # 0 where all was measured on another kind that is not listed
+    hours = (
+        f"about {_hours(on_usual)} {USUAL_GPU}-hours" if on_usual else f"about {plan['device_seconds'] / 3600:.2f} {plan['device']}-hours"
+    )
     return f"{told}; {hours}" + (f" and {plan['unknown']} trials of unknown time." if plan["unknown"] else ".")
+
+
+def plans_lines(plans: dict[str, Any]) -> list[RenderableType]:
+    """What several studies would run: a line each, what they share once, and the sum."""
+    total = plans["total"]
+    gpus = [gpu for gpu in SHOWN_GPUS if gpu in total["gpu_hours"]]
+    cpus = ["cpu"] if any(study["device"] == "cpu" for study in plans["studies"]) else []
+    table = _table("study", "trials", "shared", "finished", "to train", "to evaluate", *(f"{name}-hours" for name in (*gpus, *cpus)))
+    for line in (*plans["studies"], total):
+        name = Text("together", style="bold") if line is total else Text(one_line(line["table"] or line["name"]))
+        counts = (line["trials"], line.get("shared", ""), line["reused"], line["to_train"], line["to_evaluate"])
+        hours = [line["gpu_hours"].get(gpu) for gpu in gpus] + [
+            line["device_seconds"] / 3600 if line.get("device") == "cpu" else None for _ in cpus
+        ]
+        more = " + ?" if line["unknown"] else ""  # and what is not known
+        table.add_row(name, *map(str, counts), *("" if each is None else _hours(each) + more for each in hours))
+    told = f"{total['to_train']} trainings and {total['to_evaluate']} evaluations to run, {total['reused']} trials are finished."
+    unknown = [Text(f"?: {total['unknown']} trials of unknown time, nothing alike was trained here.")] if total["unknown"] else []
+    return [table, Text(told), *unknown, *_gpu_hours(total, plans["efficiency"])]
+
+
+def _time(trial: dict[str, Any]) -> str:
+    """How long a trial takes: its time on the devices it asks for where one like it was measured, else device-hours."""
+    if trial["reused"]:
+        return ""
+    if trial["seconds"] is not None:
+        return f"about {span(trial['seconds'])}"
+    return f"about {_hours(trial['gpu_hours'][USUAL_GPU])} {USUAL_GPU}-hours" if trial["gpu_hours"] else "unknown"
+
+
+def _gpu_hours(sums: dict[str, Any], efficiency: str) -> list[RenderableType]:
+    """Device-hours by kind of GPU, and where they are from."""
+    if not any(sums["gpu_hours"].values()):
+        return []
+    hours = ", ".join(f"{gpu} {_hours(hours)}" for gpu, hours in sums["gpu_hours"].items())
+    return [Text(f"Device-hours: {hours}."), _basis(sums, efficiency)]
+
+
+def _basis(sums: dict[str, Any], efficiency: str) -> Text:
+    """How many times are measured and how many estimated, and by what."""
+    parts = [f"{sums['measured']} trials by the measured time of trials like them"] if sums["measured"] else []
+    parts += [f"{sums['estimated']} trials estimated: {efficiency}"] if sums["estimated"] else []
+    parts += [f"{sums['unknown']} trials of unknown time"] if sums["unknown"] else []
+    return Text("; ".join(parts) + ".", style="dim")
+
+
+def _hours(hours: float) -> str:
+    """Hours to two figures or whole ones: an estimate says no more."""
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
 
 
 def catalog_lines(what: str, items: Sequence[dict[str, Any]]) -> list[RenderableType]:

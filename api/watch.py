@@ -159,7 +159,7 @@ def _note(snapshot: Snapshot, item: Item) -> None:
     if isinstance(item, Exception):
         raise item
     snapshot.trouble = item if isinstance(item, str) else ""
-    if isinstance(item, StreamedEvent) and item.kind == "note":
+    if isinstance(item, StreamedEvent) and item.kind in ("note", "regression"):
         snapshot.note = item.data["text"]
     if isinstance(item, StreamedEvent) and item.kind == "epoch":
         snapshot.epoch_ended[item.data["trial"]] = datetime.fromisoformat(item.data["time"])
@@ -310,7 +310,7 @@ def event_line(event: StreamedEvent, titles: dict[str, str]) -> str:
 
 def _event(event: StreamedEvent, titles: dict[str, str]) -> str:
     data = event.data
-    if event.kind == "note":
+    if event.kind in ("note", "regression"):
         return str(data["text"])
     if event.kind == "study":
         return f"study {data['state']}" + (f": {data['reason']}" if data["reason"] else "")

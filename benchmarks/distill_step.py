@@ -136,7 +136,7 @@ def fitting(setting: Setting, wanted: list[str] | None) -> Iterator[MethodUse]:
     student, teacher = DETECTORS[setting.student.detector], DETECTORS[setting.teacher.detector]
     for name, method in methods().items():
         if (wanted is None or name in wanted) and method.misfit(student, teacher, method.options()) is None:
-            yield MethodUse(id=name).resolved()
+            yield MethodUse(id=name)
 
 
 def measure(setting: Setting, device: str, rounds: int, wanted: list[str] | None) -> None:

@@ -78,10 +78,10 @@ class Graph:
         try:
             spec = self._resolve(trial)
             code = self._code_of(spec)
+            key = spec.key(self.digest, code)
         except ValueError as error:
             self.failed(name, "user", str(error))
             return None
-        key = spec.key(self.digest, code)
         folder = f"{key}-forced-{trial.id}" if self.setting.force else key
         environment = {**self.source, "code_version": code}
         if isinstance(spec, TrialSpec):

@@ -8,6 +8,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from orchestrator.machine import StudyState, TrialState
 from orchestrator.reporting.build import build
 from orchestrator.reporting.rendering import FORMATS, render
 from orchestrator.reporting.rendering.markdown import text
+from orchestrator.schedules import telling
 from orchestrator.schema import Outbox, Study, Trial
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -156,10 +158,12 @@ class Relay:
         assert study.run
         trials = self.store.trials(study.id)
         made = build(study, self.store.presentation(study.id), trials, self.places.mlflow_ui)
+        made = replace(made, notes=[*made.notes, *telling.table_notes(self.store, study.id)])
         urls = {run.trial: run.url for row in made.rows for run in (*row.runs, *row.measurements)}
         links = "\n".join(f"- [{text(one_line(trial.title))}]({url}): {trial.state}" for trial in trials if (url := urls.get(trial.name)))
         self.client.set_tag(study.run, "mlflow.note.content", f"{render(made, 'md')}\n{links}\n")
-        self.client.log_batch(study.run, tags=[RunTag(name, value) for name, value in study_tags(study).items()])
+        tags = study_tags(study) | telling.tags(self.store, study.id)
+        self.client.log_batch(study.run, tags=[RunTag(name, value) for name, value in tags.items()])
         if study.state.final:
             for format in FORMATS:
                 self.client.log_text(study.run, render(made, format), f"table.{format}")

@@ -10,6 +10,7 @@ from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, Integer, MetaD
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from orchestrator.machine import StudyState, TrialState
+from orchestrator.schedules.due import Misfire, Outcome, Overlap
 
 Id = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER
 
@@ -147,7 +148,7 @@ class Event(Base):
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
-    kind: Mapped[str] = mapped_column(String(16))  # study, trial, epoch or note
+    kind: Mapped[str] = mapped_column(String(16))  # study, trial, epoch, note or regression
     data: Mapped[dict[str, Any]]
     time: Mapped[int]
 
@@ -194,3 +195,42 @@ class Heartbeat(Base):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     time: Mapped[int]
     trouble: Mapped[str] = mapped_column(Text, default="")
+
+
+class Schedule(Base):
+    """A study that is submitted again and again. `document` is what is submitted, `spec` its StudySpec when the schedule was made."""
+
+    __tablename__ = "schedule"
+    __table_args__ = {"sqlite_autoincrement": True}
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    source: Mapped[str | None] = mapped_column(String(255))  # catalogue id or file that the spec was read from
+    document: Mapped[dict[str, Any]]
+    spec: Mapped[dict[str, Any]]
+    cron: Mapped[str] = mapped_column(String(200))
+    zone: Mapped[str] = mapped_column(String(64))
+    misfire: Mapped[Misfire] = mapped_column(state_of(Misfire))
+    overlap: Mapped[Overlap] = mapped_column(state_of(Overlap))
+    paused: Mapped[bool] = mapped_column(default=False)
+    due: Mapped[int]  # the first time that is not dealt with
+    created: Mapped[int]
+    removed: Mapped[int | None]  # it stays, for what its studies tell of it
+
+
+class ScheduleRun(Base):
+    """What became of a due time of a schedule; there is one row for each, or for many that were dealt with at once."""
+
+    __tablename__ = "schedule_run"
+    __table_args__ = (Index(None, "outcome", "schedule_id"),)
+
+    schedule_id: Mapped[int] = mapped_column(ForeignKey("schedule.id", ondelete="CASCADE"), primary_key=True)
+    due: Mapped[int] = mapped_column(primary_key=True)  # the first of its times
+    times: Mapped[int]  # how many due times it stands for
+    outcome: Mapped[Outcome] = mapped_column(state_of(Outcome))
+    reason: Mapped[str | None] = mapped_column(Text)
+    study_id: Mapped[int | None] = mapped_column(ForeignKey("study.id", ondelete="SET NULL"), unique=True)
+    time: Mapped[int]  # when it was dealt with
+    settled: Mapped[int | None]  # the end of its study (Study.finished) that the following is about
+    against: Mapped[int | None] = mapped_column(ForeignKey("study.id", ondelete="SET NULL"))  # the study it was compared with
+    moved: Mapped[list[Any] | None]  # what moved more than its noise: compare.Moved as JSON

@@ -112,18 +112,7 @@ class Store:
             return known, False
         try:
             with self._writes.begin() as session:
-                study = Study(
-                    name=submission.spec.name,
-                    spec=data,
-                    presentation=presentation,
-                    idempotency_key=idempotency_key,
-                    state=StudyState.QUEUED,
-                    created=self.now(),
-                )
-                session.add(study)
-                session.flush()
-                _add_trials(session, study, submission.expansion)
-                session.add(Event(study_id=study.id, kind="study", data={"state": StudyState.QUEUED, "reason": None}, time=self.now()))
+                study = add_study(session, submission, self.now(), idempotency_key)
         except IntegrityError:
             known = self._study_of_key(idempotency_key, data, presentation)
             if known is None:
@@ -227,10 +216,10 @@ class Store:
 
     # --- results, for plans and reuse
 
-    def finished_trial(self, key: str) -> Trial | None:
-        """The newest finished trial of this key whose checkpoint is still there."""
+    def finished_trials(self, keys: Iterable[str]) -> dict[str, Trial]:
+        """By key the newest finished trial whose checkpoint is still there; keys without one are left out."""
         with self._reads() as session:
-            return _finished_trial(session, key)
+            return _finished_trials(session, keys)
 
     def history(self, dataset: str, scale: str, limit: int = 500) -> list[Trial]:
         """The newest finished trainings on a dataset at a scale, to estimate from."""
@@ -334,7 +323,7 @@ class Store:
                 trial.key, trial.spec, trial.folder, trial.dataset_digest = key, spec.model_dump(mode="json"), folder, digest
                 trial.environment = dict(environment)
                 # Looked up with the lease in hand: whoever held it before has recorded its result by now.
-                equal = _finished_trial(unit.session, key) if reuse else None
+                equal = _finished_trials(unit.session, [key]).get(key) if reuse else None
                 if equal is None:
                     return Claim.HELD
                 _copy_results(unit, equal, trial)
@@ -573,6 +562,23 @@ class _Unit:
         self.session.flush()
 
 
+def add_study(session: Session, submission: Submission, now: int, idempotency_key: str | None = None) -> Study:
+    """A queued study with its arms and trials, as part of the transaction of `session`."""
+    study = Study(
+        name=submission.spec.name,
+        spec=submission.spec.model_dump(mode="json"),
+        presentation=submission.presentation.model_dump(mode="json"),
+        idempotency_key=idempotency_key,
+        state=StudyState.QUEUED,
+        created=now,
+    )
+    session.add(study)
+    session.flush()
+    _add_trials(session, study, submission.expansion)
+    session.add(Event(study_id=study.id, kind="study", data={"state": StudyState.QUEUED, "reason": None}, time=now))
+    return study
+
+
 def _finite(metrics: dict[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 
@@ -660,9 +666,20 @@ def _live_attempt(session: Session, study_id: int) -> Attempt | None:
     return session.scalar(select(Attempt).where(Attempt.study_id == study_id, Attempt.ended.is_(None)))
 
 
-def _finished_trial(session: Session, key: str) -> Trial | None:
-    query = select(Trial).where(Trial.key == key, Trial.state == TrialState.FINISHED).order_by(Trial.finished.desc())
-    return next((trial for trial in session.scalars(query) if trial.checkpoint and Path(trial.checkpoint).is_file()), None)
+def _finished_trials(session: Session, keys: Iterable[str]) -> dict[str, Trial]:
+    """By key the newest finished trial whose checkpoint is still there."""
+    found: dict[str, Trial] = {}
+    wanted = sorted(keys)
+    for start in range(0, len(wanted), 500):  # a statement has room for so many values in every database
+        query = (
+            select(Trial)
+            .where(Trial.key.in_(wanted[start : start + 500]), Trial.state == TrialState.FINISHED)
+            .order_by(Trial.finished.desc())
+        )
+        for trial in session.scalars(query):
+            if trial.key and trial.key not in found and trial.checkpoint and Path(trial.checkpoint).is_file():
+                found[trial.key] = trial
+    return found
 
 
 def _as_known(trial: Trial) -> machine.Trial:

@@ -116,7 +116,7 @@ class Form:
 
     traits: what it adds to its head. backbones, strides: instead of the family's, where given.
     channels: how many times those of the family the backbone, neck and head have.
-    starts: weights that a network of a family starts from at paper scale, instead of ImageNet's in its backbone.
+    starts: weights that a (detector, backbone) starts from at paper scale, where they are others than without the form.
     """
 
     id: str
@@ -127,7 +127,7 @@ class Form:
     backbones: tuple[str, ...] | None = None
     strides: tuple[int, ...] | None = None
     channels: int = 1
-    starts: Mapping[str, str] = field(default_factory=dict)
+    starts: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 PDF_BACKBONES = ("resnet18", "resnet34", "shufflenetv2_0.5", "shufflenetv2_1.0")
@@ -141,6 +141,14 @@ FORMS: dict[str, Form] = {
             "Zheng et al., Localization Distillation for Dense Object Detection, CVPR 2022",
             ("retinanet", "fcos", "atss"),
             frozenset({"distribution"}),
+            starts={("fcos", "resnet50"): "imagenet/resnet50_msra"},
+        ),
+        Form(
+            "centre_sampling",
+            "centre sampling, box sides in strides, centerness on the box tower, boxes learn by GIoU, as in the zoo's improved FCOS",
+            "Tian et al., FCOS: A Simple and Strong Anchor-free Object Detector, TPAMI 2020",
+            ("fcos",),
+            starts={("fcos", "resnet50"): "imagenet/resnet50_msra"},
         ),
         Form(
             "ciou",
@@ -154,7 +162,10 @@ FORMS: dict[str, Form] = {
             "Chen et al., MMDetection, 2019",
             ("faster_rcnn", "mask_rcnn"),
             backbones=("resnet50",),
-            starts={"faster_rcnn": "zoo/faster-rcnn_r50_fpn_1x_coco", "mask_rcnn": "zoo/mask-rcnn_r50_fpn_1x_coco"},
+            starts={
+                ("faster_rcnn", "resnet50"): "zoo/faster-rcnn_r50_fpn_1x_coco",
+                ("mask_rcnn", "resnet50"): "zoo/mask-rcnn_r50_fpn_1x_coco",
+            },
         ),
         Form(
             "pdf_fpn",
@@ -202,14 +213,19 @@ def channels_of(form: str | None) -> int:
     return FORMS[form].channels if form else 1
 
 
+# Networks of the zoo that start from Caffe's weights, which see BGR pixels as they are.
+CAFFE = {("fcos", "resnet50"): "imagenet/resnet50_caffe", ("fcos", "resnet101"): "imagenet/resnet101_caffe"}
+
+
 def start_of(detector: str, backbone: str, form: str | None) -> str | None:
     """Name of the weights that a network starts from at paper scale: of a whole detector, or imagenet/... of its backbone.
 
     None where there are none: ImageNet's have the published channels.
     """
-    if form and detector in FORMS[form].starts:
-        return FORMS[form].starts[detector]
-    return f"imagenet/{backbone.removesuffix('_dcn')}" if channels_of(form) == 1 else None
+    if form and (detector, backbone) in FORMS[form].starts:
+        return FORMS[form].starts[detector, backbone]
+    usual = CAFFE.get((detector, backbone), f"imagenet/{backbone.removesuffix('_dcn')}")
+    return usual if channels_of(form) == 1 else None
 
 
 def of_pdf_distil(form: str | None) -> bool:

@@ -119,7 +119,7 @@ class _Expander:
     def expansion(self) -> Expansion:
         planned = [(row, arm, values, self._taught_by(arm)) for row, arm, values in _rows(self.study)]
         for row, arm, values, teacher in planned:
-            uses = tuple(sorted((use.resolved() for use in arm.uses()), key=lambda use: use.id))  # in whatever order they are said
+            uses = _settled(self.study, arm)
             network = _sized(self.study, arm.student or self.study.student, "student")
             schedule = arm.schedule.over(self.study.schedule).resolved(self.study.scale, network, self.study.dataset)
             told = ", ".join(f"{path.rsplit('.', 1)[-1]}={value}" for path, value in values)
@@ -212,6 +212,14 @@ def batch_warning(title: str, use: MethodUse, schedule: Schedule, gpus: int) -> 
         f"{title}: the loss of {method.title} {grows}, and its weight is stated for {method.reference_images_per_gpu} images per device; "
         f"here are {images:g}"
     )
+
+
+def _settled(study: StudySpec, arm: Arm) -> tuple[MethodUse, ...]:
+    """The distillers of an arm with every option spelled out, in one order whatever order they are said in."""
+    student, teacher = arm.student or study.student, arm.teacher or study.teacher
+    if teacher is None:
+        return ()
+    return tuple(sorted((use.resolved(student.family, teacher.family) for use in arm.uses()), key=lambda use: use.id))
 
 
 def _sized(study: StudySpec, network: Network, role: str) -> Network:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from studies.catalog import DATASETS, DETECTORS, FORMS, Scale, in_form, misfit_of, of_pdf_distil
+from studies.catalog import DATASETS, DETECTORS, FORMS, Scale, misfit_of, of_pdf_distil
 from studies.datasets import datasets
 from studies.expand import combinations, searched, with_values
 from studies.measures import KINDS
@@ -20,6 +20,7 @@ from studies.planned_measures import D_PRED, misfit
 from studies.problems import Problem, SpecError, problems_of
 from studies.recipes import RECIPES
 from studies.spec import Arm, Network, Schedule, Search, StudySpec, Teacher
+from studies.weights import wrong_weights
 
 MAX_TRIALS = 10_000  # of one study
 
@@ -120,7 +121,8 @@ def _searched_misfits(spec: StudySpec, search: Search) -> Iterator[Problem]:
 
 
 def _network_misfits(spec: StudySpec, *networks: tuple[str, Network | None]) -> Iterator[Problem]:
-    """Networks, each with the path of its field, whose parts do not go together, or that would learn masks where there are none."""
+    """Networks, each with the path of its field, whose parts do not go together, that would learn masks where there are none, or that
+    are to be taken by a name that nothing has."""
     for where, network in networks:
         if network is None:
             continue
@@ -129,6 +131,11 @@ def _network_misfits(spec: StudySpec, *networks: tuple[str, Network | None]) -> 
             yield Problem(f"{where}.{found[0]}", found[1])
         if _gives_masks(network) and not _is_taken(network, spec.scale) and not _may_have_masks(spec.dataset):
             yield Problem(f"{where}.detector", _without_masks(network.detector, spec.dataset))
+        sentence = (
+            wrong_weights(network.weights, _is_taken(network, spec.scale)) if isinstance(network, Teacher) and network.weights else None
+        )
+        if sentence:
+            yield Problem(f"{where}.weights", sentence)
 
 
 def _gives_masks(network: Network) -> bool:
@@ -230,7 +237,6 @@ def _arm_misfits(spec: StudySpec, arm: Arm, where: tuple[int | str, ...]) -> Ite
             continue
         if teacher is None:
             continue
-        ours, theirs = (in_form(network.detector, network.form, network.backbone) for network in (student, teacher))
-        sentence = method.misfit(ours, theirs, options)
+        sentence = method.misfit(student.family, teacher.family, options)
         if sentence:
             yield Problem(at("distiller"), sentence)

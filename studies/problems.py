@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 MOST = 100  # problems that are told of one spec
-LONGEST_NAME = 64  # no name of the catalogue is longer; looking for the one most like a longer text costs its square
+LONGEST_NAME = 128  # no name of the catalogue is longer; looking for the one most like a longer text costs its square
 
 
 @dataclass(frozen=True)

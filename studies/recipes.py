@@ -13,7 +13,7 @@ Images = Literal["plain", "two_scales", "multi_scale", "ssd", "yolo", "pdf"]
 IMAGES: dict[Images, str] = {
     "plain": "one size, mirrored at random",
     "two_scales": "shorter side as the dataset's or smaller (1333x800 or 1333x640), mirrored at random",
-    "multi_scale": "shorter side drawn between a smaller one and the dataset's (1333x480 to 1333x800), mirrored at random",
+    "multi_scale": "shorter side drawn between a smaller one and the dataset's (1333x480 to 1333x800, 2048x800 to 2048x1024), mirrored",
     "ssd": "enlarged canvas up to 4 times, random crop, mirrored, distorted colours",
     "yolo": "enlarged canvas up to 2 times, random crop, of 320 to 608 pixels, mirrored, distorted colours",
     "pdf": "enlarged canvas or random crop, mirrored, distorted colours, and pairs of images mixed until 80% of the epochs",
@@ -45,7 +45,7 @@ class Optimizer:
     bias_lr: float = 1.0
     bias_decay: float = 1.0
     norm_decay: float = 1.0
-    warm_up: WarmUp = field(default_factory=WarmUp)
+    warm_up: WarmUp | None = field(default_factory=WarmUp)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class Recipe:
     """A named training schedule.
 
     epochs: of `passes` passes over the images each. decay: epochs after which the rate is divided by 10, or "cosine" down to
-    `floor` of it. smallest: shorter side of the smallest training images over that of the largest. optimizer: None leaves it to
+    `floor` of it. largest: longer and shorter side of the largest images, in training and tests, in pixels; None: the dataset's.
+    smallest: shorter side of the smallest training images over that of the largest. optimizer: None leaves it to
     the family (`OPTIMIZERS`). iterations: cuts every epoch after so many steps.
     """
 
@@ -62,6 +63,7 @@ class Recipe:
     epochs: int
     decay: tuple[int, ...] | Literal["cosine"]
     images: Images = "plain"
+    largest: tuple[int, int] | None = None
     smallest: float = 1.0
     passes: int = 1
     floor: float = 0.0
@@ -86,19 +88,28 @@ RECIPES: dict[str, Recipe] = {
         Recipe("2x", "the model zoo's 24 epochs", 24, (16, 22)),
         Recipe("20e", "the model zoo's 20 epochs", 20, (16, 19)),
         Recipe("25e", "the model zoo's 25 epochs (its '2x' of Grid R-CNN)", 25, (17, 23)),
-        Recipe("ms-2x", "24 epochs on images of many sizes (the model zoo's GFL)", 24, (16, 22), "multi_scale", 0.6),
-        Recipe("ms-640-800-2x", "24 epochs on images of two sizes (the model zoo's FCOS)", 24, (16, 22), "two_scales", 0.8),
-        Recipe("273e", "the model zoo's 273 epochs of YOLOv3", 273, (218, 246), "yolo", 320 / 608),
+        Recipe("ms-2x", "24 epochs on images of many sizes (the model zoo's GFL)", 24, (16, 22), "multi_scale", smallest=0.6),
+        Recipe("ms-640-800-2x", "24 epochs on images of two sizes (the model zoo's FCOS)", 24, (16, 22), "two_scales", smallest=0.8),
+        Recipe("273e", "the model zoo's 273 epochs of YOLOv3", 273, (218, 246), "yolo", smallest=320 / 608),
         Recipe("120e", "the model zoo's 120 epochs of SSD, as 24 of five passes", 24, (16, 22), "ssd", passes=5),
         Recipe(
             "cityscapes-64e",
             "the model zoo's 64 epochs on Cityscapes, as 8 of eight passes",
             8,
             (7,),
-            "two_scales",
-            800 / 1024,
+            "multi_scale",
+            smallest=800 / 1024,
             passes=8,
             optimizer=Optimizer(0.01, 8),
+        ),
+        Recipe(
+            "voc-12e",
+            "the model zoo's 12 epochs on PASCAL VOC, as 4 of three passes over images of 1000x600",
+            4,
+            (3,),
+            largest=(1000, 600),
+            passes=3,
+            optimizer=Optimizer(0.01, warm_up=None),
         ),
         Recipe("ld-voc", "LD's 12 epochs on PASCAL VOC, as 4 of three passes (Zheng et al. 2022, supplement)", 4, (3,), passes=3),
         Recipe(
@@ -127,7 +138,11 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 # Backbones that the zoo trains in another way.
 REGNET = Optimizer(0.02, weight_decay=5e-5, clip=35.0)
-USUAL: dict[str, str] = {"yolov3": "273e", "ssd": "120e"}  # recipe of a family at paper scale; of the others: 1x
+# Forms of a family that are trained in another way: the zoo's improved FCOS, and LD's on it.
+IMPROVED_FCOS = replace(OPTIMIZERS["fcos"], clip=None, warm_up=WarmUp(500, 1 / 3))
+IN_FORM: dict[tuple[str, str], Optimizer] = {("fcos", "centre_sampling"): IMPROVED_FCOS, ("fcos", "distribution"): IMPROVED_FCOS}
+USUAL: dict[str, str] = {"yolov3": "273e", "ssd": "120e"}  # recipe of a family at paper scale, wherever
+USUAL_ON: dict[str, str] = {"voc": "voc-12e", "cityscapes": "cityscapes-64e"}  # and of the others on a dataset; elsewhere 1x
 # Base channels of a backbone where the study does not say; `paper` networks have their published width.
 NANO_WIDTH = {"student": 8, "teacher": 16}
 
@@ -138,13 +153,13 @@ def usual_recipe(scale: Scale, detector: str, form: str | None, dataset: str) ->
         return RECIPES[scale]
     if of_pdf_distil(form):
         return RECIPES["pdf-140e" if dataset == "coco" else "pdf-70e"]
-    if dataset == "cityscapes":
-        return RECIPES["cityscapes-64e"]
-    return RECIPES[USUAL.get(detector, "1x")]
+    return RECIPES[USUAL.get(detector) or USUAL_ON.get(dataset, "1x")]
 
 
-def optimizer_of(recipe: Recipe, detector: str, backbone: str) -> Optimizer:
-    """The optimizer a network is trained with: the recipe's, else its backbone's or family's in the zoo."""
+def optimizer_of(recipe: Recipe, detector: str, backbone: str, form: str | None) -> Optimizer:
+    """The optimizer a network is trained with: the recipe's, else its form's, backbone's or family's in the zoo."""
     if recipe.optimizer:
         return recipe.optimizer
+    if form and (detector, form) in IN_FORM:
+        return IN_FORM[detector, form]
     return REGNET if backbone.startswith("regnet") else OPTIMIZERS[detector]

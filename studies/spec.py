@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS, Scale
+from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS, Detector, Scale, in_form
 from studies.datasets import datasets
 from studies.measures import KINDS
 from studies.methods import methods
@@ -69,6 +69,11 @@ class Network(SpecModel):
     def _form(cls, value: str | None) -> str | None:
         return None if value is None else known(value, FORMS, "form")
 
+    @property
+    def family(self) -> Detector:
+        """The detector family as this network is: in its form, on its backbone."""
+        return in_form(self.detector, self.form, self.backbone)
+
 
 class Schedule(SpecModel):
     """How long and how fast a network trains. None means what the recipe says, and for `recipe` that of the scale and detector.
@@ -97,7 +102,7 @@ class Schedule(SpecModel):
         asked = Schedule() if scale == "smoke" else self
         usual = usual_recipe(scale, network.detector, network.form, dataset)
         recipe = RECIPES[asked.recipe] if asked.recipe else usual
-        optimizer = optimizer_of(recipe, network.detector, network.backbone)
+        optimizer = optimizer_of(recipe, network.detector, network.backbone, network.form)
         return asked.over(
             Schedule(
                 recipe=recipe.id,
@@ -142,9 +147,10 @@ class MethodUse(SpecModel):
     def _id(cls, value: str) -> str:
         return known(value, methods(), "distiller")
 
-    def resolved(self) -> "MethodUse":
-        """The same with every option spelled out. Raises pydantic's ValidationError, located inside `options`."""
-        options = methods()[self.id].options.model_validate(self.options)
+    def resolved(self, student: Detector, teacher: Detector) -> "MethodUse":
+        """The same with every option spelled out, as it is for this pair. Raises pydantic's ValidationError, located inside `options`."""
+        method = methods()[self.id]
+        options = method.settled(method.options.model_validate(self.options), student, teacher)
         return self.model_copy(update={"options": options.model_dump(mode="json")})
 
 

@@ -87,15 +87,23 @@ class TrialSpec(SpecModel):
         """Ids of the distillers it uses, sorted."""
         return tuple(sorted(use.id for use in self.distillers))
 
+    @property
+    def settled_distillers(self) -> list[MethodUse]:
+        """The distillers with what is left open (in a trial written by hand, say) spelled out. Raises ValueError."""
+        if self.teacher is None:
+            return self.distillers
+        return [use.resolved(self.network.family, self.teacher.network.family) for use in self.distillers]
+
     def identity(self, dataset_digest: str, code_version: str) -> dict[str, Any]:
         """What the trial key hashes: everything that decides the numbers; the teacher by content, not by path.
 
         `on_broken` is not in it: what is broken is in the dataset's digest, and a trial that did not stop skipped it.
         """
         content = self.model_dump(mode="json", exclude={"on_broken"})
+        content["distillers"] = [use.model_dump(mode="json") for use in self.settled_distillers]
         recipe = RECIPES[str(self.full_schedule.recipe)]
         content["recipe"] = asdict(recipe)  # by content, as its name alone would outlive a change of it
-        content["optimizer"] = asdict(optimizer_of(recipe, self.network.detector, self.network.backbone))
+        content["optimizer"] = asdict(optimizer_of(recipe, self.network.detector, self.network.backbone, self.network.form))
         if self.teacher:
             content["teacher"] = {"network": self.teacher.network.model_dump(mode="json"), "sha256": self.teacher.sha256}
         return {"trial": content, "dataset": dataset_digest, "code": code_version}

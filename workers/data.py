@@ -86,7 +86,7 @@ def dataset_config(
     pipeline: list[dict[str, Any]] = [
         {"type": LoadImage, "backend_args": None},
         {"type": "LoadAnnotations", "with_bbox": True, "with_mask": masks},
-        *(training_images(spec, recipe, manifest["mirror"]) if train else [_resize(spec)]),
+        *(training_images(spec, recipe, manifest["mirror"]) if train else [tested_images(spec, recipe)]),
         {
             "type": "PackDetInputs",
             "meta_keys": ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
@@ -109,7 +109,7 @@ def dataset_config(
     return config
 
 
-def input_size(spec: TrialSpec) -> tuple[tuple[int, int], bool]:
+def input_size(spec: TrialSpec, recipe: Recipe) -> tuple[tuple[int, int], bool]:
     """((longer, shorter) side of the network's input in pixels, whether images keep their shape), as its family is tested."""
     if spec.scale != "paper":
         return NANO_INPUT, True
@@ -117,11 +117,12 @@ def input_size(spec: TrialSpec) -> tuple[tuple[int, int], bool]:
         return PDF_INPUT, False
     if spec.network.detector in OWN_INPUT:
         return OWN_INPUT[spec.network.detector], spec.network.detector != "ssd"
-    return PAPER_INPUT.get(spec.dataset, (1333, 800)), True
+    return recipe.largest or PAPER_INPUT.get(spec.dataset, (1333, 800)), True
 
 
-def _resize(spec: TrialSpec) -> dict[str, Any]:
-    size, keeps = input_size(spec)
+def tested_images(spec: TrialSpec, recipe: Recipe) -> dict[str, Any]:
+    """The transform of the images that a network is tested on."""
+    size, keeps = input_size(spec, recipe)
     return {"type": "Resize", "scale": size, "keep_ratio": keeps}
 
 
@@ -131,9 +132,9 @@ def training_images(spec: TrialSpec, recipe: Recipe, mirror: bool) -> list[dict[
     mirror: whether an object stays itself in the mirror (a digit does not). Sources: the zoo's configs; for "pdf" the kinds that
     PDF-Distil names (4.1), with mmdet's transforms and the ranges of colour of its released code.
     """
-    (long, short), keeps = input_size(spec)
+    (long, short), keeps = input_size(spec, recipe)
     smaller = round(long * recipe.smallest) if long == short else long, round(short * recipe.smallest)
-    resize = _resize(spec)
+    resize = tested_images(spec, recipe)
     flip = [{"type": "RandomFlip", "prob": 0.5}] if mirror else []
     if recipe.images == "plain":
         return [resize, *flip]

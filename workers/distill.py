@@ -16,10 +16,12 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from studies.catalog import in_form
 from studies.methods import methods
 from studies.spec import MethodUse
 from workers.detectors import assignment, head_outputs
 from workers.distillers.base import Distiller, NetworkInfo, Outputs, RoIOutputs, Step, Targets
+from workers.inputs import preprocessor_of
 from workers.mixup import mixtures
 from workers.roi import RoIRecorder, on_same_rois
 
@@ -124,10 +126,12 @@ def scale_losses(losses: dict[str, Any], factors: dict[str, float]) -> None:
 
 
 def build_distiller(use: MethodUse, student: NetworkInfo, teacher: NetworkInfo) -> Distiller:
-    """The distiller a spec names, with its options."""
+    """The distiller a spec names, with its options settled for these networks."""
     method = methods()[use.id]
     module, name = method.implementation.split(":")
-    distiller: Distiller = getattr(importlib.import_module(module), name)(method.options.model_validate(use.options), student, teacher)
+    pair = [in_form(network.detector, network.form, network.backbone) for network in (student, teacher)]
+    options = method.settled(method.options.model_validate(use.options), *pair)
+    distiller: Distiller = getattr(importlib.import_module(module), name)(options, student, teacher)
     return distiller
 
 
@@ -139,7 +143,7 @@ class DistilledDetector(BaseModel):
     """
 
     def __init__(self, student: Any, teacher: Any, uses: list[MethodUse], infos: tuple[NetworkInfo, NetworkInfo]) -> None:
-        super().__init__(data_preprocessor=student.data_preprocessor)
+        super().__init__(data_preprocessor=preprocessor_of(student, teacher))
         self.student = student
         self._outside = (teacher.eval().requires_grad_(False),)
         distillers = [build_distiller(use, *infos) for use in uses]
@@ -160,7 +164,9 @@ class DistilledDetector(BaseModel):
     def teacher(self) -> Any:
         return self._outside[0]
 
-    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor", teacher_inputs: Tensor | None = None) -> Any:
+        """mmdet's: losses, predictions or raw outputs of the student. teacher_inputs: the same images where the teacher takes others."""
+        taught = inputs if teacher_inputs is None else teacher_inputs
         if mode != "loss":
             result = self.student(inputs, data_samples, mode=mode)
             self.recorder.take()  # nothing of a prediction is left for the next training step
@@ -168,7 +174,7 @@ class DistilledDetector(BaseModel):
         with self.roi_recorder or nullcontext():
             losses = self.student(inputs, data_samples, mode="loss")
         with torch.no_grad():
-            levels = self.teacher.extract_feat(inputs)
+            levels = self.teacher.extract_feat(taught)
             if self.exact_head:
                 with torch.autocast(inputs.device.type, enabled=False):
                     self.teacher_recorder.head(_float(levels))

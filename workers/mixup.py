@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmdet.registry import MODELS
-from torch import nn
+from torch import Tensor
 
 LAST = 0.8  # share of the epochs that mix
 
@@ -24,7 +24,8 @@ LAST = 0.8  # share of the epochs that mix
 class MixingPreprocessor(DetDataPreprocessor):
     """mmdet's preprocessor, which in training, while `mixing` is set, blends the images of a batch in pairs.
 
-    A sample of a blended image keeps its own objects in `gt_instances` and has the other's, with its own share, in `mixed`.
+    A sample of a blended image keeps its own objects in `gt_instances`; its `mixed` is (its own share, the other image's place in the
+    batch, the other's objects).
     """
 
     mixing = False
@@ -35,10 +36,20 @@ class MixingPreprocessor(DetDataPreprocessor):
         if training and self.mixing:
             share = float(np.random.beta(1.0, 1.0))
             others = torch.randperm(len(batch["inputs"])).tolist()
-            batch["inputs"] = share * batch["inputs"] + (1 - share) * batch["inputs"][others]
-            for sample, other in zip(batch["data_samples"], [batch["data_samples"][j].gt_instances for j in others], strict=True):
-                sample.set_metainfo({"mixed": (share, other)})
+            objects = [batch["data_samples"][other].gt_instances for other in others]
+            for sample, other, its in zip(batch["data_samples"], others, objects, strict=True):
+                sample.set_metainfo({"mixed": (share, other, its)})
+            batch["inputs"] = blended(batch["inputs"], batch["data_samples"])
         return batch
+
+
+def blended(inputs: Tensor, samples: list[Any]) -> Tensor:
+    """The images (N, 3, H, W) mixed as their samples say; as they are where nothing is mixed."""
+    mixed = [sample.metainfo.get("mixed") for sample in samples]
+    if not mixed or mixed[0] is None:
+        return inputs
+    share = mixed[0][0]
+    return share * inputs + (1 - share) * inputs[[other for _, other, _ in mixed]]
 
 
 def mixtures(samples: list[Any]) -> Iterator[tuple[float, list[Any]]]:
@@ -49,11 +60,11 @@ def mixtures(samples: list[Any]) -> Iterator[tuple[float, list[Any]]]:
         return
     share = mixed[0][0]
     yield share, [sample.gt_instances for sample in samples]
-    yield 1 - share, [other for _, other in mixed]
+    yield 1 - share, [objects for _, _, objects in mixed]
 
 
-def mix_until(model: nn.Module, epoch: int, epochs: int) -> None:
+def mix_until(model: Any, epoch: int, epochs: int) -> None:
     """Sets whether the model's preprocessor mixes in an epoch (from 0) of a training with mixup."""
-    preprocessor = model.data_preprocessor
-    if isinstance(preprocessor, MixingPreprocessor):
-        preprocessor.mixing = epoch < LAST * epochs
+    for preprocessor in model.data_preprocessor.modules():
+        if isinstance(preprocessor, MixingPreprocessor):
+            preprocessor.mixing = epoch < LAST * epochs

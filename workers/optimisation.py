@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studies.recipes import RECIPES, Optimizer, Recipe, optimizer_of
+from studies.recipes import RECIPES, Optimizer, Recipe, WarmUp, optimizer_of
 from studies.spec import Network, Schedule
 
 
@@ -17,10 +17,10 @@ def optimisation(schedule: Schedule, network: Network) -> dict[str, Any]:
     assert schedule.recipe
     assert schedule.epochs
     recipe = RECIPES[schedule.recipe]
-    optimizer = optimizer_of(recipe, network.detector, network.backbone)
+    optimizer = optimizer_of(recipe, network.detector, network.backbone, network.form)
     return {
         "optim_wrapper": _wrapper(optimizer, schedule.scaled_lr),
-        "param_scheduler": [_warm_up(optimizer), _decay(recipe, schedule.epochs, schedule.scaled_lr)],
+        "param_scheduler": [*_warm_up(optimizer.warm_up), _decay(recipe, schedule.epochs, schedule.scaled_lr)],
     }
 
 
@@ -36,12 +36,13 @@ def _wrapper(optimizer: Optimizer, lr: float) -> dict[str, Any]:
     }
 
 
-def _warm_up(optimizer: Optimizer) -> dict[str, Any]:
-    warm_up = optimizer.warm_up
+def _warm_up(warm_up: WarmUp | None) -> list[dict[str, Any]]:
+    if warm_up is None:
+        return []
     span = {"by_epoch": False, "begin": 0, "end": warm_up.iterations}
     if warm_up.constant:
-        return {"type": "ConstantLR", "factor": warm_up.factor, **span}
-    return {"type": "LinearLR", "start_factor": warm_up.factor, **span}
+        return [{"type": "ConstantLR", "factor": warm_up.factor, **span}]
+    return [{"type": "LinearLR", "start_factor": warm_up.factor, **span}]
 
 
 def _decay(recipe: Recipe, epochs: int, lr: float) -> dict[str, Any]:

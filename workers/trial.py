@@ -35,7 +35,8 @@ from workers.optimisation import optimisation
 from workers.process import compute_threads, device_for, environment, quiet
 from workers.progress import EXPORT, RESULT, EpochReport, Progress, TrialResult, detector_of, exported, finished, learns_masks
 from workers.runner import TrialRunner
-from workers.weights import Store, load_backbone, load_detector, store_beside
+from workers.starts import load_backbone, load_detector
+from workers.weights import Store, store_beside
 
 
 def run_trial(spec: TrialSpec, folder: Path, data: Path, report: Callable[[EpochReport], None]) -> TrialResult:

@@ -6,6 +6,7 @@ A trial reads from the store and never from the network; `fetch` and `import_fil
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -21,6 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import yaml
+
 from studies.trial import TrialFailure
 
 if TYPE_CHECKING:
@@ -34,6 +37,9 @@ IMAGENET = {
     "imagenet/resnet34": f"{TORCHVISION}/resnet34-b627a593.pth",
     "imagenet/resnet50": f"{TORCHVISION}/resnet50-0676ba61.pth",
     "imagenet/resnet101": f"{TORCHVISION}/resnet101-63fe2227.pth",
+    "imagenet/resnet50_caffe": f"{OPENMMLAB}/resnet50_caffe-788b5fa3.pth",
+    "imagenet/resnet50_msra": f"{OPENMMLAB}/resnet50_msra-5891d200.pth",
+    "imagenet/resnet101_caffe": f"{OPENMMLAB}/resnet101_caffe-3ad79236.pth",
     "imagenet/resnext101_32x4d": f"{OPENMMLAB}/resnext101_32x4d-a5af3160.pth",
     "imagenet/resnext101_64x4d": f"{OPENMMLAB}/resnext101_64x4d-ee2c6f71.pth",
     "imagenet/regnetx_800mf": f"{OPENMMLAB}/regnetx_800mf-1f4be4c7.pth",
@@ -44,7 +50,6 @@ IMAGENET = {
 }
 NAME = re.compile(r"[a-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 HASHED = re.compile(r"[-_]([0-9a-f]{8,64})\.pth?$")
-OF_CLASSES = re.compile(r"\.(fc_cls|fc_reg|conv_logits)\.(weight|bias)$")  # layers of RoI heads with outputs for every class
 TIMEOUT = 60  # seconds without a byte
 
 
@@ -180,7 +185,7 @@ def address_of(name: str) -> str:
     """Where known weights are published. Raises WeightsError."""
     if name in IMAGENET:
         return IMAGENET[name]
-    address = _zoo_address(name.removeprefix("zoo/")) if name.startswith("zoo/") else None
+    address = zoo().get(name.removeprefix("zoo/")) if name.startswith("zoo/") else None
     if address is None:
         raise WeightsError(
             f"no address is known for {name!r}; known are {', '.join(IMAGENET)} and zoo/CONFIG for every config of mmdet's zoo; "
@@ -221,52 +226,29 @@ def _of_history(owner: Any, name: str) -> Any:
     return getattr(HistoryBuffer, name)
 
 
-def load_backbone(detector: Any, name: str, store: Store) -> None:
-    """Gives a detector's backbone weights of ImageNet. Raises TrialFailure("user") where they are missing or do not fit."""
-    path = store.find(name, "the backbone at paper scale")
-    state = {key.removeprefix("backbone."): value for key, value in read_state(path).items()}
-    own = detector.backbone.state_dict()
-    fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
-    # Not trained on ImageNet: counters of batches, offsets of deformable convolutions, SSD's two convolutions after VGG.
-    fresh = re.compile(r"num_batches_tracked$|conv_offset\.|^features\.(31|33)\.")
-    lacking = [key for key in own if key not in fitting and not fresh.search(key)]
-    if lacking:
-        raise TrialFailure("user", f"the weights {name!r} are of another backbone: {len(lacking)} tensors lack, {lacking[0]!r} first")
-    detector.backbone.load_state_dict(fitting, strict=False)
+def zoo_config_of(name: str) -> str | None:
+    """The config of mmdet's zoo (`<family>/<config>.py`) whose weights `name` means, from the files installed with the library."""
+    config = name.removeprefix("zoo/")
+    found = sorted(_zoo().glob(f"*/{config}.py")) if name.startswith("zoo/") else []
+    return f"{found[0].parent.name}/{config}.py" if found else None
 
 
-def load_detector(detector: Any, name: str, store: Store, other_classes: bool = False) -> None:
-    """Gives a detector trained weights, exactly. Raises TrialFailure("user") where they are missing or of another network.
-
-    other_classes: the weights may be for another number of classes; layers whose size follows from it stay as they were drawn.
-    """
-    path = store.find(name, "the network")
-    state, own = read_state(path), detector.state_dict()
-    differing = sorted(state.keys() ^ own.keys()) or sorted(key for key in own if own[key].shape != state[key].shape)
-    if other_classes:
-        fresh = [key for key in differing if key in own and key in state and OF_CLASSES.search(key)]
-        differing = [key for key in differing if key not in fresh]
-        state = {key: value for key, value in state.items() if key not in fresh}
-    if differing:
-        raise TrialFailure(
-            "user", f"the weights {name!r} are of another network: they differ in {len(differing)} tensors, {differing[0]!r} first"
-        )
-    detector.load_state_dict(state, strict=not other_classes)
-
-
-def _zoo_address(config: str) -> str | None:
-    """The checkpoint that mmdet's zoo publishes for a config, from the files installed with the library."""
+def _zoo() -> Path:
     installed = importlib.util.find_spec("mmdet")
     folders = installed.submodule_search_locations if installed else None
-    if not folders:
-        return None
-    for path in sorted(Path(folders[0]).glob(".mim/configs/*/metafile.yml")):
-        found = re.search(
-            rf"- Name: {re.escape(config)}\s.*?(?:^\s*Weights: (\S+)|(?=^\s*- Name:)|\Z)", path.read_text(), re.DOTALL | re.MULTILINE
-        )
-        if found and found[1]:
-            return found[1]
-    return None
+    return Path(next(iter(folders or ("there is no mmdet here",)))) / ".mim" / "configs"
+
+
+@functools.cache
+def zoo() -> dict[str, str]:
+    """The checkpoint that mmdet's zoo publishes for each of its configs, by name, from the files installed with the library."""
+    found: dict[str, str] = {}
+    for path in sorted(_zoo().glob("*/metafile.yml")):
+        content = yaml.safe_load(path.read_text())
+        for model in content.get("Models") or [] if isinstance(content, dict) else content:
+            if isinstance(model.get("Weights"), str):  # a tracker's are several
+                found.setdefault(model["Name"], model["Weights"])
+    return found
 
 
 def _is_known(name: str) -> bool:

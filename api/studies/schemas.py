@@ -85,20 +85,36 @@ class PlannedTrialAnswer(BaseModel):
     teacher: str | None
     key: str | None = Field(description="trial key; null while the teacher's checkpoint or the dataset is not made yet")
     reused: bool = Field(description="an equal finished trial serves")
-    seconds: float | None = Field(description="estimated training time; null when nothing alike was trained here")
+    evaluates: bool = Field(description="it takes weights as they are, and only evaluates them")
+    seconds: float | None = Field(description="measured time of trials like it; null when nothing alike was trained here")
+    basis: Literal["measured", "estimated"] | None = Field(
+        description="of its device time: trials like it, or multiply-adds at the stated efficiency; null when unknown or reused"
+    )
+    gpu_hours: dict[str, float] | None = Field(description="device-hours by kind of GPU; null when unknown, and for a trial on CPUs")
 
 
-class PlanAnswer(BaseModel):
+class PlanSums(BaseModel):
+    """What running takes."""
+
+    to_train: int
+    to_evaluate: int = Field(description="trials that take weights as they are, and only evaluate them")
+    measured: int = Field(description="trials to run whose time is that of trials like them")
+    estimated: int = Field(description="trials to run whose time is estimated from multiply-adds at the stated efficiency")
+    unknown: int = Field(description="trials to run of unknown time")
+    device_seconds: float = Field(description="device time of the trials that were measured here, on the devices they were measured on")
+    gpu_hours: dict[str, float] = Field(description="device-hours by kind of GPU, measured and estimated; empty for a study on CPUs")
+
+
+class PlanAnswer(PlanSums):
     """What a study would run."""
 
     name: str
     trials: list[PlannedTrialAnswer]
-    to_run: int
+    to_run: int = Field(description="trials to train or evaluate")
     reused: int
-    unknown: int = Field(description="trials whose time cannot be estimated")
     measurements: int = Field(description="jobs that measure what the trials have trained")
     device: Literal["cpu", "gpu"]
-    device_seconds: float = Field(description="estimated device time of the trials that can be estimated")
+    efficiency: str = Field(description="what estimates assume")
     warnings: list[str] = Field(description="what to know of a study that is valid all the same")
 
 

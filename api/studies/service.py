@@ -1,18 +1,21 @@
 """From the store's rows to answers, and from its refusals to problems."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from api.problems import ProblemError, conflict, not_found
 from api.studies.schemas import PlanAnswer, PlannedTrialAnswer, StudyAnswer, StudyDetail, StudyPage, TrialAnswer, TrialList
 from orchestrator.machine import IllegalMove, StudyState, TrialState
-from orchestrator.plan import plan
+from orchestrator.plan import Plan, plan
 from orchestrator.reporting.build import build
 from orchestrator.reporting.rendering import Format, render
+from orchestrator.schedules.telling import table_notes
 from orchestrator.schema import Event, Study, Trial
 from orchestrator.settings import Settings
 from orchestrator.store import IdempotencyMismatch, NoSuchStudy, Store
+from studies.costs import EFFICIENCY
 from studies.submission import Submission
 
 
@@ -43,19 +46,22 @@ class Studies:
                 teacher=step.trial.teacher,
                 key=step.key,
                 reused=step.reuses,
+                evaluates=step.evaluates,
                 seconds=step.seconds,
+                basis=step.basis,
+                gpu_hours=step.gpu_hours if found.device == "gpu" else None,
             )
             for step in found.steps
         ]
         return PlanAnswer(
+            **sums(found),
             name=submission.spec.name,
             trials=trials,
             to_run=found.to_run,
             reused=len(trials) - found.to_run,
-            unknown=found.unknown,
-            measurements=found.measurements,
+            measurements=len(submission.expansion.measurements),
             device=found.device,
-            device_seconds=found.device_seconds,
+            efficiency=EFFICIENCY,
             warnings=list(submission.presentation.warnings),
         )
 
@@ -86,6 +92,7 @@ class Studies:
         """Its table as text, from what is stored until now."""
         study = self.row(study_id)
         table = build(study, self.store.presentation(study_id), self.store.trials(study_id), self.settings.mlflow_ui)
+        table = replace(table, notes=[*table.notes, *table_notes(self.store, study_id)])
         return render(table, form)
 
     def cancel(self, study_id: int) -> StudyDetail:
@@ -152,6 +159,19 @@ class Studies:
 
     def _page(self, study: Study, run: str | None) -> str | None:
         return f"{self.settings.mlflow_ui}/#/experiments/{study.experiment}/runs/{run}" if study.experiment and run else None
+
+
+def sums(plan: Plan) -> dict[str, Any]:
+    """The fields of PlanSums."""
+    return {
+        "to_train": plan.to_train,
+        "to_evaluate": plan.to_evaluate,
+        "measured": plan.based_on("measured"),
+        "estimated": plan.based_on("estimated"),
+        "unknown": plan.unknown,
+        "device_seconds": plan.device_seconds,
+        "gpu_hours": plan.gpu_hours,
+    }
 
 
 def at(milliseconds: int) -> datetime:

@@ -7,7 +7,7 @@ imports the implementation when a trial trains. A third party adds one through t
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -22,6 +22,9 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Kind = TypeVar("Kind", bound=Options)
+
+
 @dataclass(frozen=True)
 class Method:
     """One distillation method as the catalogue knows it.
@@ -34,6 +37,8 @@ class Method:
     where options choose it, a function of them.
     reference_images_per_gpu: the batch that its default weights are stated for.
     also: a further check (student, teacher, options) -> sentence if they do not fit.
+    settle: (options, student, teacher) -> the options with every null that stands for a value by detector, stages or variant
+    replaced by that value. The pair fits.
     """
 
     id: str
@@ -47,10 +52,15 @@ class Method:
     form: Normalisation | Callable[[Any], Normalisation] = "mean"
     reference_images_per_gpu: int | None = None
     also: Callable[[Detector, Detector, Options], str | None] | None = None
+    settle: Callable[[Any, Detector, Detector], Options] | None = None
 
     def form_of(self, options: Options) -> Normalisation:
         """The normalisation that these options give."""
         return self.form(options) if callable(self.form) else self.form
+
+    def settled(self, options: Options, student: Detector, teacher: Detector) -> Options:
+        """The options with nothing left open for this pair: those that train alike are equal."""
+        return self.settle(options, student, teacher) if self.settle else options
 
     def misfit(self, student: Detector, teacher: Detector, options: Options) -> str | None:
         """One sentence saying why this pair of detectors cannot use the method, or None when it fits."""
@@ -66,6 +76,16 @@ class Method:
                 f"these are {teacher.title} and {student.title}"
             )
         return self.also(student, teacher, options) if self.also else None
+
+
+def filled(options: Kind, **own: Any) -> Kind:
+    """The options (`Method.settle`) with those of `own` that are null set to their value there."""
+    return options.model_copy(update={name: value for name, value in own.items() if getattr(options, name) is None})
+
+
+def stages_of(detector: Detector) -> Literal["one", "two"]:
+    """Whether a detector predicts in one stage, or in two: proposals and then boxes."""
+    return "two" if "roi_head" in detector.traits else "one"
 
 
 def same_levels(student: Detector, teacher: Detector, options: Options) -> str | None:

@@ -3,9 +3,10 @@
 from pydantic import Field
 
 from studies.catalog import ONE_STAGE, Detector
-from studies.methods.base import Method, Options
+from studies.methods.base import Method, Options, filled
 
-HEADS = frozenset({"gfl", "retinanet", "atss", "fcos"})  # one-stage heads of two towers whose remainder can run alone
+# One-stage heads of two towers whose remainder can run alone, with the released weights of classes, boxes and centerness.
+WEIGHTS = {"gfl": (1.0, 4.0, 0.0), "retinanet": (1.0, 1.0, 0.0), "atss": (1.0, 1.0, 1.0), "fcos": (0.4, 0.75, 0.0)}
 
 
 class CrossKDOptions(Options):
@@ -20,13 +21,16 @@ def _has_towers(student: Detector, teacher: Detector, options: Options) -> str |
     assert isinstance(options, CrossKDOptions)
     if "distribution" in student.traits and student.id != "gfl":
         return f"CrossKD reads boxes of {student.title} as the family predicts them, not as distributions"
-    if student.id not in HEADS:
-        return (
-            f"CrossKD runs the last layers of the teacher's head on the student's features, which is written for {', '.join(sorted(HEADS))}"
-        )
+    if student.id not in WEIGHTS:
+        written = ", ".join(sorted(WEIGHTS))
+        return f"CrossKD runs the last layers of the teacher's head on the student's features, which is written for {written}"
     if student.strides != ONE_STAGE:
         return "CrossKD runs the last layers of a head that all levels share; PDF-Distil's heads are not shared"
     return "CrossKD distils centerness for ATSS alone" if options.centerness_weight and student.id != "atss" else None
+
+
+def _settle(options: CrossKDOptions, student: Detector, teacher: Detector) -> CrossKDOptions:
+    return filled(options, **dict(zip(("cls_weight", "reg_weight", "centerness_weight"), WEIGHTS[teacher.id], strict=True)))
 
 
 METHOD = Method(
@@ -40,4 +44,5 @@ METHOD = Method(
     same_detector="the teacher's head reads the student's head features",
     reference_images_per_gpu=2,
     also=_has_towers,
+    settle=_settle,
 )

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from studies.catalog import TRAITS, Detector
-from studies.methods.base import Method, Options, same_levels, uneven_levels
+from studies.methods.base import Method, Options, filled, same_levels, stages_of, uneven_levels
 
 Form = Literal["official", "pdf"]
 NECK_WEIGHTS: dict[Form, tuple[float, float]] = {"official": (3.0, 12.0), "pdf": (2.0, 8.0)}  # foreground, background
@@ -29,13 +29,6 @@ class DeFeatOptions(Options):
     head_foreground: float = Field(2.0, ge=0, description="RoI classes of positive proposals")
     head_background: float = Field(2.0, ge=0, description="RoI classes of negative proposals")
 
-    @property
-    def neck_weights(self) -> tuple[float, float]:
-        """Weights of the neck's foreground and background, those of the form where not given."""
-        own = NECK_WEIGHTS[self.form]
-        given = (self.neck_foreground, self.neck_background)
-        return (own[0] if given[0] is None else given[0], own[1] if given[1] is None else given[1])
-
 
 def _parts(student: Detector, teacher: Detector, options: Options) -> str | None:
     assert isinstance(options, DeFeatOptions)
@@ -51,6 +44,12 @@ def _parts(student: Detector, teacher: Detector, options: Options) -> str | None
     return same_levels(student, teacher, options)
 
 
+def _settle(options: DeFeatOptions, student: Detector, teacher: Detector) -> DeFeatOptions:
+    foreground, background = NECK_WEIGHTS[options.form]
+    head = options.form == "official" and stages_of(student) == stages_of(teacher) == "two"
+    return filled(options, neck_foreground=foreground, neck_background=background, head=head)
+
+
 METHOD = Method(
     "defeat",
     "DeFeat",
@@ -58,4 +57,5 @@ METHOD = Method(
     DeFeatOptions,
     "workers.distillers.defeat:DeFeat",
     also=_parts,
+    settle=_settle,
 )

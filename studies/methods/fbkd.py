@@ -4,7 +4,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from studies.methods.base import Method, Options, same_levels
+from studies.catalog import Detector
+from studies.methods.base import Method, Options, filled, same_levels, stages_of
+
+# (variant, stages) -> weights of AT, AM and NLD, and T. The released one-stage code multiplies the two-stage weights by 6.
+DEFAULTS = {
+    ("code", "two"): (4e-3, 7e-5, 7e-5, 0.5),
+    ("code", "one"): (2.4e-2, 4.2e-4, 4.2e-4, 0.1),
+    ("paper", "two"): (7e-5, 4e-3, 7e-5, 0.1),
+    ("paper", "one"): (4e-4, 2e-2, 4e-4, 0.5),
+}
 
 
 class FBKDOptions(Options):
@@ -36,6 +45,13 @@ class FBKDOptions(Options):
     )
 
 
+def _settle(options: FBKDOptions, student: Detector, teacher: Detector) -> FBKDOptions:
+    stages = stages_of(student)
+    at, am, nld, temperature = DEFAULTS[options.variant, stages]
+    channel = options.variant == "paper" or stages == "one"
+    return filled(options, at_weight=at, am_weight=am, nld_weight=nld, temperature=temperature, mask_channel=channel)
+
+
 METHOD = Method(
     "fbkd",
     "FBKD",
@@ -45,4 +61,5 @@ METHOD = Method(
     form="norm",
     reference_images_per_gpu=2,
     also=same_levels,
+    settle=_settle,
 )

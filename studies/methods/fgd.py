@@ -2,7 +2,15 @@
 
 from pydantic import Field
 
-from studies.methods.base import Method, Options, same_levels
+from studies.catalog import Detector
+from studies.methods.base import Method, Options, filled, same_levels, stages_of
+
+# (fg, bg, attention, relation, T): the released configs, by detector or else by stages.
+DEFAULTS = {
+    "one": (1e-3, 5e-4, 5e-4, 5e-6, 0.5),
+    "two": (5e-5, 2.5e-5, 5e-5, 5e-7, 0.5),
+    "fcos": (1.6e-3, 8e-4, 8e-4, 8e-6, 0.8),
+}
 
 
 class FGDOptions(Options):
@@ -20,6 +28,13 @@ class FGDOptions(Options):
     )
 
 
+def _settle(options: FGDOptions, student: Detector, teacher: Detector) -> FGDOptions:
+    names = ("fg_weight", "bg_weight", "attention_weight", "relation_weight", "temperature")
+    values = DEFAULTS.get(student.id) or DEFAULTS[stages_of(student)]
+    settled = filled(options, **dict(zip(names, values, strict=True)))
+    return settled if student.id == teacher.id else filled(settled, inherit=False)  # else null stays: where the weights fit
+
+
 METHOD = Method(
     "fgd",
     "FGD",
@@ -28,4 +43,5 @@ METHOD = Method(
     "workers.distillers.fgd:FGD",
     reference_images_per_gpu=2,
     also=same_levels,
+    settle=_settle,
 )

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from studies.catalog import TRAITS, Detector
-from studies.methods.base import Method, Options, same_levels, uneven_levels
+from studies.methods.base import Method, Options, filled, same_levels, uneven_levels
 
 Form = Literal["fpn", "paper", "pdf"]
 WEIGHTS: dict[Form, float] = {"fpn": 3.0, "paper": 0.01, "pdf": 5.0}
@@ -24,16 +24,6 @@ class FGFIOptions(Options):
     loss_weight: float | None = Field(None, ge=0, description="null: the form's own (fpn 3, paper 0.01, pdf 5); 0 leaves it out")
     start_iteration: int | None = Field(None, ge=0, description="first iteration that imitates; null: paper 400, otherwise 0")
 
-    @property
-    def weight(self) -> float:
-        """`loss_weight`, or that of the form."""
-        return WEIGHTS[self.form] if self.loss_weight is None else self.loss_weight
-
-    @property
-    def start(self) -> int:
-        """`start_iteration`, or that of the form."""
-        return (PAPER_START if self.form == "paper" else 0) if self.start_iteration is None else self.start_iteration
-
 
 def _anchors(student: Detector, teacher: Detector, options: Options) -> str | None:
     assert isinstance(options, FGFIOptions)
@@ -47,6 +37,10 @@ def _anchors(student: Detector, teacher: Detector, options: Options) -> str | No
     )
 
 
+def _settle(options: FGFIOptions, student: Detector, teacher: Detector) -> FGFIOptions:
+    return filled(options, loss_weight=WEIGHTS[options.form], start_iteration=PAPER_START if options.form == "paper" else 0)
+
+
 METHOD = Method(
     "fgfi",
     "FGFI",
@@ -54,4 +48,5 @@ METHOD = Method(
     FGFIOptions,
     "workers.distillers.fgfi:FGFI",
     also=_anchors,
+    settle=_settle,
 )

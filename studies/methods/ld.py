@@ -5,7 +5,13 @@ from typing import Literal
 from pydantic import Field
 
 from studies.catalog import FORMS, ONE_STAGE, TRAITS, TWO_STAGE, Detector
-from studies.methods.base import Method, Normalisation, Options
+from studies.methods.base import Method, Normalisation, Options, filled
+
+# By detector, as released: main weight with the sides apart, VLR weight as a part of it, classification temperature.
+BY_DETECTOR = {"gfl": (0.25, 0.25, 2.0), "retinanet": (0.25, 0.03, 8.0), "fcos": (0.25, 0.25, 2.0), "atss": (0.25, 0.15, 2.0)}
+OTHERS = BY_DETECTOR["gfl"]  # no box sides as distributions, so of the three the temperature alone counts
+JOINT = 20.0  # one softmax over 68 bins: released weight 5 instead of 0.25
+AVERAGE = {"code": "none", "paper": "weight_sum"}  # by variant
 
 
 class LDOptions(Options):
@@ -62,10 +68,26 @@ def _needs(student: Detector, teacher: Detector, options: Options) -> str | None
     return None
 
 
+def _settle(options: LDOptions, student: Detector, teacher: Detector) -> LDOptions:
+    """Where an option is null: the variant's, then the detector's."""
+    main, share, temperature = BY_DETECTOR.get(student.id, OTHERS)
+    sides = options.sides or ("joint" if student.id == "retinanet" and options.variant == "code" else "each")
+    weight = options.loss_weight if options.loss_weight is not None else main * (JOINT if sides == "joint" else 1)
+    return filled(
+        options,
+        loss_weight=weight,
+        vlr_weight=share * weight,
+        average=AVERAGE[options.variant],
+        vlr=options.variant,
+        exclude_positives=student.id in {"retinanet", "fcos"},
+        sides=sides,
+        kd_temperature=temperature,
+    )
+
+
 def _form(options: LDOptions) -> Normalisation:
     """LD's terms are divided by the sum of their weights, or by nothing."""
-    average = options.average or ("none" if options.variant == "code" else "weight_sum")
-    return "sum" if average == "none" else "mean"
+    return "sum" if (options.average or AVERAGE[options.variant]) == "none" else "mean"
 
 
 METHOD = Method(
@@ -80,4 +102,5 @@ METHOD = Method(
     form=_form,
     reference_images_per_gpu=3,
     also=_needs,
+    settle=_settle,
 )

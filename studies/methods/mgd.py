@@ -2,7 +2,10 @@
 
 from pydantic import Field
 
-from studies.methods.base import Method, Options, same_levels
+from studies.catalog import Detector
+from studies.methods.base import Method, Options, filled, same_levels, stages_of
+
+DEFAULTS = {"one": (2e-5, 0.65), "two": (5e-7, 0.45)}  # stages -> alpha, lambda
 
 
 class MGDOptions(Options):
@@ -15,6 +18,14 @@ class MGDOptions(Options):
     )
 
 
+def _settle(options: MGDOptions, student: Detector, teacher: Detector) -> MGDOptions:
+    stages = stages_of(student)
+    alpha, masked = DEFAULTS[stages]
+    settled = filled(options, loss_weight=alpha, masked=masked)
+    may = stages == "one" and student.id == teacher.id  # then null stays: where the weights fit
+    return settled if may else filled(settled, inherit=False)
+
+
 METHOD = Method(
     "mgd",
     "MGD",
@@ -23,4 +34,5 @@ METHOD = Method(
     "workers.distillers.mgd:MGD",
     reference_images_per_gpu=2,
     also=same_levels,
+    settle=_settle,
 )

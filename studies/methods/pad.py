@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from studies.methods.base import Method, Options, same_levels
+from studies.catalog import Detector
+from studies.methods.base import Method, Options, filled, same_levels
 
 Form = Literal["paper", "pdf"]
 WEIGHTS: dict[Form, float] = {"paper": 1.0, "pdf": 5.0}
@@ -18,10 +19,9 @@ class PADOptions(Options):
     )
     loss_weight: float | None = Field(None, ge=0, description="null: the form's own (paper 1, pdf 5); 0 leaves it out")
 
-    @property
-    def weight(self) -> float:
-        """`loss_weight`, or that of the form."""
-        return WEIGHTS[self.form] if self.loss_weight is None else self.loss_weight
+
+def _settle(options: PADOptions, student: Detector, teacher: Detector) -> PADOptions:
+    return filled(options, loss_weight=WEIGHTS[options.form])
 
 
 METHOD = Method(
@@ -31,4 +31,5 @@ METHOD = Method(
     PADOptions,
     "workers.distillers.pad:PAD",
     also=same_levels,
+    settle=_settle,
 )

@@ -4,9 +4,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from studies.methods.base import Method, Options
+from studies.catalog import Detector
+from studies.methods.base import Method, Options, filled
 
 Strategy = Literal["all", "most_similar_25", "most_similar_50", "most_different_50", "most_different_25", "kl", "l1", "l2", "l2_root"]
+
+STRATEGY: dict[str, Strategy] = {"code": "l2_root", "paper": "l2"}  # by variant
 
 
 class PDFDistilOptions(Options):
@@ -18,12 +21,16 @@ class PDFDistilOptions(Options):
     strategy: Strategy | None = Field(
         None,
         description="row of the paper's Table 1: all samples equally, a hard share of them, or weighted by a dissimilarity; "
-        "l2_root: root of the summed squares, which the released code calls L2; None: the variant's own (code: l2_root, paper: l2)",
+        "l2_root: root of the summed squares, which the released code calls L2; null: the variant's own (code: l2_root, paper: l2)",
     )
     adapter: Literal["1x1", "3x3"] = Field(
         "1x1", description="convolution that maps student to teacher channels: paper 1x1, code of 2021-10 3x3"
     )
     factor: float = Field(5.0, ge=0, description="multiplies the loss; 0 leaves it out")
+
+
+def _settle(options: PDFDistilOptions, student: Detector, teacher: Detector) -> PDFDistilOptions:
+    return filled(options, strategy=STRATEGY[options.variant])
 
 
 METHOD = Method(
@@ -35,4 +42,5 @@ METHOD = Method(
     student_traits=frozenset({"neck", "dense_logits"}),
     teacher_traits=frozenset({"neck", "dense_logits"}),
     same_detector="it compares class predictions cell by cell",
+    settle=_settle,
 )

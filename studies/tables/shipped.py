@@ -35,6 +35,11 @@ def table_ids() -> tuple[str, ...]:
     return tuple(f"{path.parent.name}/{path.stem}" for path in sorted(found, key=place))
 
 
+def numbered_tables() -> list[str]:
+    """Ids of the papers' own tables alone: no figures, nothing beyond."""
+    return [table for table in table_ids() if table.partition("/")[2].startswith("table-")]
+
+
 def read_table(table_id: str) -> dict[str, Any] | None:
     """The document of a shipped table with its id; None where there is none of that id."""
     return _copied(_table(table_id)) if table_id in table_ids() else None

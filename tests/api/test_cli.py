@@ -56,6 +56,23 @@ def test_a_plan_ends_with_its_sum(retort: Retort) -> None:
     assert lines[-1] == "3 of 3 trials to train, 0 reused; no time is known yet, nothing alike was trained here."
 
 
+def test_a_plan_at_paper_scale_tells_device_hours_and_what_they_assume(retort: Retort) -> None:
+    told = " ".join(retort("plan", "frs2021/table-3", "--scale", "paper").stdout.split())
+    assert "4 of 5 trials to train, 1 to evaluate, 0 reused; about 264 A100-hours." in told
+    assert "Device-hours: RTX 2080 Ti 874, V100 598," in told
+    assert "5 trials estimated: 3 x student + teacher multiply-adds of every image, at 12 FLOP per byte" in told
+
+
+def test_plans_of_several_studies_are_a_line_each_and_their_sum(retort: Retort) -> None:
+    lines = retort("plan", "frs2021/table-1", "frs2021/table-3", "--scale", "paper").stdout.splitlines()
+    rows = {line.split()[0]: line.split()[1:6] for line in lines if line}
+    assert rows["frs2021/table-1"] == ["14", "0", "0", "10", "4"]
+    assert rows["frs2021/table-3"] == ["5", "3", "0", "2", "0"]
+    assert rows["together"] == ["16", "0", "12", "4", "1,190"]
+    assert "12 trainings and 4 evaluations to run, 0 trials are finished." in lines
+    assert "name a study, or ask for --all-tables" in retort("plan").stderr
+
+
 def test_list_show_and_table_tell_what_is_stored(retort: Retort, store: Store) -> None:
     assert retort("list").stdout == "no study yet; submit one: retort submit digits --watch\n"
     retort("submit", "study.yaml")
@@ -85,7 +102,7 @@ def test_watch_without_a_terminal_prints_a_line_a_change_and_ends_with_the_table
     assert told[0] == "study queued"
     assert "fitnet · seed 0: epoch 2/2, AP 42.0" in told
     assert told.index("fitnet · seed 0: finished") < told.index("study finished")
-    assert "42.0 (+1.0)" in next(line for line in told if line.startswith("| fitnet"))
+    assert any("42.0 (+1.0)" in line for line in told[told.index("study finished") :])
     assert done.returncode == 0
 
 
@@ -130,3 +147,10 @@ def test_a_stack_that_is_not_up_is_said_with_what_to_do(retort: Retort, tmp_path
     assert done.returncode == 1
     assert done.stdout == f"nothing is up ($RETORT_HOME is {tmp_path}); start it with `retort up`\n"
     assert retort("down").stdout == f"nothing is up ($RETORT_HOME is {tmp_path})\n"
+
+
+def test_into_a_pipe_lines_are_as_long_as_they_are(retort: Retort) -> None:
+    name = "A name of a study that is longer than eighty columns, which a terminal breaks in two"
+    retort("submit", "study.yaml", "--set", f"name={name}")
+    assert name in retort("list").stdout
+    assert "\x1b" not in retort("submit", "nothing\x1b[2J").stderr

@@ -4,6 +4,7 @@ import threading
 from typing import Any
 
 import httpx
+import pytest
 import yaml
 from fastapi.testclient import TestClient
 
@@ -137,3 +138,11 @@ def test_a_plan_knows_times_from_what_was_trained(service: TestClient, store: St
     plan = service.post("/v1/studies:plan", json={**SPEC, "seeds": [7]}).json()
     assert [trial["seconds"] for trial in plan["trials"]] == [20.0, 20.0, 20.0]
     assert plan["device_seconds"] == 60.0
+
+
+def test_a_plan_of_a_table_at_paper_scale_tells_device_hours_and_where_they_are_from(service: TestClient) -> None:
+    plan = service.post("/v1/studies:plan", json={"table": "frs2021/table-3", "scale": "paper"}).json()
+    assert (plan["to_train"], plan["to_evaluate"], plan["measured"], plan["estimated"], plan["unknown"]) == (4, 1, 0, 5, 0)
+    assert plan["gpu_hours"]["V100"] == pytest.approx(sum(trial["gpu_hours"]["V100"] for trial in plan["trials"]))
+    assert [(trial["evaluates"], trial["basis"]) for trial in plan["trials"]] == [(True, "estimated"), *[(False, "estimated")] * 4]
+    assert "12 FLOP per byte" in plan["efficiency"]

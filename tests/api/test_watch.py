@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console, ConsoleDimensions
 
-from api.client import Client, Refused
-from api.watch import Pace, Snapshot, epochs_done, render, seconds_left, span, watch
+from api.client import Client, Refused, StreamedEvent
+from api.watch import Pace, Snapshot, epochs_done, event_line, render, seconds_left, span, watch
 from orchestrator.store import Store
 from tests.api.conftest import SPEC, Driver, LiveService
 
@@ -146,3 +146,16 @@ def test_watching_goes_on_across_a_restart_of_the_service(live: LiveService, sto
 def test_watching_an_unknown_study_is_refused(live: LiveService) -> None:
     with pytest.raises(Refused, match="there is no study '7'"):
         watch(Client(live.url), 7, Console(file=io.StringIO()))
+
+
+def test_no_title_and_no_reason_steers_the_terminal() -> None:
+    evil = "\x1b]0;owned\x07x\x1b[2J\r\n\x9b31my"
+    view = snapshot(trial("a", "failed", reason=evil), note=evil)
+    view.study |= {"name": evil, "reason": evil}
+    view.trials[0]["title"] = evil
+    lines = drawn(view)
+    assert lines[0] == "study 3  x y  running: x y"
+    assert lines[-1].startswith("x y  failed")
+    event = StreamedEvent(1, "trial", {"trial": "a", "state": "failed", "before": "running", "reason": evil, "time": NOW.isoformat()})
+    assert event_line(event, {"a": evil}).endswith("  x y: failed, x y")
+    assert not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 for line in lines for char in line)

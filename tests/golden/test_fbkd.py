@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from studies.methods.fbkd import FBKDOptions
+from studies.catalog import DETECTORS
+from studies.methods.fbkd import METHOD, FBKDOptions
 from tests.golden.cases import Case, check, each_case
-from workers.distillers.fbkd import Level, attention_masks, masked_norm, resolved
+from workers.distillers.fbkd import Level, attention_masks, masked_norm
 from workers.distillers.non_local import NonLocal
 
 
@@ -21,9 +22,16 @@ def load(block: NonLocal, case: Case, net: str, dtype: torch.dtype) -> NonLocal:
     return block
 
 
+def settled(options: FBKDOptions, stages: str) -> FBKDOptions:
+    detector = DETECTORS[{"one": "retinanet", "two": "faster_rcnn"}[stages]]
+    found = METHOD.settled(options, detector, detector)
+    assert isinstance(found, FBKDOptions)
+    return found
+
+
 def released_level(case: Case, stages: str, dtype: torch.dtype, pool: int) -> Level:
     p = case.params
-    options = resolved(FBKDOptions(temperature=p["T"], nl_mode=p["mode"]), stages)
+    options = settled(FBKDOptions(temperature=p["T"], nl_mode=p["mode"]), stages)
     level = Level(p["C"], p["C"], p["C"] // p["reduction"], pool, options).to(dtype)
     for name, golden in {"am": "feat", "at_spatial": "sp", "at_channel": "ch", "nld": "nl"}.items():
         level.adapters[name].load_state_dict(
@@ -74,7 +82,7 @@ def test_pooling_twice_is_pooling_by_the_product(case: Case, dtype: torch.dtype)
 @each_case("fbkd")
 def test_paper_terms(case: Case, dtype: torch.dtype) -> None:
     student, teacher, T = case.tensor("student", dtype, grad=True), case.tensor("teacher", dtype), case.params["T"]
-    options = resolved(FBKDOptions(variant="paper", temperature=T, nld_weight=0), "one")
+    options = settled(FBKDOptions(variant="paper", temperature=T, nld_weight=0), "one")
     terms = Level(case.params["C"], case.params["C"], 1, 1, options)(student, teacher)
     for golden, name in {"paper_at_spatial": "at_spatial", "paper_at_channel": "at_channel", "paper_am": "am"}.items():
         check(case.outputs[golden], terms[name], dtype, [student])

@@ -3,8 +3,9 @@
 import torch
 from torch import nn
 
-from studies.methods.ld import LDOptions
+from studies.spec import MethodUse
 from tests.golden.cases import Case, check, each_case
+from workers.distill import build_distiller
 from workers.distillers.base import NetworkInfo, Outputs, Step, Targets
 from workers.distillers.cells import at, on_cells
 from workers.distillers.ld import LD, box_divergence, confidence
@@ -35,7 +36,9 @@ def step_of(case: Case, dtype: torch.dtype) -> Step:
 def distiller(case: Case, **options: object) -> LD:
     bins = case.arrays_in["reg"].shape[1] // 4
     info = NetworkInfo("gfl", "", "one", (4 * bins,), (), (case.params["stride"],), case.params["K"], 1, bins, nn.Identity())
-    return LD(LDOptions.model_validate(options), info, info)
+    made = build_distiller(MethodUse(id="ld", options=options), info, info)
+    assert isinstance(made, LD)
+    return made
 
 
 @each_case("ld_head")
@@ -49,7 +52,7 @@ def test_terms_of_the_gfl_head(case: Case, dtype: torch.dtype) -> None:
 
     vlr = on_cells(case.tensor("vlr", dtype).view(len(inputs[0]), -1), inputs[0], 1)
     where = (vlr > 0).nonzero(as_tuple=True)
-    value = method.settings.vlr_weight * method.box_loss(step, [(where, vlr[where])])
+    value = method.options.vlr_weight * method.box_loss(step, [(where, vlr[where])])
     check(case.outputs["loss_ld_vlr"], value, dtype, inputs)
 
 

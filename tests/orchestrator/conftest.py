@@ -153,7 +153,7 @@ def graph_of(driven: Driven, spec: StudySpec, digest: str = "digest") -> Graph:
     return Graph(driven.store, driven.id, driven.attempt, spec, digest, places)
 
 
-def train_next(graph: Graph, driven: Driven, order: Order | None = None) -> Order:
+def train_next(graph: Graph, driven: Driven, order: Order | None = None, environment: dict[str, str] | None = None) -> Order:
     """One trial's life as the driver sees it, of `order` or of the next there is; gives its order."""
     order = order or graph.next()
     assert order
@@ -167,7 +167,7 @@ def train_next(graph: Graph, driven: Driven, order: Order | None = None) -> Orde
         "checkpoint_sha256": f"sha of {order.trial}",
         "best_checkpoint": str(checkpoint),
         "seconds": 40.0 if order.trial == PUPIL else 10.0,
-        "environment": {},
+        "environment": environment or {},
     }
     graph.reported(order.trial, {"result": result})
     return order

@@ -18,12 +18,14 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from orchestrator.relay import Reaper, Relay, in_batches, mlflow_client, trial_params
+from orchestrator.schedules.loop import Cron
+from orchestrator.schedules.store import Schedules
 from orchestrator.schema import Trial
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from studies.expand import expand
 from studies.trial import TeacherRef
-from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Driven, a_study
+from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Clock, Driven, a_study
 
 
 @pytest.fixture(scope="module")
@@ -309,3 +311,27 @@ def test_params_tell_teacher_and_options() -> None:
 
 def test_batches_hold_everything_in_order() -> None:
     assert [list(batch) for batch in in_batches([1, 2, 3, 4, 5], 2)] == [[1, 2], [3, 4], [5]]
+
+
+def test_a_scheduled_study_shows_its_schedule_and_what_moved(
+    relay: Relay, store: Store, clock: Clock, client: MlflowClient, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    schedules = Schedules(store)
+    schedule = schedules.add(a_study(name=request.node.name, metrics=["AP"]).model_dump(mode="json"), "* * * * *", fresh=True)
+    for number, fitnet in ((1, 40.0), (2, 30.0)):
+        clock.seconds += 60
+        Cron(store).step()
+        assert store.new_attempt(number)
+        store.start_attempt(number, 1)
+        driven = Driven(store, number, tmp_path)
+        for trial in (TEACHER, ALONE, PUPIL):
+            driven.train(trial, key=f"{trial} {number}", AP=fitnet if trial == PUPIL else 20.0)
+        store.conclude(number, 1)
+        relay.step()
+        Cron(store).step()
+        relay.step()
+    first, second = (client.get_run(str(store.study(number).run)).data.tags for number in (1, 2))
+    assert first["schedule"] == second["schedule"] == str(schedule.id)
+    assert "regression" not in first
+    assert second["regression"] == "worse: fitnet: AP 40.0 -> 30.0 (-10.0, noise 0.20)"
+    assert "WORSE: fitnet: AP 40.0 -> 30.0" in second["mlflow.note.content"]

@@ -164,7 +164,7 @@ def test_a_result_whose_checkpoint_is_gone_is_trained_again(driven: Driven, stor
     checkpoint = driven.trial(ALONE).checkpoint
     assert checkpoint
     Path(checkpoint).unlink()
-    assert store.finished_trial("same") is None
+    assert store.finished_trials(["same"]) == {}
     assert Driven.start(store, tmp_path).claim(ALONE, "same") == Claim.HELD
 
 

@@ -37,6 +37,8 @@ def study(**changes: Any) -> dict[str, Any]:
         ("paper", "yolov3", "darknet53", None, "coco", "273e"),
         ("paper", "ssd", "vgg16", None, "coco", "120e"),
         ("paper", "faster_rcnn", "resnet50", None, "cityscapes", "cityscapes-64e"),
+        ("paper", "gfl", "resnet50", None, "voc", "voc-12e"),
+        ("paper", "ssd", "vgg16", None, "voc", "120e"),
         ("paper", "fcos", "resnet18", "pdf_fpn", "voc", "pdf-70e"),
         ("paper", "fcos", "resnet18", "pdf_fpn", "coco", "pdf-140e"),
     ],

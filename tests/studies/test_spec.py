@@ -117,11 +117,50 @@ def test_a_detector_of_masks_is_refused_where_the_dataset_has_none(changes: dict
         parse_study(GOOD | study | {"dataset": dataset})
 
 
-def test_a_teacher_of_masks_that_is_taken_from_the_store_needs_none() -> None:
+def test_a_teacher_of_masks_that_is_taken_from_the_store_needs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETORT_HOME", str(tmp_path))
     taken = {"dataset": "voc", "scale": "paper", "teacher": MASKS | {"weights": "lab/masks"}, "student": BOXES}
     arms = [{"id": "student"}, {"id": "fitnet", "distiller": "fitnet"}]
     assert parse_study(GOOD | taken | {"arms": arms}).teacher
     assert "metrics.0" in problems(**taken, arms=arms, metrics=["mask_AP"])
+
+
+@pytest.mark.parametrize("scale", ["nano", "paper"])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (
+            "zoo/gfl_r101_fpn_ms-2x_coc",
+            "mmdet's zoo has no config 'gfl_r101_fpn_ms-2x_coc' with a checkpoint; did you mean 'zoo/gfl_r101_fpn_ms-2x_coco'?",
+        ),
+        ("zoo/nothing", "mmdet's zoo has no config 'nothing' with a checkpoint"),
+        ("imagenet/resnet101", "'imagenet/resnet101' are weights of a backbone alone"),
+    ],
+)
+def test_weights_that_nobody_published_are_refused(name: str, says: str, scale: str) -> None:
+    taught = {"detector": "gfl", "backbone": "resnet101", "weights": name}
+    assert problems(scale=scale, teacher=taught)["teacher.weights"].startswith(says)
+    arms = [{"id": "student"}, {"id": "fitnet", "distiller": "fitnet", "teacher": taught}]
+    assert problems(scale=scale, arms=arms)["arms.1.teacher.weights"].startswith(says)
+    parse_study(GOOD | {"scale": scale, "teacher": taught | {"weights": "zoo/gfl_r101_fpn_ms-2x_coco"}})
+
+
+def test_weights_of_ones_own_are_those_of_the_store_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETORT_HOME", str(tmp_path))
+
+    def study(name: str, scale: str = "paper") -> dict[str, Any]:
+        return {"scale": scale, "teacher": {"detector": "gfl", "backbone": "resnet101", "weights": name}}
+
+    parse_study(GOOD | study("lab/gfl"))  # this machine has no store; the one that trains may
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "manifest.json").write_text(json.dumps({"lab/gfl": {}, "imagenet/resnet50": {}}))
+    parse_study(GOOD | study("lab/gfl"))
+    assert problems(**study("lab/glf")) == {
+        "teacher.weights": "the store of weights has no 'lab/glf'; for a file of yours: retort weights import lab/glf FILE; "
+        "did you mean 'lab/gfl'?"
+    }
+    assert "did you mean 'zoo/gfl_r101_fpn_ms-2x_coco'" in problems(**study("gfl_r101_fpn_ms-2x_coco"))["teacher.weights"]
+    parse_study(GOOD | study("lab/glf", "nano"))  # there it trains
 
 
 def test_a_registered_dataset_has_masks_or_not_from_its_check_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ CHECK = """
 from pathlib import Path
 
 from studies.documents import read_document
+from studies.expand import expand
 from studies.methods import methods
 from studies.parse import parse_study
 from studies.problems import SpecError
@@ -24,7 +25,7 @@ from studies.problems import SpecError
 assert methods()["cosine"].paper == "this page"
 text = Path("cosine.yaml").read_text()
 study = parse_study(read_document(text, "yaml"))
-assert study.arms[2].uses()[0].resolved().options == {"loss_weight": 2.0}
+assert expand(study).trial("cosine", 0).distillers[0].options == {"loss_weight": 2.0}
 assert [use.id for use in study.arms[3].uses()] == ["cosine", "fitnet"]
 try:
     parse_study(read_document(text.replace("loss_weight: 2", "loss_weight: -2"), "yaml"))

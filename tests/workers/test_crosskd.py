@@ -13,11 +13,10 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from studies.methods.crosskd import CrossKDOptions
 from studies.spec import MethodUse, Network
 from studies.trial import TrialFailure
 from workers.detectors import build, describe, zoo_config
-from workers.distill import DistilledDetector, Recorder
+from workers.distill import DistilledDetector, Recorder, build_distiller
 from workers.distillers.base import NetworkInfo, Outputs, Step, Targets
 from workers.distillers.crosskd import CrossKD, box_distance, on_map, tower_index
 
@@ -98,7 +97,9 @@ def networks(detector: str) -> tuple[Net, Net]:
 
 
 def crosskd(detector: str, student: Net, teacher: Net, **options: Any) -> CrossKD:
-    return CrossKD(CrossKDOptions(**options), student.info(detector), teacher.info(detector))
+    made = build_distiller(MethodUse(id="crosskd", options=options), student.info(detector), teacher.info(detector))
+    assert isinstance(made, CrossKD)
+    return made
 
 
 @each_detector

@@ -102,6 +102,7 @@ def test_what_is_recorded_has_the_described_form(network: Network) -> None:
     model = made(network).train()
     offered = in_form(network.detector, network.form)
     info = describe(network, model)
+    assert in_form(info.detector, info.form, info.backbone) == network.family
     assert info.strides == offered.strides[: len(info.strides)]
     assert len(info.strides) == len(offered.strides) - 2 * (network.detector == "ssd")  # its last two levels do not fit 128 pixels
     assert info.stages == ("two" if "roi_head" in offered.traits else "one")
@@ -119,7 +120,9 @@ def test_what_is_recorded_has_the_described_form(network: Network) -> None:
     classes, count = info.classes, info.anchors_per_cell
     assert all(m.shape[1] == count * classes for m in outputs.logits)
     assert all(m.shape[1] == count * 4 * (info.bins or 1) for m in outputs.boxes)
-    assert (outputs.centerness is not None) == (network.detector in {"fcos", "atss"} and network.form in {None, "distribution"})
+    assert (outputs.centerness is not None) == (
+        network.detector in {"fcos", "atss"} and network.form in {None, "distribution", "centre_sampling"}
+    )
     if not assigned:
         return
     targets = recorder.take_targets()
@@ -234,7 +237,7 @@ def test_ld_distils_the_form_with_distributions(detector: str) -> None:
     for parameter in teacher.bbox_head.parameters():
         if parameter.dim() == 4:
             nn.init.normal_(parameter, std=0.1)  # an opinion: both start from logits near zero
-    use = MethodUse(id="ld", options={"main_kd": True, "vlr_ld": True}).resolved()
+    use = MethodUse(id="ld", options={"main_kd": True, "vlr_ld": True})
     model = DistilledDetector(student, teacher, [use], (describe(networks[0], student), describe(networks[1], teacher))).train()
     losses = model(*batch(), mode="loss")
     own = [losses[name] for name in ("loss_ld", "loss_ld_vlr", "loss_ld_kd")]

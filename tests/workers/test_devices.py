@@ -46,7 +46,7 @@ def told(*arguments: str) -> str:
 def test_a_trial_without_gpus_trains_and_evaluates_on_the_cpu_where_torch_sees_a_gpu(tmp_path: Path, data: Path) -> None:
     taught = run(trial(network=TEACHER), tmp_path / "teacher", data)
     teacher = {"network": TEACHER, "checkpoint": str(taught.checkpoint), "sha256": taught.checkpoint_sha256}
-    methods = [MethodUse(id=method).resolved() for method in ("fitnet", "ld")]
+    methods = [MethodUse(id=method) for method in ("fitnet", "ld")]
     specs = [trial(), trial(teacher=teacher, distillers=methods), trial(network=STUDENT | {"detector": "faster_rcnn"})]
     lines = told(PRETEND + TRIALS, str(data), str(tmp_path / "there"), *(spec.model_dump_json() for spec in specs)).splitlines()
     expected = [run(spec, tmp_path / "here" / str(number), data).checkpoint_sha256 for number, spec in enumerate(specs)]

@@ -30,7 +30,7 @@ def distilled(detector: str, method: str) -> DistilledDetector:
     for model in models:  # fresh heads predict next to nothing, and losses of nothing prove nothing
         for parameter in model.bbox_head.parameters():
             parameter.data += 0.05 * torch.randn_like(parameter)
-    model = DistilledDetector(*models, [MethodUse(id=method).resolved()], (describe(student, models[0]), describe(teacher, models[1])))
+    model = DistilledDetector(*models, [MethodUse(id=method)], (describe(student, models[0]), describe(teacher, models[1])))
     model.iteration = 1000  # past every ramp
     return model.train()
 

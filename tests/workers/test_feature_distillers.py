@@ -1,6 +1,5 @@
 """FRS, FBKD, FGD, MGD, CWD and PKD on a synthetic step: terms and switches, gradients, small maps, batch sizes, inheritance."""
 
-import importlib
 import math
 from dataclasses import replace
 from typing import Any
@@ -12,8 +11,10 @@ from torch.nn import functional as F
 
 from studies.catalog import Detector
 from studies.methods import methods
+from studies.spec import MethodUse
 from studies.trial import TrialFailure
 from tests.workers.synthetic import ONE, STUDENT, TEACHER, TWO, Kind, make_step, network
+from workers.distill import build_distiller
 from workers.distillers.base import Distiller, NetworkInfo, Outputs, Step
 from workers.distillers.fgd import box_weights
 from workers.distillers.inherit import inherit_neck_and_head
@@ -59,9 +60,7 @@ each_loss = pytest.mark.parametrize(("method", "options", "kind"), [term[:3] for
 
 def build(method: str, options: dict[str, Any], student: NetworkInfo, teacher: NetworkInfo) -> Distiller:
     torch.manual_seed(1)
-    declared = methods()[method]
-    module, name = declared.implementation.split(":")
-    return getattr(importlib.import_module(module), name)(declared.options.model_validate(options), student, teacher)
+    return build_distiller(MethodUse(id=method, options=options), student, teacher)
 
 
 def distiller(method: str, options: dict[str, Any], kind: Kind) -> Distiller:
@@ -372,6 +371,7 @@ def test_who_inherits(method: str, kind: Kind, teacher_detector: str, option: bo
 
 DENSE = Detector("retinanet", "RetinaNet", "", frozenset({"neck", "dense_logits", "anchors"}))
 POINTS = Detector("fcos", "FCOS", "", frozenset({"neck", "dense_logits", "points"}))
+REPPOINTS = Detector("reppoints", "RepPoints", "", frozenset({"neck", "dense_logits", "points"}))
 OTHER = Detector("yolo", "YOLO", "", frozenset({"neck", "dense_logits", "anchors"}))
 TWO_STAGE = Detector(
     "faster_rcnn", "Faster R-CNN", "", frozenset({"neck", "dense_logits", "anchors", "roi_head"}), strides=(4, 8, 16, 32, 64)
@@ -388,6 +388,15 @@ TWO_STAGE = Detector(
         ("pkd", {}, DENSE, POINTS, None),
         ("frs", {}, DENSE, POINTS, "these are FCOS and RetinaNet"),
         ("frs", {}, TWO_STAGE, TWO_STAGE, None),
+        (
+            "frs",
+            {},
+            REPPOINTS,
+            REPPOINTS,
+            "published weights for RepPoints: state options.alpha and options.beta (published alpha and beta: ",
+        ),
+        ("frs", {"alpha": 0.01}, REPPOINTS, REPPOINTS, "state options.beta (published alpha and beta: RetinaNet 0.005 and 0.02, GFL"),
+        ("frs", {"alpha": 0.01, "beta": 0.05}, REPPOINTS, REPPOINTS, None),
         ("cwd", {}, DENSE, POINTS, None),
         ("cwd", {"source": "logits"}, DENSE, POINTS, "use `source: neck`"),
         ("cwd", {"source": "logits"}, DENSE, DENSE, None),

@@ -3,11 +3,13 @@
 import pytest
 import torch
 
-from studies.catalog import Detector
+from studies.catalog import DETECTORS, Detector
 from studies.methods import methods
-from studies.methods.ld import LDOptions
+from studies.methods.ld import METHOD, LDOptions
+from studies.spec import MethodUse
 from tests.workers.synthetic import CLASSES, Scene, scene
-from workers.distillers.ld import LD, Settings, over_workers
+from workers.distill import build_distiller
+from workers.distillers.ld import LD, over_workers
 from workers.distillers.regions import best_boxes, decode_distribution, points_inside
 
 ALL = {"main_ld": True, "vlr_ld": True, "main_kd": True, "vlr_kd": True}
@@ -19,7 +21,15 @@ HEADS = [("gfl", 1), ("retinanet", 9), ("fcos", 1), ("atss", 1)]
 
 def ld(scene: Scene, **options: object) -> LD:
     torch.manual_seed(1)
-    return LD(LDOptions.model_validate(options), scene.student, scene.teacher)
+    made = build_distiller(MethodUse(id="ld", options=options), scene.student, scene.teacher)
+    assert isinstance(made, LD)
+    return made
+
+
+def settled(detector: str, **options: object) -> LDOptions:
+    found = METHOD.settled(LDOptions.model_validate(options), DETECTORS[detector], DETECTORS[detector])
+    assert isinstance(found, LDOptions)
+    return found
 
 
 @pytest.mark.parametrize(("detector", "anchors"), HEADS)
@@ -90,28 +100,31 @@ def test_the_same_network_as_teacher_gives_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("detector", "weight", "vlr", "temperature", "joint", "exclude"),
+    ("detector", "weight", "vlr", "temperature", "sides", "exclude"),
     [
-        ("gfl", 0.25, 0.0625, 2, False, False),
-        ("retinanet", 5.0, 0.15, 8, True, True),
-        ("fcos", 0.25, 0.0625, 2, False, True),
-        ("atss", 0.25, 0.0375, 2, False, False),
+        ("gfl", 0.25, 0.0625, 2, "each", False),
+        ("retinanet", 5.0, 0.15, 8, "joint", True),
+        ("fcos", 0.25, 0.0625, 2, "each", True),
+        ("atss", 0.25, 0.0375, 2, "each", False),
     ],
 )
 def test_weights_by_detector_are_the_released_ones(
-    detector: str, weight: float, vlr: float, temperature: float, joint: bool, exclude: bool
+    detector: str, weight: float, vlr: float, temperature: float, sides: str, exclude: bool
 ) -> None:
-    settings = Settings.of(LDOptions(), detector)
-    assert (settings.weight, settings.vlr_weight) == pytest.approx((weight, vlr))
-    assert (settings.kd_temperature, settings.joint, settings.exclude) == (temperature, joint, exclude)
-    assert (settings.divided, settings.total, settings.released_vlr) == (False, False, True)
+    options = settled(detector)
+    assert (options.loss_weight, options.vlr_weight) == pytest.approx((weight, vlr))
+    assert (options.kd_temperature, options.sides, options.exclude_positives) == (temperature, sides, exclude)
+    assert (options.average, options.vlr) == ("none", "code")
 
 
 def test_the_papers_variant_keeps_sides_apart_sums_bins_divides_and_uses_true_diou() -> None:
-    settings = Settings.of(LDOptions(variant="paper"), "retinanet")
-    assert (settings.joint, settings.total, settings.divided, settings.released_vlr) == (False, True, True, False)
-    assert settings.weight == 0.25
-    assert Settings.of(LDOptions(variant="paper", average="none", vlr="code", sides="joint"), "gfl").weight == 5
+    options = settled("retinanet", variant="paper")
+    assert (options.sides, options.average, options.vlr, options.loss_weight) == ("each", "weight_sum", "paper", 0.25)
+    assert settled("gfl", variant="paper", average="none", vlr="code", sides="joint").loss_weight == 5
+    s, values = scene(), {}
+    for variant in ("paper", "code"):
+        values[variant] = ld(s, variant=variant, average="none")(s.step)["loss_ld"].item()
+    assert values["paper"] == pytest.approx(17 * values["code"], rel=1e-5)
 
 
 def test_main_ld_of_one_box_is_the_formula() -> None:

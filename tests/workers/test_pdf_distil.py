@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from studies.methods.pdf_distil import PDFDistilOptions
+from studies.spec import MethodUse
 from tests.workers.synthetic import CLASSES, Scene, scene
+from workers.distill import build_distiller
 from workers.distillers.pdf_distil import PDFDistil, hard_weights
 
 STRATEGIES = ["all", "kl", "l1", "l2", "l2_root", "most_similar_25", "most_similar_50", "most_different_50", "most_different_25"]
@@ -12,7 +13,9 @@ STRATEGIES = ["all", "kl", "l1", "l2", "l2_root", "most_similar_25", "most_simil
 
 def pdf(scene: Scene, **options: object) -> PDFDistil:
     torch.manual_seed(1)
-    return PDFDistil(PDFDistilOptions.model_validate(options), scene.student, scene.teacher)
+    made = build_distiller(MethodUse(id="pdf_distil", options=options), scene.student, scene.teacher)
+    assert isinstance(made, PDFDistil)
+    return made
 
 
 @pytest.mark.parametrize("anchors", [1, 9])

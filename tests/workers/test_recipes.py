@@ -13,14 +13,27 @@ from studies.catalog import ZOO
 from studies.recipes import RECIPES
 from studies.spec import MethodUse, Network, Schedule
 from studies.trial import TrialSpec
-from workers.data import training_images
+from workers.data import tested_images, training_images
 from workers.detectors import build, describe, zoo_config
 from workers.distill import DistilledDetector
 from workers.mixup import mix_until
 from workers.optimisation import optimisation
 
 # Part of a zoo config's file name -> the recipe, first match.
-NAMES = {"ms-640-800-2x": "ms-640-800-2x", "ms-2x": "ms-2x", "273e": "273e", "ssd512": "120e", "20e": "20e", "_1x": "1x", "_2x": "2x"}
+NAMES = {"ms-640-800-2x": "ms-640-800-2x", "ms-2x": "ms-2x", "273e": "273e", "ssd512": "120e", "20e": "20e", "voc": "voc-12e"}
+NAMES |= {"cityscapes": "cityscapes-64e", "_1x": "1x", "_2x": "2x"}
+# (detector, backbone, form, dataset, config) of every network that the zoo trains and we offer.
+TRAINED: list[tuple[str, str, str | None, str, str]] = [(*pair, None, "coco", model.config) for pair, model in ZOO.items()]
+TRAINED += [("fcos", "resnet50", "centre_sampling", "coco", "fcos/fcos_r50-caffe_fpn_gn-head-center-normbbox-centeronreg-giou_1x_coco.py")]
+TRAINED += [
+    (detector, "resnet50", None, "voc", f"pascal_voc/{detector.replace('_', '-')}_r50_fpn_1x_voc0712.py")
+    for detector in ("faster_rcnn", "retinanet")
+]
+TRAINED += [
+    (detector, "resnet50", "cityscapes", "cityscapes", f"cityscapes/{detector.replace('_', '-')}_r50_fpn_1x_cityscapes.py")
+    for detector in ("faster_rcnn", "mask_rcnn")
+]
+as_in_the_zoo = pytest.mark.parametrize(("detector", "backbone", "form", "dataset", "config"), TRAINED)
 
 
 def recipe_of(config: str) -> str:
@@ -33,33 +46,40 @@ def plain(value: Any) -> Any:
     return tuple(map(plain, value)) if isinstance(value, (list, tuple)) else value
 
 
-@pytest.mark.parametrize(("detector", "backbone"), ZOO)
-def test_a_network_trains_as_its_zoo_config_does(detector: str, backbone: str) -> None:
-    path = ZOO[detector, backbone].config
-    zoo = zoo_config(path)
-    network = Network(detector=detector, backbone=backbone)
-    schedule = Schedule(recipe=recipe_of(path)).resolved("paper", network, "coco")
+def innermost(dataset: Any) -> Any:
+    """The first dataset inside repetitions and concatenations."""
+    inner = dataset.get("dataset") or next(iter(dataset.get("datasets", [])), None)
+    return innermost(inner) if inner else dataset
+
+
+@as_in_the_zoo
+def test_a_network_trains_as_its_zoo_config_does(detector: str, backbone: str, form: str | None, dataset: str, config: str) -> None:
+    zoo = zoo_config(config)
+    network = Network(detector=detector, backbone=backbone, form=form)
+    schedule = Schedule(recipe=recipe_of(config)).resolved("paper", network, dataset)
     ours = optimisation(schedule, network)
-    assert plain(ours["optim_wrapper"]) == plain(dict(zoo.optim_wrapper))
-    warm_up, decay = ours["param_scheduler"]
-    assert plain(warm_up) == plain(zoo.param_scheduler[0])
-    assert plain(decay) == {"begin": 0, "end": schedule.epochs} | plain(zoo.param_scheduler[1])
-    assert schedule.batch_size == zoo.auto_scale_lr.base_batch_size
+    theirs = {name: value for name, value in zoo.optim_wrapper.items() if value is not None}
+    assert plain(ours["optim_wrapper"]) == plain(theirs)
+    *warm_up, decay = ours["param_scheduler"]
+    *their_warm_up, their_decay = zoo.param_scheduler
+    assert plain(warm_up) == plain(their_warm_up)
+    assert plain(decay) == {"begin": 0, "end": schedule.epochs} | plain(their_decay)
+    assert schedule.batch_size == 8 * zoo.train_dataloader.batch_size  # its eight GPUs
     assert schedule.epochs == zoo.train_cfg.max_epochs
-    data = zoo.train_dataloader.dataset
-    assert RECIPES[str(schedule.recipe)].passes == data.get("times", 1)
+    assert RECIPES[str(schedule.recipe)].passes == zoo.train_dataloader.dataset.get("times", 1)
 
 
-@pytest.mark.parametrize(("detector", "backbone"), ZOO)
-def test_a_network_sees_the_images_of_its_zoo_config(detector: str, backbone: str) -> None:
-    path = ZOO[detector, backbone].config
-    data = zoo_config(path).train_dataloader.dataset
-    theirs = [plain(dict(t)) for t in data.get("pipeline") or data.dataset.pipeline]
+@as_in_the_zoo
+def test_a_network_sees_the_images_of_its_zoo_config(detector: str, backbone: str, form: str | None, dataset: str, config: str) -> None:
+    zoo, recipe = zoo_config(config), RECIPES[recipe_of(config)]
     others = {"LoadImageFromFile", "LoadAnnotations", "PackDetInputs"}
-    spec = trial(detector, backbone, scale="paper", dataset="coco")
-    ours = [plain(t) for t in training_images(spec, RECIPES[recipe_of(path)], mirror=True)]
+    spec = trial(detector, backbone, scale="paper", dataset=dataset, form=form)
+    theirs = [plain(dict(t)) for t in innermost(zoo.train_dataloader.dataset).pipeline]
+    ours = [plain(t) for t in training_images(spec, recipe, mirror=True)]
     colours = {"brightness_delta": 32, "contrast_range": (0.5, 1.5), "saturation_range": (0.5, 1.5), "hue_delta": 18}  # mmdet's defaults
     assert ours == [{k: v for k, v in t.items() if k not in colours or colours[k] != v} for t in theirs if t["type"] not in others]
+    tested = [plain(dict(t)) for t in innermost(zoo.val_dataloader.dataset).pipeline if t["type"] not in others]
+    assert [plain(tested_images(spec, recipe))] == tested
 
 
 def trial(detector: str, backbone: str, scale: Any = "nano", dataset: str = "digits", **changes: Any) -> TrialSpec:
@@ -95,7 +115,7 @@ def mixed_batch(model: Any, seed: int) -> dict[str, Any]:
 
 def swapping_seed(model: Any) -> int:
     """A seed whose permutation of two images swaps them."""
-    return next(seed for seed in range(50) if len(mixed_batch(model, seed)["data_samples"][0].metainfo["mixed"][1]) == 1)
+    return next(seed for seed in range(50) if mixed_batch(model, seed)["data_samples"][0].metainfo["mixed"][1] == 1)
 
 
 def test_a_mixed_image_learns_both_images_objects_in_their_shares() -> None:
@@ -119,7 +139,7 @@ def test_a_mixed_image_learns_both_images_objects_in_their_shares() -> None:
 def test_a_distillers_loss_on_mixed_images_is_that_of_both_shares() -> None:
     network, model = student()
     teacher_network, teacher = student("pdf_pafpn")
-    uses = [MethodUse(id="fitnet", options={"region": "gt_boxes"}).resolved()]
+    uses = [MethodUse(id="fitnet", options={"region": "gt_boxes"})]
     distilled = DistilledDetector(model, teacher, uses, (describe(network, model), describe(teacher_network, teacher)))
     mix_until(distilled, 0, 10)
     batch = mixed_batch(distilled, swapping_seed(distilled))

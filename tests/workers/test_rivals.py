@@ -1,6 +1,5 @@
 """Chen, Li, FGFI, DeFeat, OFD and PAD on a synthetic step: terms and switches, where gradients go, images without objects."""
 
-import importlib
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +9,10 @@ from torch import Tensor, nn
 
 from studies.catalog import DETECTORS, Detector
 from studies.methods import methods
+from studies.spec import MethodUse
 from studies.trial import TrialFailure
 from tests.workers.synthetic import CLASSES, ONE, STUDENT_STAGES, TEACHER_STAGES, TWO, Kind, make_step, network
+from workers.distill import build_distiller
 from workers.distillers.base import Distiller, Step
 from workers.distillers.chen2017 import bounded_regression, deltas_of, soft_objectness
 from workers.distillers.ofd import margins, partial_distance
@@ -73,14 +74,8 @@ class Backboned(nn.Module):
 def build(method: str, options: dict[str, Any], kind: Kind) -> Distiller:
     """The distiller of a method for the synthetic pair of networks."""
     torch.manual_seed(1)
-    declared = methods()[method]
-    module, name = declared.implementation.split(":")
-    student, teacher = Backboned(STUDENT_STAGES), Backboned(TEACHER_STAGES)
-    made = getattr(importlib.import_module(module), name)(
-        declared.options.model_validate(options), network(kind, False, student), network(kind, True, teacher)
-    )
-    assert isinstance(made, Distiller)
-    return made
+    student, teacher = network(kind, False, Backboned(STUDENT_STAGES)), network(kind, True, Backboned(TEACHER_STAGES))
+    return build_distiller(MethodUse(id=method, options=options), student, teacher)
 
 
 def student_tensors(step: Step, distiller: Distiller) -> dict[str, tuple[Tensor, ...]]:

@@ -46,7 +46,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory, data: Path) -> dict[str, A
 
 
 def distilled(teacher: dict[str, Any], *methods: str, **changes: Any) -> TrialSpec:
-    return trial(teacher=teacher, distillers=[MethodUse(id=m).resolved() for m in methods], **changes)
+    return trial(teacher=teacher, distillers=[MethodUse(id=m) for m in methods], **changes)
 
 
 def test_the_same_trial_twice_gives_the_same_numbers_and_weights(tmp_path: Path, data: Path, teacher: dict[str, Any]) -> None:
@@ -152,7 +152,7 @@ def test_a_network_of_masks_gets_their_metrics_and_its_costs(tmp_path: Path, dat
 def test_a_prediction_leaves_nothing_for_the_next_training_step() -> None:
     student, teacher = (build(Network(**STUDENT), 10) for _ in range(2))
     infos = tuple(describe(Network(**STUDENT), model) for model in (student, teacher))
-    model = DistilledDetector(student, teacher, [MethodUse(id="crosskd").resolved()], infos).eval()
+    model = DistilledDetector(student, teacher, [MethodUse(id="crosskd")], infos).eval()
     samples = [DetDataSample(metainfo={"img_shape": (128, 128), "ori_shape": (128, 128), "scale_factor": (1.0, 1.0)}) for _ in range(2)]
     model(torch.rand(2, 3, 128, 128), samples, mode="predict")
     assert "neck" not in model.recorder.kept

@@ -23,8 +23,9 @@ from workers import weights
 from workers.datasets import prepare
 from workers.detectors import build
 from workers.progress import EpochReport
+from workers.starts import load_backbone
 from workers.trial import _networks, run_trial
-from workers.weights import Store, WeightsError, address_of, load_backbone, read_state
+from workers.weights import Store, WeightsError, address_of, read_state
 
 
 @pytest.fixture

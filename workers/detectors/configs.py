@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from studies.catalog import ZOO, channels_of, of_pdf_distil
+from studies.catalog import ZOO, channels_of, of_pdf_distil, start_of
 from studies.spec import Network
 from studies.trial import TrialFailure
 from workers.detectors import families
-from workers.detectors.families import ALWAYS, BACKBONES, IN_FORM, NANO, NORMALISATION, RESIZED_AS_A_WHOLE, STAGES
+from workers.detectors.families import ALWAYS, BACKBONES, IN_FORM, INPUTS, NANO, NORMALISATION, RESIZED_AS_A_WHOLE, STAGES
 
 FULL_WIDTH = 64  # base channels of the published backbones
 NECK_SHARE = 8  # neck and head at nano: an eighth, 32 of 256 channels
@@ -46,6 +46,9 @@ def model_config(network: Network, classes: int) -> Any:
     if pair not in ZOO:
         config.backbone = config_of(STAGES | BACKBONES[network.backbone])
     config.backbone.init_cfg = None
+    start = start_of(network.detector, network.backbone, network.form) or ""
+    if start.startswith("imagenet/"):
+        config.data_preprocessor.update(INPUTS.get(start, NORMALISATION))
     set_classes(config, classes)
     merge(config, ALWAYS.get(network.detector, {}))
     if network.form in IN_FORM:

@@ -8,6 +8,17 @@ from typing import Any
 Change = dict[str, Any]
 
 NORMALISATION: Change = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "bgr_to_rgb": True}  # of ImageNet, RGB
+# What the weights that backbones start from have seen, as mmdet's preprocessor takes it; of those that are not here: the above.
+_AS_IT_IS: Change = {"std": [1.0, 1.0, 1.0], "bgr_to_rgb": False}
+_CAFFE: Change = {"mean": [102.9801, 115.9465, 122.7717], **_AS_IT_IS}
+INPUTS: dict[str, Change] = {
+    "imagenet/resnet50_caffe": _CAFFE,
+    "imagenet/resnet101_caffe": _CAFFE,
+    "imagenet/resnet50_msra": {"mean": [103.53, 116.28, 123.675], **_AS_IT_IS},
+    "imagenet/regnetx_800mf": {"mean": [103.53, 116.28, 123.675], "std": [57.375, 57.12, 58.395], "bgr_to_rgb": False},
+    "imagenet/darknet53": {"mean": [0.0, 0.0, 0.0], "std": [255.0, 255.0, 255.0], "bgr_to_rgb": True},
+    "imagenet/vgg16": {"mean": [123.675, 116.28, 103.53], "std": [1.0, 1.0, 1.0], "bgr_to_rgb": True},
+}
 # Networks with an input of their own at paper scale, (height, width) in pixels: families, and PDF-Distil's forms.
 OWN_INPUT = {"ssd": (512, 512), "yolov3": (608, 608)}
 PDF_INPUT = (320, 320)
@@ -79,9 +90,20 @@ NANO: dict[str, Change] = {
 
 # What a form changes of a family.
 # distribution: LD's networks, whose box layer gives 17 logits per side. Zheng et al. 2022 (supplement, section 2); released code
-# HikariTJU/LD configs/gfl/{retinagfl,fcos_gfl,atss_gfl}_*.py. ciou: configs/gfl/*_voc.py there. cityscapes: the zoo's configs/cityscapes.
+# HikariTJU/LD configs/gfl/{retinagfl,fcos_gfl,atss_gfl}_*.py. ciou: configs/gfl/*_voc.py there.
+# centre_sampling: the zoo's fcos_*-center-normbbox-centeronreg-giou. cityscapes: the zoo's configs/cityscapes.
 SMOOTH: Change = {"roi_head": {"bbox_head": {"loss_bbox": {"_delete_": True, "type": "SmoothL1Loss", "beta": 1.0, "loss_weight": 1.0}}}}
+CENTRE_SAMPLING: Change = {
+    "bbox_head": {
+        "center_sampling": True,
+        "centerness_on_reg": True,
+        "conv_bias": True,
+        "loss_bbox": {"_delete_": True, "type": "GIoULoss", "loss_weight": 1.0},
+    },
+    "test_cfg": {"nms": {"type": "nms", "iou_threshold": 0.6}},
+}
 IN_FORM: dict[str, dict[str, Change]] = {
+    "centre_sampling": {"fcos": {**CENTRE_SAMPLING, "bbox_head": CENTRE_SAMPLING["bbox_head"] | {"norm_on_bbox": True}}},
     "distribution": {
         "retinanet": {
             "bbox_head": {
@@ -91,15 +113,7 @@ IN_FORM: dict[str, dict[str, Change]] = {
                 "loss_bbox": {"_delete_": True, "type": "GIoULoss", "loss_weight": 2.0},
             }
         },
-        "fcos": {
-            "bbox_head": {
-                "type": "DistributionFCOSHead",
-                "center_sampling": True,
-                "center_sample_radius": 1.5,
-                "centerness_on_reg": True,
-                "loss_bbox": {"_delete_": True, "type": "GIoULoss", "loss_weight": 1.0},
-            }
-        },
+        "fcos": {**CENTRE_SAMPLING, "bbox_head": CENTRE_SAMPLING["bbox_head"] | {"type": "DistributionFCOSHead"}},
         "atss": {
             "bbox_head": {
                 "type": "DistributionATSSHead",

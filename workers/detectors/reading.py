@@ -35,6 +35,7 @@ def describe(network: Network, model: Any) -> NetworkInfo:
         anchors_per_cell=getattr(generator, "num_base_priors", [1])[0],
         bins=reg_max + 1 if isinstance(reg_max, int) else None,
         model=model,
+        form=network.form,
     )
 
 

@@ -100,7 +100,7 @@ class NetworkInfo:
 
     neck_channels / backbone_channels: per level. strides: of the neck levels. classes: K. anchors_per_cell: A (1 for points).
     bins: bins of a box side's distribution, or None. stages: "one" or "two". model: the mmdet detector itself, for the few
-    methods that read weights (batch-norm margins) or run a part of a head (cross-head).
+    methods that read weights (batch-norm margins) or run a part of a head (cross-head). form: of the network (`catalog.FORMS`).
     """
 
     detector: str
@@ -113,6 +113,7 @@ class NetworkInfo:
     anchors_per_cell: int
     bins: int | None
     model: nn.Module
+    form: str | None = None
 
 
 class Distiller(nn.Module):
@@ -130,6 +131,7 @@ class Distiller(nn.Module):
     ramp_iterations: int = 0  # losses grow linearly from 0 over this many iterations
 
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
+        """options: settled for these networks (`studies.methods.Method.settle`), as `workers.distill.build_distiller` gives them."""
         super().__init__()
         self.options: Any = options
 

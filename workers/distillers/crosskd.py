@@ -31,7 +31,6 @@ PREDICTORS = {
     "atss": ("atss_cls", "atss_reg"),
     "fcos": ("conv_cls", "conv_reg"),
 }
-WEIGHTS = {"gfl": (1.0, 4.0, 0.0), "retinanet": (1.0, 1.0, 0.0), "atss": (1.0, 1.0, 1.0), "fcos": (0.4, 0.75, 0.0)}  # w_c, w_r, w_e
 TINY = 1e-6  # least area, overlap and normaliser
 
 
@@ -101,9 +100,7 @@ class CrossKD(Distiller):
         self.detector, self.classes, self.bins, self.strides = teacher.detector, teacher.classes, teacher.bins, teacher.strides
         self._outside: tuple[Any] = (teacher.model.bbox_head,)  # a tuple, so that torch does not take it for a part of this module
         o = self.options
-        given = (o.cls_weight, o.reg_weight, o.centerness_weight)
-        weights = (d if g is None else g for g, d in zip(given, WEIGHTS[teacher.detector], strict=True))
-        self.weights = dict(zip(("cls", "reg", "centerness"), weights, strict=True))
+        self.weights: dict[str, float] = {"cls": o.cls_weight, "reg": o.reg_weight, "centerness": o.centerness_weight}  # w_c, w_r, w_e
         head: Any = student.model.bbox_head
         ours, theirs = head.feat_channels, self.head.feat_channels
         if ours != theirs:

@@ -58,11 +58,11 @@ class DeFeat(Distiller):
         o = self.options
         self.strides = student.strides
         self.points = has_points(student)
-        official, both_two = o.form == "official", student.stages == teacher.stages == "two"
-        self.weights: dict[str, tuple[float, float]] = {"neck": o.neck_weights}
+        official = o.form == "official"
+        self.weights: dict[str, tuple[float, float]] = {"neck": (o.neck_foreground, o.neck_background)}
         if official:
             self.weights["backbone"] = (o.backbone_foreground, o.backbone_background)
-        if official and (both_two if o.head is None else o.head):
+        if official and o.head:
             self.weights["head"] = (o.head_foreground, o.head_background)
         self.weights = {part: pair for part, pair in self.weights.items() if any(pair)}
         if "neck" in self.weights:

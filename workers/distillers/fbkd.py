@@ -25,27 +25,12 @@ from torch.linalg import vector_norm
 from torch.nn import functional as F
 
 from studies.methods import Options
-from studies.methods.fbkd import FBKDOptions
 from workers.distillers.attention import attention, mask
 from workers.distillers.base import Distiller, NetworkInfo, Step
 from workers.distillers.non_local import NonLocal
 
 TINY = 1e-12  # inside the root of AM
-# (variant, stages) -> weights of AT, AM and NLD, and T. The released one-stage code multiplies the two-stage weights by 6.
-DEFAULTS = {
-    ("code", "two"): (4e-3, 7e-5, 7e-5, 0.5),
-    ("code", "one"): (6 * 4e-3, 6 * 7e-5, 6 * 7e-5, 0.1),
-    ("paper", "two"): (7e-5, 4e-3, 7e-5, 0.1),
-    ("paper", "one"): (4e-4, 2e-2, 4e-4, 0.5),
-}
 POOLS = (8, 4, 2, 2, 2)  # of the non-local blocks, finest level first; the last holds for further levels
-
-
-def resolved(options: FBKDOptions, stages: str) -> FBKDOptions:
-    """The options with every default that depends on variant and stages spelled out."""
-    names = ("at_weight", "am_weight", "nld_weight", "temperature", "mask_channel")
-    values = (*DEFAULTS[options.variant, stages], options.variant == "paper" or stages == "one")
-    return options.model_copy(update={n: v for n, v in zip(names, values, strict=True) if getattr(options, n) is None})
 
 
 @torch.no_grad()
@@ -73,10 +58,10 @@ def masked_norm(student: Tensor, teacher: Tensor, spatial: Tensor | None, channe
 class Level(nn.Module):
     """The terms of one pyramid level before their weights, and their trainable parts; only those that are on.
 
-    ours / theirs: channels of student and teacher. inner: channels C_i of the non-local blocks. options: `resolved`.
+    ours / theirs: channels of student and teacher. inner: channels C_i of the non-local blocks. options: settled.
     """
 
-    def __init__(self, ours: int, theirs: int, inner: int, pool: int, options: FBKDOptions) -> None:
+    def __init__(self, ours: int, theirs: int, inner: int, pool: int, options: Options) -> None:
         super().__init__()
         o: Any = options
         self.options = o
@@ -131,10 +116,8 @@ class FBKD(Distiller):
     reads_head = False
 
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
-        assert isinstance(options, FBKDOptions)
-        options = resolved(options, student.stages)
         super().__init__(options, student, teacher)
-        o = options
+        o = self.options
         self.weights: dict[str, Any] = {"at_spatial": o.at_weight, "at_channel": o.at_weight, "am": o.am_weight, "nld": o.nld_weight}
         self.levels = nn.ModuleList()
         for level, (ours, theirs) in enumerate(zip(student.neck_channels, teacher.neck_channels, strict=True)):

@@ -22,13 +22,6 @@ from workers.distillers.attention import attention, mask
 from workers.distillers.base import Distiller, NetworkInfo, Step
 from workers.distillers.inherit import inherit_neck_and_head
 
-# (fg, bg, attention, relation, T): the released configs, by detector or else by stages.
-DEFAULTS = {
-    "one": (1e-3, 5e-4, 5e-4, 5e-6, 0.5),
-    "two": (5e-5, 2.5e-5, 5e-5, 5e-7, 0.5),
-    "fcos": (1.6e-3, 8e-4, 8e-4, 8e-6, 0.8),
-}
-
 
 def box_weights(gt_boxes: list[Tensor], image_shape: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
     """W_fg and W_bg of a level, each (N, H, W). gt_boxes: (G, 4) xyxy per image, in pixels of an input of `image_shape` (H, W).
@@ -113,14 +106,15 @@ class FGD(Distiller):
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__(options, student, teacher)
         o = self.options
-        default = DEFAULTS.get(student.detector, DEFAULTS[student.stages])
-        given = (o.fg_weight, o.bg_weight, o.attention_weight, o.relation_weight, o.temperature)
-        *weights, temperature = (d if g is None else g for g, d in zip(given, default, strict=True))
-        self.weights = dict(zip(("fg", "bg", "attention", "relation"), weights, strict=True))
-        self.same_detector = student.detector == teacher.detector
+        self.weights: dict[str, float] = {
+            "fg": o.fg_weight,
+            "bg": o.bg_weight,
+            "attention": o.attention_weight,
+            "relation": o.relation_weight,
+        }
         on = {name: weight > 0 for name, weight in self.weights.items()}
         channels = list(zip(student.neck_channels, teacher.neck_channels, strict=True))[: 5 if student.stages == "one" else 4]
-        self.levels = nn.ModuleList(Level(s, t, temperature, on) for s, t in channels)
+        self.levels = nn.ModuleList(Level(s, t, o.temperature, on) for s, t in channels)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         levels = []
@@ -130,6 +124,5 @@ class FGD(Distiller):
 
     def inherit(self, student: nn.Module, teacher: nn.Module) -> None:
         """Neck and head of the teacher, as every released config with teacher and student of one detector does."""
-        wanted = self.options.inherit
-        if wanted or (wanted is None and self.same_detector):
-            inherit_neck_and_head(student, teacher, required=bool(wanted))
+        if self.options.inherit is not False:  # null: where they fit
+            inherit_neck_and_head(student, teacher, required=bool(self.options.inherit))

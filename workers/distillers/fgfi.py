@@ -84,7 +84,7 @@ class FGFI(Distiller):
         return overlapping_priors(priors, boxes, self.points)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        if self.options.weight == 0:
+        if self.options.loss_weight == 0:
             return {}
-        started = float(step.iteration >= self.options.start)
-        return {"loss_fgfi": started * self.options.weight * self.loss(step)}
+        started = float(step.iteration >= self.options.start_iteration)
+        return {"loss_fgfi": started * self.options.loss_weight * self.loss(step)}

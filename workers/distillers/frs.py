@@ -17,9 +17,6 @@ from torch.nn import functional as F
 from studies.methods import Options
 from workers.distillers.base import Distiller, NetworkInfo, Step
 
-# Detector -> (alpha, beta) of the released configs; another one-stage detector takes those of FCOS.
-WEIGHTS = {"retinanet": (0.005, 0.02), "gfl": (0.1, 0.05), "fcos": (0.01, 0.05)}
-TWO_STAGE_WEIGHTS = (0.002, 0.1)
 TINY = 1e-30  # least sum of richness that is divided by
 
 
@@ -45,9 +42,7 @@ class FRS(Distiller):
 
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__(options, student, teacher)
-        alpha, beta = TWO_STAGE_WEIGHTS if student.stages == "two" else WEIGHTS.get(student.detector, WEIGHTS["fcos"])
-        self.alpha = alpha if self.options.alpha is None else self.options.alpha
-        self.beta = beta if self.options.beta is None else self.options.beta
+        self.alpha, self.beta = self.options.alpha, self.options.beta
         self.ramp_iterations = self.options.ramp_iterations
         pairs = zip(student.neck_channels, teacher.neck_channels, strict=True)
         self.adapters = nn.ModuleList(nn.Conv2d(s, t, 3, padding=1) for s, t in pairs if self.alpha)

@@ -17,23 +17,18 @@ Sum form unless `average: weight_sum`.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
 from studies.methods import Options
-from studies.methods.ld import LDOptions
 from workers.distillers.base import Distiller, NetworkInfo, Step
 from workers.distillers.cells import Where, at, by_image, on_cells, on_levels
 from workers.distillers.ld_imitation import Imitation
 from workers.distillers.regions import centres, points_inside, vlr_weights
 
 Region = list[tuple[Where, Tensor]]  # per level: which boxes, and their weights (P,)
-
-# By detector, as released: main weight with the sides apart, VLR weight as a part of it, classification temperature.
-DEFAULTS = {"gfl": (0.25, 0.25, 2.0), "retinanet": (0.25, 0.03, 8.0), "fcos": (0.25, 0.25, 2.0), "atss": (0.25, 0.15, 2.0)}
-JOINT = 20.0  # one softmax over 68 bins: released weight 5 instead of 0.25
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float, total: bool = False) -> Tensor:
@@ -70,41 +65,6 @@ def over_workers(value: Tensor) -> Tensor:
     return value.clamp(min=1)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The options with everything that depends on variant and detector decided."""
-
-    weight: float
-    vlr_weight: float
-    kd_temperature: float
-    joint: bool  # one softmax over the bins of all sides
-    total: bool  # divergence summed over bins
-    divided: bool  # LD terms divided by the positives' weights
-    released_vlr: bool
-    points: bool  # VLR of an anchor-free head
-    exclude: bool  # positives are no part of the VLR
-
-    @classmethod
-    def of(cls, o: LDOptions, detector: str) -> "Settings":
-        """Where an option is null: the variant's, then the detector's."""
-        family = next((name for name in DEFAULTS if detector.startswith(name)), "gfl")
-        paper = o.variant == "paper"
-        weight, vlr_share, kd_temperature = DEFAULTS[family]
-        joint = (o.sides or ("joint" if family == "retinanet" and not paper else "each")) == "joint"
-        weight = o.loss_weight if o.loss_weight is not None else weight * (JOINT if joint else 1)
-        return cls(
-            weight=weight,
-            vlr_weight=o.vlr_weight if o.vlr_weight is not None else vlr_share * weight,
-            kd_temperature=o.kd_temperature or kd_temperature,
-            joint=joint,
-            total=paper,
-            divided=(o.average or ("weight_sum" if paper else "none")) == "weight_sum",
-            released_vlr=(o.vlr or o.variant) == "code",
-            points=family == "fcos",
-            exclude=o.exclude_positives if o.exclude_positives is not None else family in {"retinanet", "fcos"},
-        )
-
-
 class LD(Distiller):
     """See the module."""
 
@@ -112,7 +72,7 @@ class LD(Distiller):
 
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__(options, student, teacher)
-        self.settings = Settings.of(self.options, student.detector)
+        self.points = student.detector == "fcos"  # VLR of an anchor-free head
         self.classes, self.anchors = student.classes, student.anchors_per_cell
         imitates = self.options.imitation != "none" and self.options.imitation_weight > 0
         self.imitation = Imitation(self.options.imitation, student, teacher) if imitates else None
@@ -122,20 +82,20 @@ class LD(Distiller):
         return {"loss_bbox": 0.0, "loss_dfl": 0.0} if self.options.individual_ld else {}
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        o, s = self.options, self.settings
+        o = self.options
         labels = [on_cells(lab, logits, self.anchors) for lab, logits in zip(step.targets().labels, step.student.logits, strict=True)]
         positives = [(lab >= 0) & (lab < self.classes) for lab in labels]  # (N, H, W, A)
         losses: dict[str, Tensor] = {}
         main = self.by_confidence(step, positives)
-        divisor = over_workers(torch.stack([w.sum() for _, w in main]).sum()) if s.divided else 1.0
-        if o.main_ld and s.weight:
-            losses["loss_ld"] = s.weight * self.box_loss(step, main) / divisor
+        divisor = over_workers(torch.stack([w.sum() for _, w in main]).sum()) if o.average == "weight_sum" else 1.0
+        if o.main_ld and o.loss_weight:
+            losses["loss_ld"] = o.loss_weight * self.box_loss(step, main) / divisor
         if o.main_kd and o.kd_weight:
             losses["loss_ld_kd"] = o.kd_weight * self.class_loss(step, main)
-        if (o.vlr_ld and s.vlr_weight) or (o.vlr_kd and o.kd_weight):
+        if (o.vlr_ld and o.vlr_weight) or (o.vlr_kd and o.kd_weight):
             valuable = self.valuable(step, positives)
-            if o.vlr_ld and s.vlr_weight:
-                losses["loss_ld_vlr"] = s.vlr_weight * self.box_loss(step, valuable) / divisor
+            if o.vlr_ld and o.vlr_weight:
+                losses["loss_ld_vlr"] = o.vlr_weight * self.box_loss(step, valuable) / divisor
             if o.vlr_kd and o.kd_weight:
                 losses["loss_ld_kd_vlr"] = o.kd_weight * self.class_loss(step, valuable)
         if self.imitation is not None:
@@ -149,25 +109,23 @@ class LD(Distiller):
 
     def valuable(self, step: Step, positives: list[Tensor]) -> Region:
         """The valuable localization region, weighted by IoU (points: by confidence)."""
-        levels, boxes = step.anchors(), torch.cat(step.gt_boxes)
-        if self.settings.points:
-            pairs = points_inside(centres(torch.cat(levels)), boxes)
-        else:
-            pairs = vlr_weights(levels, boxes, self.settings.released_vlr)
+        levels, boxes, released = step.anchors(), torch.cat(step.gt_boxes), self.options.vlr == "code"
+        pairs = points_inside(centres(torch.cat(levels)), boxes) if self.points else vlr_weights(levels, boxes, released)
         maps = on_levels(by_image(pairs, step.gt_boxes), step, self.anchors)
-        if self.settings.exclude:
+        if self.options.exclude_positives:
             maps = [m.masked_fill(p, 0) for m, p in zip(maps, positives, strict=True)]
-        if self.settings.points:
+        if self.points:
             return self.by_confidence(step, maps)
         wheres = [m.nonzero(as_tuple=True) for m in maps]
         return [(w, m[w]) for w, m in zip(wheres, maps, strict=True)]
 
     def box_loss(self, step: Step, region: Region) -> Tensor:
         """Weighted sum of the box divergence over a region, before the term's weight."""
-        s, losses = self.settings, []
+        o: Any = self.options
+        joint, total, losses = o.sides == "joint", o.variant == "paper", []
         for (where, weight), *boxes in zip(region, step.student.boxes, step.teacher.boxes, strict=True):
             ours, theirs = (at(b, where, self.anchors) for b in boxes)
-            losses.append((weight * box_divergence(ours, theirs, self.options.temperature, s.joint, s.total)).sum())
+            losses.append((weight * box_divergence(ours, theirs, o.temperature, joint, total)).sum())
         return torch.stack(losses).sum()
 
     def class_loss(self, step: Step, region: Region) -> Tensor:
@@ -175,5 +133,5 @@ class LD(Distiller):
         losses = []
         for (where, _), *logits in zip(region, step.student.logits, step.teacher.logits, strict=True):
             ours, theirs = (at(z, where, self.anchors) for z in logits)
-            losses.append(score_loss(ours, theirs, self.settings.kd_temperature))
+            losses.append(score_loss(ours, theirs, self.options.kd_temperature))
         return torch.stack(losses).sum()

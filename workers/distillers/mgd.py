@@ -15,8 +15,6 @@ from studies.methods import Options
 from workers.distillers.base import Distiller, NetworkInfo, Step
 from workers.distillers.inherit import inherit_neck_and_head
 
-DEFAULTS = {"one": (2e-5, 0.65), "two": (5e-7, 0.45)}  # alpha, lambda
-
 
 class Generation(nn.Module):
     """Generates the teacher's features of one level from the student's, kept where `kept` (N, 1, H, W) is 1."""
@@ -48,10 +46,7 @@ class MGD(Distiller):
 
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__(options, student, teacher)
-        alpha, masked = DEFAULTS[student.stages]
-        self.alpha = alpha if self.options.loss_weight is None else self.options.loss_weight
-        self.masked = masked if self.options.masked is None else self.options.masked
-        self.inherits = student.stages == "one" and student.detector == teacher.detector
+        self.alpha, self.masked = self.options.loss_weight, self.options.masked
         channels = list(zip(student.neck_channels, teacher.neck_channels, strict=True))[: 5 if student.stages == "one" else 4]
         self.levels = nn.ModuleList(Generation(s, t) for s, t in channels)
 
@@ -64,6 +59,5 @@ class MGD(Distiller):
 
     def inherit(self, student: nn.Module, teacher: nn.Module) -> None:
         """Neck and head of the teacher, as the released one-stage configs do."""
-        wanted = self.options.inherit
-        if wanted or (wanted is None and self.inherits):
-            inherit_neck_and_head(student, teacher, required=bool(wanted))
+        if self.options.inherit is not False:  # null: where they fit
+            inherit_neck_and_head(student, teacher, required=bool(self.options.inherit))

@@ -60,10 +60,10 @@ class PAD(Distiller):
             self.branches = nn.ModuleList(Branch(channels) for channels in teacher.neck_channels)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        if self.options.weight == 0:
+        if self.options.loss_weight == 0:
             return {}
         loss = self.pdf_loss(step) if self.options.form == "pdf" else self.paper_loss(step)
-        return {"loss_pad": self.options.weight * loss}
+        return {"loss_pad": self.options.loss_weight * loss}
 
     def paper_loss(self, step: Step) -> Tensor:
         """The paper's L."""

@@ -90,7 +90,7 @@ class PDFDistil(Distiller):
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__(options, student, teacher)
         self.anchors = student.anchors_per_cell
-        self.strategy = self.options.strategy or ("l2_root" if self.options.variant == "code" else "l2")
+        self.strategy: str = self.options.strategy
         self.adapters = convolutions(student.neck_channels, teacher.neck_channels, int(self.options.adapter[0]))
 
     @torch.no_grad()

@@ -17,7 +17,6 @@ from workers.distillers.base import Distiller, NetworkInfo, Step
 from workers.distillers.channels import scale_of
 
 LEVELS = 4
-DEFAULTS = {"one": 10.0, "two": 6.0}  # w
 
 
 def standardise(features: Tensor) -> Tensor:
@@ -40,7 +39,7 @@ class PKD(Distiller):
 
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__(options, student, teacher)
-        self.weight = DEFAULTS[student.stages] if self.options.loss_weight is None else self.options.loss_weight
+        self.weight = self.options.loss_weight
         pairs = list(zip(student.neck_channels, teacher.neck_channels, strict=False))[:LEVELS]
         self.adapters = nn.ModuleList(nn.Identity() if s == t else nn.Conv2d(s, t, 1) for s, t in pairs)
 

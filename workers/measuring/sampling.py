@@ -123,8 +123,9 @@ def _trained(setting: Setting, prefix: str) -> dict[str, Tensor]:
 def _step(setting: Setting, view: View, recorders: tuple[Recorder, Recorder]) -> Step:
     """What a distiller would see of the image in training."""
     outputs = []
-    for model, recorder in zip((setting.detector, setting.teacher), recorders, strict=True):
-        levels = levels_of(model, view.inputs)
+    images = (view.inputs, view.taught)
+    for model, recorder, inputs in zip((setting.detector, setting.teacher), recorders, images, strict=True):
+        levels = levels_of(model, inputs)
         with torch.no_grad():
             recorder.head(levels)
         outputs.append(recorder.take())

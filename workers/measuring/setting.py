@@ -23,6 +23,7 @@ from workers.data import dataset_config, manifest_of
 from workers.detectors import build, load_checkpoint
 from workers.evaluation import ground_truth
 from workers.files import file_sha256
+from workers.inputs import preprocessor_of
 from workers.process import device_for
 
 BATCH = 16  # as in a training's validation: the padding of a batch is part of what a network sees
@@ -39,10 +40,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class View:
-    """One validation image before the networks: `inputs` (1, 3, H, W) normalised, `sample` mmdet's, with its objects."""
+    """One validation image before the networks: `inputs` (1, 3, H, W) as the detector takes them and `taught` as its teacher does,
+    `sample` mmdet's, with its objects."""
 
     position: int
     inputs: Tensor
+    taught: Tensor
     sample: Any
 
 
@@ -100,6 +103,12 @@ class Setting:
         return model.to(device_for(self.spec.gpus)).eval().requires_grad_(False)
 
     @cached_property
+    def preprocessor(self) -> Any:
+        """What makes a collated batch a network's: the detector's own, or one that also gives the teacher its images."""
+        made = preprocessor_of(self.detector, self.teacher) if self.spec.teacher else self.detector.data_preprocessor
+        return made.to(device_for(self.spec.gpus))
+
+    @cached_property
     def dataset(self) -> Any:
         """mmdet's validation split, at the detector's input size."""
         trial = TrialSpec(dataset=self.spec.dataset, scale=self.spec.scale, network=self.spec.detector.network, schedule=Schedule(), seed=0)
@@ -118,8 +127,8 @@ class Setting:
         for position in self.options.images:
             if position >= count:
                 raise TrialFailure("user", f"options.images: the validation split has images 0 to {count - 1}, there is no {position}")
-            batch = self.detector.data_preprocessor(pseudo_collate([self.dataset[position]]), False)
-            yield View(position, batch["inputs"], batch["data_samples"][0])
+            batch = self.preprocessor(pseudo_collate([self.dataset[position]]), False)
+            yield View(position, batch["inputs"], batch.get("teacher_inputs", batch["inputs"]), batch["data_samples"][0])
 
 
 def levels_of(model: Any, inputs: Tensor) -> tuple[Tensor, ...]:

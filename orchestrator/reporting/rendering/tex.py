@@ -20,7 +20,7 @@ _ESCAPED = {char: f"\\{char}" for char in "&%$#_{}"} | {
     '"': "''",
     "[": "{[}",  # after a row's end it would be an argument
     "*": "{*}",
-    "`": r"\textasciigrave{}",
+    "`": r"\`{}",
     "±": r"$\pm$",
     "→": r"$\rightarrow$",
     "×": r"$\times$",  # noqa: RUF001

@@ -28,8 +28,8 @@ def test_the_17_tables_are_168_trainings_and_6_evaluations_at_paper_scale() -> N
 
 @pytest.mark.parametrize("scale", ["nano", "smoke"])
 def test_on_digits_some_of_them_are_the_same(scale: str) -> None:
-    assert len(trainings(("table-",), scale)) == 154
+    assert len(trainings(("table-",), scale)) == 155  # LD Table 3's FCOS, with centre sampling, is none of the other tables'
 
 
 def test_with_the_figures_there_are_205_at_paper_scale() -> None:
-    assert sum(not taken for _, taken in trainings(("table-", "figure-"), "paper").values()) == 205
+    assert len(trainings(("table-", "figure-"), "paper")) == 205

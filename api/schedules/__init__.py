@@ -1,0 +1,1 @@
+"""Schedules: add, look at, pause, resume, remove."""

@@ -1,0 +1,71 @@
+"""Routes of schedules."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+
+from api.bodies import read_data
+from api.dependencies import StoreOf
+from api.problems import responses
+from api.schedules.schemas import NewSchedule, ScheduleDetail, ScheduleList
+from api.schedules.service import ScheduleService, read_schedule
+
+_LARGEST = 2**63 - 1
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {form: {"schema": {"$ref": "#/components/schemas/NewSchedule"}} for form in ("application/json", "application/yaml")},
+    }
+}
+
+
+def _service(store: StoreOf) -> ScheduleService:
+    return ScheduleService(store)
+
+
+async def _wanted(request: Request) -> NewSchedule:
+    return read_schedule(await read_data(request))
+
+
+SchedulesOf = Annotated[ScheduleService, Depends(_service)]
+Wanted = Annotated[NewSchedule, Depends(_wanted)]
+ScheduleId = Annotated[int, Path(ge=1, le=_LARGEST)]
+router = APIRouter(prefix="/v1/schedules", tags=["schedules"])
+
+
+@router.post("", status_code=201, openapi_extra=_BODY, responses=responses(400, 413, 415, 422))
+def add(wanted: Wanted, schedules: SchedulesOf, response: Response) -> ScheduleDetail:
+    """Submit a study whenever a cron expression is due."""
+    made = schedules.add(wanted)
+    response.headers["Location"] = f"/v1/schedules/{made.id}"
+    return made
+
+
+@router.get("")
+def all_(schedules: SchedulesOf) -> ScheduleList:
+    """Schedules, oldest first."""
+    return schedules.all()
+
+
+@router.get("/{schedule_id}", responses=responses(404, 422))
+def schedule(schedule_id: ScheduleId, schedules: SchedulesOf) -> ScheduleDetail:
+    """One schedule with its last runs and what moved in them."""
+    return schedules.detail(schedule_id)
+
+
+@router.post("/{schedule_id}:pause", responses=responses(404, 422))
+def pause(schedule_id: ScheduleId, schedules: SchedulesOf) -> ScheduleDetail:
+    """Submit nothing of it until it is resumed."""
+    return schedules.pause(schedule_id)
+
+
+@router.post("/{schedule_id}:resume", responses=responses(404, 422))
+def resume(schedule_id: ScheduleId, schedules: SchedulesOf) -> ScheduleDetail:
+    """Submit again what is due from now on."""
+    return schedules.resume(schedule_id)
+
+
+@router.delete("/{schedule_id}", status_code=204, responses=responses(404, 422))
+def remove(schedule_id: ScheduleId, schedules: SchedulesOf) -> None:
+    """Submit nothing of it any more; its studies stay, and one that runs goes on."""
+    schedules.remove(schedule_id)
