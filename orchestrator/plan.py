@@ -77,7 +77,6 @@ class Plan:
 
     steps: list[Step]
     device: Literal["gpu", "cpu"]
-    measurements: int = 0  # jobs that measure what the trials have trained
 
     @property
     def to_run(self) -> int:
@@ -209,7 +208,7 @@ def _plan(submission: Submission, keys: dict[str, str], equals: dict[str, Trial]
                 flop=stored.flop(study, planned, teacher),
             )
         )
-    return Plan(steps, "gpu" if study.resources.gpus else "cpu", len(submission.expansion.measurements))
+    return Plan(steps, "gpu" if study.resources.gpus else "cpu")
 
 
 class _Stored:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from orchestrator.machine import StudyState, TrialState
 from orchestrator.schedules.due import Misfire, Outcome, Overlap
 
+MEASUREMENT = "measurement"  # the role of a trial that trains nothing
 Id = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER
 
 

@@ -21,14 +21,13 @@ from sqlalchemy.orm import Session, sessionmaker, undefer
 from orchestrator import machine
 from orchestrator.machine import StudyState, TrialState
 from orchestrator.migrations import upgrade
-from orchestrator.schema import Arm, Attempt, Dataset, Event, Heartbeat, Lease, Outbox, Point, Study, Trial
+from orchestrator.schema import MEASUREMENT, Arm, Attempt, Dataset, Event, Heartbeat, Lease, Outbox, Point, Study, Trial
 from studies.expand import Expansion
 from studies.measurement import MeasurementSpec
 from studies.presentation import Presentation
 from studies.submission import Submission
 from studies.trial import FailureKind, TrialSpec
 
-MEASUREMENT = "measurement"  # the role of a job that trains nothing
 LEASE_SECONDS = 30  # a lease whose holder was silent for so long may be taken over
 
 

@@ -59,7 +59,7 @@ class Studies:
             trials=trials,
             to_run=found.to_run,
             reused=len(trials) - found.to_run,
-            measurements=found.measurements,
+            measurements=len(submission.expansion.measurements),
             device=found.device,
             efficiency=EFFICIENCY,
             warnings=list(submission.presentation.warnings),

@@ -9,7 +9,7 @@ from orchestrator.machine import StudyState, TrialState
 from orchestrator.reporting.build import build
 from orchestrator.reporting.table import Table
 from orchestrator.schedules.compare import compare, results
-from orchestrator.schema import Event, Outbox, Schedule, ScheduleRun, Study, Trial
+from orchestrator.schema import MEASUREMENT, Event, Outbox, Schedule, ScheduleRun, Study, Trial
 from studies.presentation import Presentation
 
 
@@ -54,6 +54,7 @@ def _trials(session: Session, study: Study) -> Sequence[Trial]:
 
 def what_was_trained(trials: Sequence[Trial], before: Sequence[Trial], fresh: bool) -> str:
     """ "1 of 3 trials trained (its code changed: ld/seed-0), 2 reused: neither their code nor their data changed"."""
+    trials = [trial for trial in trials if trial.role != MEASUREMENT]
     trained = [trial for trial in trials if trial.state == TrialState.FINISHED]
     reused = sum(trial.state == TrialState.CACHED for trial in trials)
     missing = len(trials) - len(trained) - reused

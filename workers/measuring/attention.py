@@ -27,7 +27,7 @@ def measure(setting: Setting) -> Measured:
     for view in setting.views():
         images.append(save_image(setting, view))
         for role, model in roles.items():
-            pyramid = levels_of(model, view.teacher_inputs if role == "teacher" else view.inputs)
+            pyramid = levels_of(model, view.taught if role == "teacher" else view.inputs)
             count = max(count, len(pyramid))
             for level, features in enumerate(pyramid):
                 cells = attention(features)[0]  # (1, H*W)

@@ -20,8 +20,9 @@ def measure(setting: Setting) -> Measured:
     """`D_pred` over the validation split, and the value of every image by its id."""
     images: dict[str, float] = {}
     for batch in setting.batches():
-        ready = setting.ready(batch)
-        student, teacher = logits(setting.detector, ready["inputs"]), logits(setting.teacher, ready["teacher_inputs"])
+        ready = setting.preprocessor(batch, False)
+        student = logits(setting.detector, ready["inputs"])
+        teacher = logits(setting.teacher, ready.get("teacher_inputs", ready["inputs"]))
         ours, theirs = ([tuple(level.shape[1:]) for level in levels] for levels in (student, teacher))
         if ours != theirs:
             raise TrialFailure("user", f"D_pred compares class logits cell by cell; the student's are {ours}, the teacher's {theirs}")

@@ -123,8 +123,8 @@ def _trained(setting: Setting, prefix: str) -> dict[str, Tensor]:
 def _step(setting: Setting, view: View, recorders: tuple[Recorder, Recorder]) -> Step:
     """What a distiller would see of the image in training."""
     outputs = []
-    pairs = ((setting.detector, view.inputs), (setting.teacher, view.teacher_inputs))
-    for (model, inputs), recorder in zip(pairs, recorders, strict=True):
+    images = (view.inputs, view.taught)
+    for model, recorder, inputs in zip((setting.detector, setting.teacher), recorders, images, strict=True):
         levels = levels_of(model, inputs)
         with torch.no_grad():
             recorder.head(levels)

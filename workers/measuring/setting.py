@@ -40,12 +40,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class View:
-    """One validation image before the networks: `inputs` and `teacher_inputs` (1, 3, H, W) normalised for the detector and for its
-    teacher, `sample` mmdet's, with its objects."""
+    """One validation image before the networks: `inputs` (1, 3, H, W) as the detector takes them and `taught` as its teacher does,
+    `sample` mmdet's, with its objects."""
 
     position: int
     inputs: Tensor
-    teacher_inputs: Tensor
+    taught: Tensor
     sample: Any
 
 
@@ -103,6 +103,12 @@ class Setting:
         return model.to(device_for(self.spec.gpus)).eval().requires_grad_(False)
 
     @cached_property
+    def preprocessor(self) -> Any:
+        """What makes a collated batch a network's: the detector's own, or one that also gives the teacher its images."""
+        made = preprocessor_of(self.detector, self.teacher) if self.spec.teacher else self.detector.data_preprocessor
+        return made.to(device_for(self.spec.gpus))
+
+    @cached_property
     def dataset(self) -> Any:
         """mmdet's validation split, at the detector's input size."""
         trial = TrialSpec(dataset=self.spec.dataset, scale=self.spec.scale, network=self.spec.detector.network, schedule=Schedule(), seed=0)
@@ -121,18 +127,8 @@ class Setting:
         for position in self.options.images:
             if position >= count:
                 raise TrialFailure("user", f"options.images: the validation split has images 0 to {count - 1}, there is no {position}")
-            batch = self.ready(pseudo_collate([self.dataset[position]]))
-            yield View(position, batch["inputs"], batch["teacher_inputs"], batch["data_samples"][0])
-
-    def ready(self, batch: Any) -> dict[str, Any]:
-        """A collated batch as both networks take it: `inputs` of the detector and `teacher_inputs` (N, 3, H, W), `data_samples`."""
-        made: dict[str, Any] = self._preprocessor(batch, False)
-        return {"teacher_inputs": made["inputs"], **made}
-
-    @cached_property
-    def _preprocessor(self) -> Any:
-        own = self.detector.data_preprocessor
-        return preprocessor_of(self.detector, self.teacher) if self.spec.teacher else own
+            batch = self.preprocessor(pseudo_collate([self.dataset[position]]), False)
+            yield View(position, batch["inputs"], batch.get("teacher_inputs", batch["inputs"]), batch["data_samples"][0])
 
 
 def levels_of(model: Any, inputs: Tensor) -> tuple[Tensor, ...]:
