@@ -33,7 +33,7 @@ class WarmUp:
 class Optimizer:
     """An optimizer, its learning rate `lr` stated for `batch` images a step, and its warm-up.
 
-    clip: largest norm of the gradient. bias_lr, bias_decay, norm_decay: factors of the rate and the weight decay.
+    clip: largest norm of the gradient. bias_lr, bias_decay, norm_decay, backbone_lr: factors of the rate and the weight decay.
     """
 
     lr: float
@@ -45,7 +45,21 @@ class Optimizer:
     bias_lr: float = 1.0
     bias_decay: float = 1.0
     norm_decay: float = 1.0
+    backbone_lr: float = 1.0
     warm_up: WarmUp = field(default_factory=WarmUp)
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How a backbone learns to tell single digits apart before it is trained in detectors: `steps` of `batch` among `crops` of `size` pixels."""
+
+    crops: int = 8000
+    size: int = 48
+    steps: int = 1500
+    batch: int = 64
+    lr: float = 3e-3
+    weight_decay: float = 0.05
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,8 @@ class Recipe:
 
     epochs: of `passes` passes over the images each. decay: epochs after which the rate is divided by 10, or "cosine" down to
     `floor` of it. smallest: shorter side of the smallest training images over that of the largest. optimizer: None leaves it to
-    the family (`OPTIMIZERS`). iterations: cuts every epoch after so many steps.
+    the family (`OPTIMIZERS`). iterations: cuts every epoch after so many steps. average: what is evaluated and exported is a moving
+    average of the weights that keeps this share of itself at every step. pretraining: what backbones have learnt before, at nano.
     """
 
     id: str
@@ -67,6 +82,8 @@ class Recipe:
     floor: float = 0.0
     optimizer: Optimizer | None = None
     iterations: int | None = None
+    average: float | None = None
+    pretraining: Pretraining | None = None
 
     def milestones(self, epochs: int) -> tuple[int, ...]:
         """Epochs after which the rate falls in a training of `epochs`: the recipe's own, moved in proportion."""

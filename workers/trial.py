@@ -32,7 +32,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from studies.catalog import METRICS, start_of
-from studies.recipes import RECIPES
+from studies.recipes import RECIPES, Pretraining
 from studies.trial import TrialFailure, TrialSpec
 from workers.data import dataset_config, evaluator_config, manifest_of, skipped
 from workers.detectors import build, describe, load_checkpoint
@@ -41,6 +41,7 @@ from workers.failures import failures_named
 from workers.files import file_sha256, write_atomically, write_checkpoint
 from workers.optimisation import optimisation
 from workers.progress import EXPORT, RESULT, EpochReport, Progress, TrialResult, detector_of, exported, finished, learns_masks
+from workers.pretraining import load_pretrained, pretrained
 from workers.weights import Store, load_backbone, load_detector, store_beside
 
 LIBRARIES = ("torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "numpy", "faster-coco-eval")
@@ -61,19 +62,20 @@ def run_trial(spec: TrialSpec, folder: Path, data: Path, report: Callable[[Epoch
         return result
     with failures_named(), _threads(spec.threads), _quiet():
         manifest = manifest_of(spec.dataset, data, spec.on_broken)
-        model = _networks(spec, len(manifest["classes"]), store_beside(data))
+        start = pretrained(spec.network, learnt, data) if (learnt := _pretraining(spec)) else None
+        model = _networks(spec, len(manifest["classes"]), store_beside(data), start)
         runner = _runner(spec, folder, data, manifest, model, progress, report)
         if spec.weights:
             runner.val()
         else:
             runner.train()
-        return _export(model, folder, progress, spec, manifest, store_beside(data))
+        return _export(model, folder, progress, spec, manifest, store_beside(data), start)
 
 
-def _networks(spec: TrialSpec, classes: int, store: Store) -> Any:
+def _networks(spec: TrialSpec, classes: int, store: Store, pretrained: Path | None) -> Any:
     """The model that trains: the plain detector, or the student with teacher and distillers around it.
 
-    At paper scale it starts from the weights that the papers' networks start from.
+    At paper scale it starts from the weights that the papers' networks start from, at nano from a backbone that was pretrained here.
     """
     device = _device(spec)
     seed_everything(spec.seed, 0)
@@ -85,6 +87,8 @@ def _networks(spec: TrialSpec, classes: int, store: Store) -> Any:
         load_backbone(student, start, store)
     elif start:
         load_detector(student, start, store, other_classes=True)
+    elif pretrained:
+        load_pretrained(student, pretrained)
     if spec.teacher is None:
         return student.to(device)
     from workers.distill import DistilledDetector
@@ -103,6 +107,11 @@ def _start(spec: TrialSpec) -> str | None:
     """Name of the weights that the network has before it trains; None where all of it is drawn."""
     taken = start_of(spec.network.detector, spec.network.backbone, spec.network.form) if spec.scale == "paper" else None
     return spec.weights or taken
+
+
+def _pretraining(spec: TrialSpec) -> Pretraining | None:
+    """How the backbone has learnt before, where this machine teaches it."""
+    return RECIPES[str(spec.full_schedule.recipe)].pretraining if spec.scale == "nano" and not spec.weights else None
 
 
 def _runner(
@@ -149,7 +158,7 @@ def _runner(
         val_cfg={},
         **optimisation(schedule, spec.network),
         default_hooks={"timer": None, "logger": None, "checkpoint": None, "runtime_info": None},
-        custom_hooks=[EpochHook(spec, folder, skipped(manifest), recipe.images == "pdf", progress, report)],
+        custom_hooks=[EpochHook(spec, folder, skipped(manifest), recipe, progress, report)],
         visualizer={"type": "Visualizer", "vis_backends": []},
         log_level="ERROR",
         default_scope="mmdet",
@@ -158,13 +167,15 @@ def _runner(
     )
 
 
-def _export(model: nn.Module, folder: Path, progress: Progress, spec: TrialSpec, manifest: dict[str, Any], store: Store) -> TrialResult:
+def _export(
+    model: nn.Module, folder: Path, progress: Progress, spec: TrialSpec, manifest: dict[str, Any], store: Store, pretrained: Path | None
+) -> TrialResult:
     write_checkpoint({"state_dict": exported(model, spec)}, folder / EXPORT)
     result = {
         "metrics": {k: v for k, v in progress.history[-1].metrics.items() if k in METRICS},
         "checkpoint_sha256": file_sha256(folder / EXPORT),
         "seconds": sum(each.metrics["epoch_seconds"] for each in progress.history),
-        "environment": _environment(spec, manifest, store),
+        "environment": _environment(spec, manifest, store, pretrained),
     }
     write_atomically(json.dumps(result, indent=1).encode(), folder / RESULT)
     stored = finished(folder)
@@ -172,12 +183,14 @@ def _export(model: nn.Module, folder: Path, progress: Progress, spec: TrialSpec,
     return stored
 
 
-def _environment(spec: TrialSpec, manifest: dict[str, Any], store: Store) -> dict[str, str]:
+def _environment(spec: TrialSpec, manifest: dict[str, Any], store: Store, pretrained: Path | None) -> dict[str, str]:
     device = torch.cuda.get_device_name() if spec.gpus else f"cpu, {spec.threads} threads"
     images, left_out = manifest["images"], len(manifest["broken"])
     dataset = f"{images['train']} + {images['val']} images, {left_out} broken images or annotations left out"
     start = store.entries().get(_start(spec) or "")  # a store that was emptied meanwhile must not cost a finished training
     weights = {"weights": f"{start.name} ({start.sha256})"} if start else {}
+    if pretrained and pretrained.exists():
+        weights = {"weights": f"pretrained here/{pretrained.stem} ({file_sha256(pretrained)})"}
     return {**{name: version(name) for name in LIBRARIES}, "device": device, "dataset": dataset, **weights}
 
 
