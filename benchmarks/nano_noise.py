@@ -14,14 +14,14 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from orchestrator.table import half_width
-from studies.expand import PlannedTrial
+from studies.expand import PlannedTrial, expand
 from studies.recipes import RECIPES
 from studies.spec import StudySpec
 from workers.datasets import prepare
@@ -71,26 +71,117 @@ def study_of(family: str) -> StudySpec:
 
 def train(family: str, home: Path, log: Path) -> None:
     """Trains what the log does not have yet of a family, and appends to it."""
-    study, known = study_of(family), {(each.family, each.role, each.seed) for each in read(log)}
-    for arm, seeds in {"student": ALONE} | {method["id"]: DISTILLED for method in METHODS[family]}.items():
-        for seed in seeds:
-            if (family, arm, seed) in known:
-                continue
-            curves: dict[str, list[EpochReport]] = {}
-            started, spent = time.process_time(), dict[str, float]()
+    study = study_of(family)
+    data = home / "data"
+    prepare(study.dataset, data)
+    recipe = RECIPES["nano"].pretraining
+    assert recipe
+    for trial in expand(study)[:2]:  # the teacher and a student
+        started = time.process_time()
+        pretrained(trial.network, recipe, data)
+        print(f"{trial.network.backbone} of width {trial.network.width} pretrained: {time.process_time() - started:.0f} s", flush=True)
+    wanted = (
+        [("fitnet", 0)] + [("student", seed) for seed in ALONE] + [(method["id"], seed) for method in METHODS[family] for seed in DISTILLED]
+    )
+    for arm, seed in wanted:
+        known = {(each.family, each.role, each.seed) for each in read(log)}
+        if (family, arm, seed) in known:
+            continue
+        curves: dict[str, list[EpochReport]] = {}
+        times: dict[str, float] = {}
+        last = time.process_time()
 
-            def told(trial: PlannedTrial, epoch: EpochReport, spent: dict[str, float] = spent, started: float = started) -> None:
-                curves.setdefault(trial.id, []).append(epoch)
-                spent[trial.id] = time.process_time() - started - sum(s for other, s in spent.items() if other != trial.id)
+        def told(trial: PlannedTrial, epoch: EpochReport, curves: dict[str, list[EpochReport]] = curves, times: Any = times) -> None:
+            nonlocal last
+            curves.setdefault(trial.role, []).append(epoch)
+            times[trial.role] = times.get(trial.role, 0.0) + time.process_time() - last
+            last = time.process_time()
 
-            run_locally(study, arm, seed, home, told)
-            for name, epochs in curves.items():
-                role = "teacher" if name.startswith("teacher") else arm
-                if (family, role, seed if role == arm else 0) in known:
-                    continue
-                known.add((family, role, seed if role == arm else 0))
-                keep = {k: v for k, v in epochs[-1].metrics.items() if k.startswith(("AP", "loss", "err"))}
-                done = Trained(family, role, seed, [e.metrics["AP"] for e in epochs], keep, spent[name])
-                with log.open("a") as file:
-                    file.write(json.dumps(vars(done)) + "\n")
-                print(f"{family} {role} seed {seed}: AP {done.curve[-1]:.1f}, {done.cpu_seconds:.0f} s", flush=True)
+        run_locally(study, arm, seed, home, told)
+        for role, epochs in curves.items():
+            name, its_seed = ("teacher", 0) if role == "teacher" else (arm, seed)
+            if (family, name, its_seed) not in known:
+                write(log, Trained(family, name, its_seed, [e.metrics["AP"] for e in epochs], kept(epochs[-1]), times[role]))
+
+
+def kept(epoch: EpochReport) -> dict[str, float]:
+    return {name: value for name, value in epoch.metrics.items() if name.startswith(("AP", "loss", "err_"))}
+
+
+def write(log: Path, done: Trained) -> None:
+    with log.open("a") as file:
+        file.write(json.dumps(asdict(done)) + "\n")
+    print(f"{done.family} {done.role} {done.seed}: AP {done.curve[-1]:.1f}, {done.cpu_seconds:.0f} s", flush=True)
+
+
+def read(log: Path) -> list[Trained]:
+    """What earlier runs have trained."""
+    return [Trained(**json.loads(line)) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def table(found: list[Trained]) -> Iterator[str]:
+    """The table of the page, line by line."""
+    yield "| family | | AP of every seed | mean | standard deviation | AP75 / AP50 | to the student, paired 95% | CPU seconds |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for family in dict.fromkeys(each.family for each in found):
+        of_family = [each for each in found if each.family == family]
+        alone = {each.seed: each.curve[-1] for each in of_family if each.role == "student"}
+        for role in sorted({each.role for each in of_family}, key=["teacher", "student", "fitnet", "pdf-distil", "ld"].index):
+            trained = sorted((each for each in of_family if each.role == role), key=lambda each: each.seed)
+            aps = [each.curve[-1] for each in trained]
+            ratio = statistics.mean(each.metrics["AP75"] / each.metrics["AP50"] for each in trained)
+            gain = ""
+            if role == "teacher" and alone:
+                gain = f"{aps[0] - statistics.mean(alone.values()):+.1f}"
+            elif role != "student":
+                gains = [each.curve[-1] - alone[each.seed] for each in trained if each.seed in alone]
+                half = half_width(gains)
+                gain = f"{statistics.mean(gains):+.1f}" + ("" if half is None else f" ±{half:.1f}")
+            deviation = f"{statistics.stdev(aps):.2f}" if len(aps) > 1 else ""
+            seconds = statistics.mean(each.cpu_seconds for each in trained)
+            yield (
+                f"| {family} | {role} | {' '.join(f'{ap:.1f}' for ap in aps)} | {statistics.mean(aps):.1f} | {deviation} | {ratio:.2f} "
+                f"| {gain} | {seconds:.0f} |"
+            )
+
+
+def draw(found: list[Trained], path: Path) -> None:
+    """The learning curves, a panel a family: every training is a line, in the colour of its role."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "retort"  # the same curves give the same file
+    from matplotlib import pyplot
+
+    families = list(dict.fromkeys(each.family for each in found))
+    figure, panels = pyplot.subplots(1, len(families), figsize=(4.5 * len(families), 3.6), sharey=True, squeeze=False, layout="constrained")
+    colours = {"teacher": "black", "student": "tab:blue", "fitnet": "tab:orange", "pdf-distil": "tab:green", "ld": "tab:red"}
+    for panel, family in zip(panels[0], families, strict=True):
+        named = set[str]()
+        for each in (each for each in found if each.family == family):
+            label = None if each.role in named else each.role
+            named.add(each.role)
+            panel.plot(range(1, len(each.curve) + 1), each.curve, color=colours[each.role], label=label, linewidth=1, marker=".", alpha=0.8)
+        panel.set(title=family, xlabel="epoch", ylim=(0, None))
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("AP")
+    panels[0][0].legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--families", nargs="*", choices=list(METHODS), default=list(METHODS), help="which to train")
+    parser.add_argument("--home", type=Path, default=Path(".retort"))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    log = given.home / "nano-noise.jsonl"
+    for family in given.families:
+        train(family, given.home, log)
+    found = sorted(read(log), key=lambda each: list(METHODS).index(each.family))
+    print("\n".join(table(found)))
+    draw(found, RESULTS / "nano-curves.svg")
+
+
+if __name__ == "__main__":
+    main()

@@ -85,7 +85,7 @@ def expand(study: StudySpec) -> list[PlannedTrial]:
 
 def _teacher(study: StudySpec, teacher: Teacher) -> PlannedTrial:
     network = _sized(study, teacher, "teacher")
-    schedule = teacher.schedule.over(study.schedule).resolved(study.scale, network, study.dataset)
+    schedule = teacher.schedule.over(study.schedule).resolved(study.scale, network, study.dataset, teaches=True)
     row = "-".join(filter(None, ("teacher", network.detector, network.form, network.backbone)))
     for name, value in teacher.schedule.model_dump(exclude_none=True).items():  # two teachers of a study must not share a row
         row += f"-{value}e" if name == "epochs" else f"-{value}" if name == "recipe" else f"-{name}{value}"

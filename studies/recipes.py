@@ -51,9 +51,12 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """How a backbone learns to tell single digits apart before it is trained in detectors: `steps` of `batch` among `crops` of `size` pixels."""
+    """How a backbone learns to tell single digits apart before detectors train it.
 
-    crops: int = 8000
+    `steps` of `batch` images, drawn from `crops` of `size` pixels; AdamW at most at `lr`.
+    """
+
+    crops: int = 16000
     size: int = 48
     steps: int = 1500
     batch: int = 64
@@ -92,13 +95,24 @@ class Recipe:
         return tuple(round(at * epochs / self.epochs) for at in self.decay)
 
 
-_NANO = Optimizer(2e-3, 4, "AdamW", weight_decay=0.05, clip=10.0, warm_up=WarmUp(50, 0.01))
+_NANO = Optimizer(4e-3, 8, "AdamW", weight_decay=0.05, clip=10.0, backbone_lr=0.2, warm_up=WarmUp(200, 0.01))
+_SMOKE = replace(_NANO, lr=1e-3, batch=4, backbone_lr=1.0, warm_up=WarmUp(50, 0.01))
+_STUDENT = Recipe(
+    "nano",
+    "three epochs of AdamW from a pretrained backbone, for narrow networks on a CPU",
+    3,
+    "cosine",
+    optimizer=_NANO,
+    average=0.998,
+    pretraining=Pretraining(),
+)
 _PDF = Optimizer(0.01, 32, weight_decay=5e-4, bias_decay=0.0, norm_decay=0.0, warm_up=WarmUp(500, 1e-4))
 RECIPES: dict[str, Recipe] = {
     r.id: r
     for r in (
-        Recipe("smoke", "three steps", 1, "cosine", optimizer=replace(_NANO, lr=1e-3), iterations=3),
-        Recipe("nano", "four epochs of AdamW, for narrow networks on a CPU", 4, "cosine", optimizer=_NANO),
+        Recipe("smoke", "three steps", 1, "cosine", optimizer=_SMOKE, iterations=3),
+        _STUDENT,
+        replace(_STUDENT, id="nano-teacher", title="nano in six epochs, for its teachers", epochs=6),
         Recipe("1x", "the model zoo's 12 epochs", 12, (8, 11)),
         Recipe("2x", "the model zoo's 24 epochs", 24, (16, 22)),
         Recipe("20e", "the model zoo's 20 epochs", 20, (16, 19)),
@@ -149,8 +163,10 @@ USUAL: dict[str, str] = {"yolov3": "273e", "ssd": "120e"}  # recipe of a family 
 NANO_WIDTH = {"student": 8, "teacher": 16}
 
 
-def usual_recipe(scale: Scale, detector: str, form: str | None, dataset: str) -> Recipe:
-    """The recipe of a network where the study names none."""
+def usual_recipe(scale: Scale, detector: str, form: str | None, dataset: str, teaches: bool = False) -> Recipe:
+    """The recipe of a network where the study names none. teaches: whether it is the study's teacher, which trains longer at nano."""
+    if scale == "nano" and teaches:
+        return RECIPES["nano-teacher"]
     if scale != "paper":
         return RECIPES[scale]
     if of_pdf_distil(form):

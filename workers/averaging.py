@@ -11,7 +11,7 @@ WARM_UP = 10  # the first steps count for more: after n of them the average keep
 class WeightAverage:
     """The average of all floating tensors of a detector's state, beside it; `swap` exchanges the two.
 
-    keep: the share of itself that the average keeps at a step. The state is that of the detector itself, so it follows what is loaded there.
+    keep: the share of itself that the average keeps at a step. The detector's state is not copied: what is loaded there later counts.
     """
 
     def __init__(self, detector: nn.Module, keep: float) -> None:

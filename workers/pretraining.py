@@ -1,4 +1,4 @@
-"""Backbones pretrained at nano as ImageNet's are at paper scale: once on a machine, by telling single digits apart, then shared by all trials.
+"""Backbones pretrained at nano, as ImageNet's are at paper scale: once on a machine, by telling single digits apart, for all its trials.
 
 A file is named by everything that decides its content, so another network or recipe, or changed code, makes another file.
 """
@@ -25,6 +25,7 @@ from workers.detectors.families import NORMALISATION
 from workers.files import write_checkpoint
 
 CONTEXT = (0.8, 1.2)  # side of a crop over the longer side of the digit's box
+UNTAUGHT = {"dcn", "stage_with_dcn", "init_cfg", "num_stages"}  # settings that plain backbones of one kind do not differ in
 SHIFT = 0.1  # most that a crop's middle is off the digit's, over its side
 
 
@@ -51,7 +52,7 @@ def load_pretrained(detector: Any, path: Path) -> None:
 def backbone_config(network: Network) -> dict[str, Any]:
     """The mmdet config of a network's backbone, its deformable convolutions plain."""
     config = model_config(network, digits.CLASSES).backbone.to_dict()
-    return {key: value for key, value in config.items() if key not in ("dcn", "stage_with_dcn", "init_cfg")}
+    return {key: value for key, value in config.items() if key not in UNTAUGHT}
 
 
 def pretrain(config: dict[str, Any], recipe: Pretraining) -> dict[str, Tensor]:

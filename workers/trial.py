@@ -40,8 +40,8 @@ from workers.epochs import EpochHook, seed_everything
 from workers.failures import failures_named
 from workers.files import file_sha256, write_atomically, write_checkpoint
 from workers.optimisation import optimisation
-from workers.progress import EXPORT, RESULT, EpochReport, Progress, TrialResult, detector_of, exported, finished, learns_masks
 from workers.pretraining import load_pretrained, pretrained
+from workers.progress import EXPORT, RESULT, EpochReport, Progress, TrialResult, detector_of, exported, finished, learns_masks
 from workers.weights import Store, load_backbone, load_detector, store_beside
 
 LIBRARIES = ("torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "numpy", "faster-coco-eval")
@@ -62,17 +62,18 @@ def run_trial(spec: TrialSpec, folder: Path, data: Path, report: Callable[[Epoch
         return result
     with failures_named(), _threads(spec.threads), _quiet():
         manifest = manifest_of(spec.dataset, data, spec.on_broken)
-        start = pretrained(spec.network, learnt, data) if (learnt := _pretraining(spec)) else None
-        model = _networks(spec, len(manifest["classes"]), store_beside(data), start)
+        pretraining = _pretraining(spec)
+        taught = pretrained(spec.network, pretraining, data) if pretraining else None
+        model = _networks(spec, len(manifest["classes"]), store_beside(data), taught)
         runner = _runner(spec, folder, data, manifest, model, progress, report)
         if spec.weights:
             runner.val()
         else:
             runner.train()
-        return _export(model, folder, progress, spec, manifest, store_beside(data), start)
+        return _export(model, folder, progress, spec, manifest, store_beside(data), taught)
 
 
-def _networks(spec: TrialSpec, classes: int, store: Store, pretrained: Path | None) -> Any:
+def _networks(spec: TrialSpec, classes: int, store: Store, taught: Path | None = None) -> Any:
     """The model that trains: the plain detector, or the student with teacher and distillers around it.
 
     At paper scale it starts from the weights that the papers' networks start from, at nano from a backbone that was pretrained here.
@@ -87,8 +88,8 @@ def _networks(spec: TrialSpec, classes: int, store: Store, pretrained: Path | No
         load_backbone(student, start, store)
     elif start:
         load_detector(student, start, store, other_classes=True)
-    elif pretrained:
-        load_pretrained(student, pretrained)
+    elif taught:
+        load_pretrained(student, taught)
     if spec.teacher is None:
         return student.to(device)
     from workers.distill import DistilledDetector
@@ -168,14 +169,14 @@ def _runner(
 
 
 def _export(
-    model: nn.Module, folder: Path, progress: Progress, spec: TrialSpec, manifest: dict[str, Any], store: Store, pretrained: Path | None
+    model: nn.Module, folder: Path, progress: Progress, spec: TrialSpec, manifest: dict[str, Any], store: Store, taught: Path | None
 ) -> TrialResult:
     write_checkpoint({"state_dict": exported(model, spec)}, folder / EXPORT)
     result = {
         "metrics": {k: v for k, v in progress.history[-1].metrics.items() if k in METRICS},
         "checkpoint_sha256": file_sha256(folder / EXPORT),
         "seconds": sum(each.metrics["epoch_seconds"] for each in progress.history),
-        "environment": _environment(spec, manifest, store, pretrained),
+        "environment": _environment(spec, manifest, store, taught),
     }
     write_atomically(json.dumps(result, indent=1).encode(), folder / RESULT)
     stored = finished(folder)
@@ -183,14 +184,14 @@ def _export(
     return stored
 
 
-def _environment(spec: TrialSpec, manifest: dict[str, Any], store: Store, pretrained: Path | None) -> dict[str, str]:
+def _environment(spec: TrialSpec, manifest: dict[str, Any], store: Store, taught: Path | None) -> dict[str, str]:
     device = torch.cuda.get_device_name() if spec.gpus else f"cpu, {spec.threads} threads"
     images, left_out = manifest["images"], len(manifest["broken"])
     dataset = f"{images['train']} + {images['val']} images, {left_out} broken images or annotations left out"
     start = store.entries().get(_start(spec) or "")  # a store that was emptied meanwhile must not cost a finished training
     weights = {"weights": f"{start.name} ({start.sha256})"} if start else {}
-    if pretrained and pretrained.exists():
-        weights = {"weights": f"pretrained here/{pretrained.stem} ({file_sha256(pretrained)})"}
+    if taught and taught.exists():
+        weights = {"weights": f"pretrained here/{taught.stem} ({file_sha256(taught)})"}
     return {**{name: version(name) for name in LIBRARIES}, "device": device, "dataset": dataset, **weights}
 
 
