@@ -53,12 +53,14 @@ class Optimizer:
 class Pretraining:
     """How a backbone learns to tell single digits apart before detectors train it.
 
-    `steps` of `batch` images, drawn from `crops` of `size` pixels; AdamW at most at `lr`.
+    `steps` of `batch` images, drawn from `crops` of `size` pixels; AdamW at most at `lr`. layer_steps: deeper backbones take fewer
+    steps, so that steps times convolutions are no more than this.
     """
 
     crops: int = 16000
     size: int = 48
     steps: int = 1500
+    layer_steps: int = 36_000
     batch: int = 64
     lr: float = 3e-3
     weight_decay: float = 0.05
@@ -112,7 +114,7 @@ RECIPES: dict[str, Recipe] = {
     for r in (
         Recipe("smoke", "three steps", 1, "cosine", optimizer=_SMOKE, iterations=3),
         _STUDENT,
-        replace(_STUDENT, id="nano-teacher", title="nano in six epochs, for its teachers", epochs=6),
+        replace(_STUDENT, id="nano-teacher", title="nano in four epochs, for its teachers", epochs=4),
         Recipe("1x", "the model zoo's 12 epochs", 12, (8, 11)),
         Recipe("2x", "the model zoo's 24 epochs", 24, (16, 22)),
         Recipe("20e", "the model zoo's 20 epochs", 20, (16, 19)),

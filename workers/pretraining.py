@@ -76,10 +76,12 @@ def _trained(config: dict[str, Any], recipe: Pretraining) -> dict[str, Tensor]:
         backbone = MODELS.build(config_of(config))
         backbone.init_weights()
     classifier = Classifier(backbone, recipe.size)
+    layers = sum(isinstance(module, nn.Conv2d) for module in backbone.modules())
+    steps = min(recipe.steps, recipe.layer_steps // layers)
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps, pct_start=0.1)
     classifier.train()
-    for _ in range(recipe.steps):
+    for _ in range(steps):
         chosen = torch.randint(len(images), (recipe.batch,))
         loss = nn.functional.cross_entropy(classifier(images[chosen]), labels[chosen])
         optimizer.zero_grad()
