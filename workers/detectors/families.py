@@ -48,26 +48,27 @@ ALWAYS: dict[str, Change] = {"ssd": {"bbox_head": {"type": "PredictingSSDHead"}}
 
 # Groups of eight channels, as in the paper's heads; these heads have 32 groups where a config does not say, which would be
 # single channels at nano.
-GROUPS: Change = {"bbox_head": {"norm_cfg": {"type": "GN", "num_groups": 4, "requires_grad": True}}}
+GROUPS: Change = {"norm_cfg": {"type": "GN", "num_groups": 4, "requires_grad": True}}
 
-# Four layers without norms start at a standard deviation of 0.01, which suits 256 channels. With 32 each of them shrinks its input
-# tenfold, and no class is learnt for a thousand steps; this keeps its size (He et al. 2015).
-def sized(box_bias: float) -> Change:
-    """A head whose hidden layers keep the size of their input; its last layers start as the zoo's, boxes at `box_bias`."""
-    last = [
-        {"type": "Normal", "name": "retina_cls", "std": 0.01, "bias_prob": 0.01},
-        {"type": "Normal", "name": "retina_reg", "std": 0.01, "bias": box_bias},
-    ]
-    return {"bbox_head": {"init_cfg": {"type": "Normal", "layer": "Conv2d", "std": 0.083, "override": last}}}
+# Hidden layers of dense heads start at a standard deviation of 0.01, which suits 256 channels. With 32 each of four shrinks its input
+# tenfold (or, under a norm, turns by a large angle at every step), and no class is learnt for a thousand steps.
+KEEPING_SIZE = 0.083  # sqrt(2 / (9 * 32)), He et al. 2015
+
+
+def sized(scores: str, *boxes: str, box_bias: float = 0.0) -> Change:
+    """A head whose hidden layers keep the size of their input. Its last ones, by name, start as the zoo's."""
+    last: list[Change] = [{"type": "Normal", "name": scores, "std": 0.01, "bias_prob": 0.01}]
+    last += [{"type": "Normal", "name": name, "std": 0.01, "bias": box_bias} for name in boxes]
+    return {"init_cfg": {"type": "Normal", "layer": "Conv2d", "std": KEEPING_SIZE, "override": last}}
 
 
 # What nano changes besides widths, so that a family works on 128 pixels.
 NANO: dict[str, Change] = {
-    "fcos": GROUPS,
-    "atss": GROUPS,
-    "gfl": GROUPS,
-    "retinanet": sized(0.0),
-    "fsaf": sized(0.25),
+    "fcos": {"bbox_head": GROUPS | sized("conv_cls", "conv_reg", "conv_centerness")},
+    "atss": {"bbox_head": GROUPS | sized("atss_cls", "atss_reg", "atss_centerness")},
+    "gfl": {"bbox_head": GROUPS | sized("gfl_cls", "gfl_reg")},
+    "retinanet": {"bbox_head": sized("retina_cls", "retina_reg")},
+    "fsaf": {"bbox_head": sized("retina_cls", "retina_reg", box_bias=0.25)},
     # anchors clustered by their overlap with the boxes of the digits, as the zoo's are with COCO's
     "yolov3": {
         "bbox_head": {
