@@ -7,7 +7,7 @@ the model zoo does. Plain data: the service plans with it, and `workers` turns i
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from studies.catalog import Scale, of_pdf_distil
+from studies.catalog import DETECTORS, Scale, of_pdf_distil
 
 Images = Literal["plain", "two_scales", "multi_scale", "ssd", "yolo", "pdf"]
 IMAGES: dict[Images, str] = {
@@ -114,6 +114,9 @@ RECIPES: dict[str, Recipe] = {
     for r in (
         Recipe("smoke", "three steps", 1, "cosine", optimizer=_SMOKE, iterations=3),
         _STUDENT,
+        replace(
+            _STUDENT, id="nano-two-stage", title="nano in two epochs, for detectors with a RoI head, whose steps take longer", epochs=2
+        ),
         replace(_STUDENT, id="nano-teacher", title="nano in four epochs, for its teachers", epochs=4),
         Recipe("1x", "the model zoo's 12 epochs", 12, (8, 11)),
         Recipe("2x", "the model zoo's 24 epochs", 24, (16, 22)),
@@ -167,8 +170,9 @@ NANO_WIDTH = {"student": 8, "teacher": 16}
 
 def usual_recipe(scale: Scale, detector: str, form: str | None, dataset: str, teaches: bool = False) -> Recipe:
     """The recipe of a network where the study names none. teaches: whether it is the study's teacher, which trains longer at nano."""
-    if scale == "nano" and teaches:
-        return RECIPES["nano-teacher"]
+    if scale == "nano":
+        two_stage = "roi_head" in DETECTORS[detector].traits
+        return RECIPES["nano-teacher" if teaches else "nano-two-stage" if two_stage else "nano"]
     if scale != "paper":
         return RECIPES[scale]
     if of_pdf_distil(form):
