@@ -94,6 +94,9 @@ def _trained(config: dict[str, Any], recipe: Pretraining) -> dict[str, Tensor]:
 class Classifier(nn.Module):
     """A backbone, the mean of its last map, and one layer: images (N, S, S, 3) uint8 BGR -> logits (N, 10)."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, backbone: nn.Module, size: int) -> None:
         super().__init__()
         self.backbone = backbone
