@@ -10,7 +10,16 @@ from torch import nn
 from studies.recipes import RECIPES
 from studies.trial import TrialSpec
 from workers.averaging import WeightAverage
+from workers.progress import EpochReport
 from workers.trial import run_trial
+
+SHORT = {
+    "dataset": "digits",
+    "scale": "smoke",
+    "network": {"detector": "gfl", "backbone": "resnet18", "width": 8},
+    "schedule": {"epochs": 2, "batch_size": 4, "max_iterations": 2},
+    "seed": 0,
+}
 
 
 def test_it_keeps_its_share_of_itself_at_every_step() -> None:
@@ -50,15 +59,7 @@ def test_it_goes_on_from_its_state() -> None:
 
 
 def test_a_trial_exports_the_average_that_it_evaluated(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = TrialSpec.model_validate(
-        {
-            "dataset": "digits",
-            "scale": "smoke",
-            "network": {"detector": "gfl", "backbone": "resnet18", "width": 8},
-            "schedule": {"epochs": 2, "batch_size": 4, "max_iterations": 2},
-            "seed": 0,
-        }
-    )
+    spec = TrialSpec.model_validate(SHORT)
     states = {}
     for keep in (None, 0.5):
         monkeypatch.setitem(RECIPES, "smoke", replace(RECIPES["smoke"], average=keep))
@@ -73,3 +74,24 @@ def test_a_trial_exports_the_average_that_it_evaluated(tmp_path: Path, data: Pat
     assert not torch.equal(plain[weight], states[0.5][weight])
     best = torch.load(result.best_checkpoint, weights_only=True)["state_dict"]
     assert best.keys() == states[0.5].keys()
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: no handler of the trial may catch it."""
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_killed_trial_goes_on_with_its_average(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
+    monkeypatch.setitem(RECIPES, "smoke", replace(RECIPES["smoke"], average=0.5))
+    spec = TrialSpec.model_validate(SHORT)
+    expected = run_trial(spec, tmp_path / "undisturbed", data, lambda done: None)
+
+    def killed_after(done: EpochReport) -> None:
+        if done.epoch == epoch:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_trial(spec, tmp_path / "killed", data, killed_after)
+    result = run_trial(spec, tmp_path / "killed", data, lambda done: None)
+    assert result.checkpoint_sha256 == expected.checkpoint_sha256
+    assert result.metrics["AP"] == expected.metrics["AP"]
