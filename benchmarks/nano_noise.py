@@ -41,6 +41,7 @@ METHODS: dict[str, list[dict[str, Any]]] = {
     "retinanet": [FITNET],
     "faster_rcnn": [FITNET],
 }
+COLOURS = {"teacher": "black", "student": "tab:blue", "fitnet": "tab:orange", "ld": "tab:red", "pdf-distil": "tab:green"}
 ALONE, DISTILLED = range(5), range(3)  # seeds
 
 
@@ -120,28 +121,34 @@ def read(log: Path) -> list[Trained]:
 
 def table(found: list[Trained]) -> Iterator[str]:
     """The table of the page, line by line."""
-    yield "| family | | AP of every seed | mean | standard deviation | AP75 / AP50 | to the student, paired 95% | CPU seconds |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield "| family | | AP of every seed | mean | standard deviation | AP75 / AP50 | AP gained | AP50 gained | AP75 gained | CPU seconds |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     for family in dict.fromkeys(each.family for each in found):
-        of_family = [each for each in found if each.family == family]
-        alone = {each.seed: each.curve[-1] for each in of_family if each.role == "student"}
-        for role in sorted({each.role for each in of_family}, key=["teacher", "student", "fitnet", "pdf-distil", "ld"].index):
-            trained = sorted((each for each in of_family if each.role == role), key=lambda each: each.seed)
-            aps = [each.curve[-1] for each in trained]
-            ratio = statistics.mean(each.metrics["AP75"] / each.metrics["AP50"] for each in trained)
-            gain = ""
-            if role == "teacher" and alone:
-                gain = f"{aps[0] - statistics.mean(alone.values()):+.1f}"
-            elif role != "student":
-                gains = [each.curve[-1] - alone[each.seed] for each in trained if each.seed in alone]
-                half = half_width(gains)
-                gain = f"{statistics.mean(gains):+.1f}" + ("" if half is None else f" ±{half:.1f}")
+        of_family = sorted((each for each in found if each.family == family), key=lambda each: each.seed)
+        alone = {each.seed: each.metrics for each in of_family if each.role == "student"}
+        for role in sorted({each.role for each in of_family}, key=list(COLOURS).index):
+            trained = [each for each in of_family if each.role == role]
+            aps = [each.metrics["AP"] for each in trained]
             deviation = f"{statistics.stdev(aps):.2f}" if len(aps) > 1 else ""
+            ratio = statistics.mean(each.metrics["AP75"] / each.metrics["AP50"] for each in trained)
             seconds = statistics.mean(each.cpu_seconds for each in trained)
+            gains = " | ".join(gained(trained, alone, metric) for metric in ("AP", "AP50", "AP75"))
             yield (
                 f"| {family} | {role} | {' '.join(f'{ap:.1f}' for ap in aps)} | {statistics.mean(aps):.1f} | {deviation} | {ratio:.2f} "
-                f"| {gain} | {seconds:.0f} |"
+                f"| {gains} | {seconds:.0f} |"
             )
+
+
+def gained(trained: list[Trained], alone: dict[int, dict[str, float]], metric: str) -> str:
+    """What trainings have above the student alone: a teacher above its mean, a method seed by seed with its 95% interval."""
+    role = trained[0].role
+    if role == "student" or not alone:
+        return ""
+    if role == "teacher":
+        return f"{trained[0].metrics[metric] - statistics.mean(metrics[metric] for metrics in alone.values()):+.1f}"
+    gains = [each.metrics[metric] - alone[each.seed][metric] for each in trained if each.seed in alone]
+    half = half_width(gains)
+    return (f"{statistics.mean(gains):+.1f}" if gains else "") + ("" if half is None else f" ±{half:.1f}")
 
 
 def draw(found: list[Trained], path: Path) -> None:
@@ -154,13 +161,12 @@ def draw(found: list[Trained], path: Path) -> None:
 
     families = list(dict.fromkeys(each.family for each in found))
     figure, panels = pyplot.subplots(1, len(families), figsize=(4.5 * len(families), 3.6), sharey=True, squeeze=False, layout="constrained")
-    colours = {"teacher": "black", "student": "tab:blue", "fitnet": "tab:orange", "pdf-distil": "tab:green", "ld": "tab:red"}
     for panel, family in zip(panels[0], families, strict=True):
         named = set[str]()
         for each in (each for each in found if each.family == family):
             label = None if each.role in named else each.role
             named.add(each.role)
-            panel.plot(range(1, len(each.curve) + 1), each.curve, color=colours[each.role], label=label, linewidth=1, marker=".", alpha=0.8)
+            panel.plot(range(1, len(each.curve) + 1), each.curve, color=COLOURS[each.role], label=label, linewidth=1, marker=".", alpha=0.8)
         panel.set(title=family, xlabel="epoch", ylim=(0, None))
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("AP")
