@@ -360,7 +360,7 @@ class Dataset:
 DATASETS: dict[str, Dataset] = {
     d.id: d
     for d in (
-        Dataset("digits", "Digits: scenes of handwritten digits, made here from 1,797 real scans", 10, 2_000, 300, masks=True),
+        Dataset("digits", "Digits: scenes of handwritten digits, made here from 1,797 real scans", 10, 3_000, 500, masks=True),
         Dataset("coco", "COCO 2017", 80, 118_287, 5_000, masks=True),
         Dataset("voc", "PASCAL VOC: 2007 and 2012 trainval, tested on 2007 test", 20, 16_551, 4_952, masks=False),
         Dataset("cityscapes", "Cityscapes instances, fine annotations", 8, 2_975, 500, masks=True),

@@ -140,17 +140,21 @@ class _Expander:
             return None
         wanted = (m for m in measures_of(self.study) if m.arms is None or arm.id in m.arms)
         needed = any(KINDS[m.kind].teacher == "needed" and not misfit(m, row.network, teacher, row.distillers) for m in wanted)
-        return self._teacher_row(teacher, make=needed)
+        return self._teacher_row(teacher, arm, make=needed)
 
     def _taught_by(self, arm: Arm) -> PlannedRow | None:
         """The row of an arm's teacher."""
         teacher = arm.teacher or self.study.teacher
-        return self._teacher_row(teacher, make=True) if arm.uses() and teacher else None
+        return self._teacher_row(teacher, arm, make=True) if arm.uses() and teacher else None
 
-    def _teacher_row(self, teacher: Teacher, make: bool) -> PlannedRow | None:
-        """The row of a teacher, None where it is not there and not to be made; two teachers that differ in anything are two."""
+    def _teacher_row(self, teacher: Teacher, arm: Arm, make: bool) -> PlannedRow | None:
+        """The row of an arm's teacher, None where it is not there and not to be made; two teachers that differ in anything are two.
+
+        One that is its student's own network trains as the student does, as self-distillation has it.
+        """
         network = _sized(self.study, teacher, "teacher")
-        schedule = teacher.schedule.over(self.study.schedule).resolved(self.study.scale, network, self.study.dataset)
+        teaches = network != _sized(self.study, arm.student or self.study.student, "student")
+        schedule = teacher.schedule.over(self.study.schedule).resolved(self.study.scale, network, self.study.dataset, teaches)
         weights = teacher.weights if self.study.scale == "paper" else None
         identity = self._identity(network, schedule, (), None, weights, teacher.seed)
         if identity not in self.teachers and make:

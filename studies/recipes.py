@@ -7,7 +7,7 @@ the model zoo does. Plain data: the service plans with it, and `workers` turns i
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from studies.catalog import Scale, of_pdf_distil
+from studies.catalog import DETECTORS, Scale, of_pdf_distil
 
 Images = Literal["plain", "two_scales", "multi_scale", "ssd", "yolo", "pdf"]
 IMAGES: dict[Images, str] = {
@@ -33,7 +33,7 @@ class WarmUp:
 class Optimizer:
     """An optimizer, its learning rate `lr` stated for `batch` images a step, and its warm-up.
 
-    clip: largest norm of the gradient. bias_lr, bias_decay, norm_decay: factors of the rate and the weight decay.
+    clip: largest norm of the gradient. bias_lr, bias_decay, norm_decay, backbone_lr: factors of the rate and the weight decay.
     """
 
     lr: float
@@ -45,7 +45,26 @@ class Optimizer:
     bias_lr: float = 1.0
     bias_decay: float = 1.0
     norm_decay: float = 1.0
+    backbone_lr: float = 1.0
     warm_up: WarmUp | None = field(default_factory=WarmUp)
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How a backbone learns to tell single digits apart before detectors train it.
+
+    `steps` of `batch` images, drawn from `crops` of `size` pixels; AdamW at most at `lr`. layer_steps: deeper backbones take fewer
+    steps, so that steps times convolutions are no more than this.
+    """
+
+    crops: int = 16000
+    size: int = 48
+    steps: int = 1500
+    layer_steps: int = 36_000
+    batch: int = 64
+    lr: float = 3e-3
+    weight_decay: float = 0.05
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,7 +74,8 @@ class Recipe:
     epochs: of `passes` passes over the images each. decay: epochs after which the rate is divided by 10, or "cosine" down to
     `floor` of it. largest: longer and shorter side of the largest images, in training and tests, in pixels; None: the dataset's.
     smallest: shorter side of the smallest training images over that of the largest. optimizer: None leaves it to
-    the family (`OPTIMIZERS`). iterations: cuts every epoch after so many steps.
+    the family (`OPTIMIZERS`). iterations: cuts every epoch after so many steps. average: what is evaluated and exported is a moving
+    average of the weights that keeps this share of itself at every step. pretraining: what backbones have learnt before, at nano.
     """
 
     id: str
@@ -69,6 +89,8 @@ class Recipe:
     floor: float = 0.0
     optimizer: Optimizer | None = None
     iterations: int | None = None
+    average: float | None = None
+    pretraining: Pretraining | None = None
 
     def milestones(self, epochs: int) -> tuple[int, ...]:
         """Epochs after which the rate falls in a training of `epochs`: the recipe's own, moved in proportion."""
@@ -77,13 +99,27 @@ class Recipe:
         return tuple(round(at * epochs / self.epochs) for at in self.decay)
 
 
-_NANO = Optimizer(2e-3, 4, "AdamW", weight_decay=0.05, clip=10.0, warm_up=WarmUp(50, 0.01))
+_NANO = Optimizer(4e-3, 8, "AdamW", weight_decay=0.05, clip=10.0, backbone_lr=0.2, warm_up=WarmUp(200, 0.01))
+_SMOKE = replace(_NANO, lr=1e-3, batch=4, backbone_lr=1.0, warm_up=WarmUp(50, 0.01))
+_STUDENT = Recipe(
+    "nano",
+    "three epochs of AdamW from a pretrained backbone, for narrow networks on a CPU",
+    3,
+    "cosine",
+    optimizer=_NANO,
+    average=0.998,
+    pretraining=Pretraining(),
+)
 _PDF = Optimizer(0.01, 32, weight_decay=5e-4, bias_decay=0.0, norm_decay=0.0, warm_up=WarmUp(500, 1e-4))
 RECIPES: dict[str, Recipe] = {
     r.id: r
     for r in (
-        Recipe("smoke", "three steps", 1, "cosine", optimizer=replace(_NANO, lr=1e-3), iterations=3),
-        Recipe("nano", "four epochs of AdamW, for narrow networks on a CPU", 4, "cosine", optimizer=_NANO),
+        Recipe("smoke", "three steps", 1, "cosine", optimizer=_SMOKE, iterations=3),
+        _STUDENT,
+        replace(
+            _STUDENT, id="nano-two-stage", title="nano in two epochs, for detectors with a RoI head, whose steps take longer", epochs=2
+        ),
+        replace(_STUDENT, id="nano-teacher", title="nano in four epochs, for its teachers", epochs=4),
         Recipe("1x", "the model zoo's 12 epochs", 12, (8, 11)),
         Recipe("2x", "the model zoo's 24 epochs", 24, (16, 22)),
         Recipe("20e", "the model zoo's 20 epochs", 20, (16, 19)),
@@ -147,8 +183,11 @@ USUAL_ON: dict[str, str] = {"voc": "voc-12e", "cityscapes": "cityscapes-64e"}  #
 NANO_WIDTH = {"student": 8, "teacher": 16}
 
 
-def usual_recipe(scale: Scale, detector: str, form: str | None, dataset: str) -> Recipe:
-    """The recipe of a network where the study names none."""
+def usual_recipe(scale: Scale, detector: str, form: str | None, dataset: str, teaches: bool = False) -> Recipe:
+    """The recipe of a network where the study names none. teaches: whether it is the study's teacher, which trains longer at nano."""
+    if scale == "nano":
+        two_stage = "roi_head" in DETECTORS[detector].traits
+        return RECIPES["nano-teacher" if teaches else "nano-two-stage" if two_stage else "nano"]
     if scale != "paper":
         return RECIPES[scale]
     if of_pdf_distil(form):

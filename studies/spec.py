@@ -97,10 +97,11 @@ class Schedule(SpecModel):
         """This schedule where it says something, `base` elsewhere."""
         return base.model_copy(update=self.model_dump(exclude_none=True))
 
-    def resolved(self, scale: Scale, network: Network, dataset: str) -> "Schedule":
-        """The schedule with every value spelled out. A smoke run stays a smoke run whatever length the study asks for."""
+    def resolved(self, scale: Scale, network: Network, dataset: str, teaches: bool = False) -> "Schedule":
+        """The schedule with every value spelled out, of a student or a teacher. A smoke run stays a smoke run whatever length the
+        study asks for."""
         asked = Schedule() if scale == "smoke" else self
-        usual = usual_recipe(scale, network.detector, network.form, dataset)
+        usual = usual_recipe(scale, network.detector, network.form, dataset, teaches)
         recipe = RECIPES[asked.recipe] if asked.recipe else usual
         optimizer = optimizer_of(recipe, network.detector, network.backbone, network.form)
         return asked.over(

@@ -16,7 +16,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from studies.recipes import Recipe
 from studies.trial import ERROR_CURVES, TrialFailure, TrialSpec
+from workers.averaging import WeightAverage
 from workers.files import write_atomically
 from workers.measure import costs
 from workers.mixup import mix_until
@@ -33,23 +35,26 @@ class EpochHook(Hook):
         spec: TrialSpec,
         folder: Path,
         constants: dict[str, float],
-        mixes: bool,
+        recipe: Recipe,
         progress: Progress,
         report: Callable[[EpochReport], None],
     ) -> None:
-        self.spec, self.folder, self.constants, self.mixes, self.progress, self.report = spec, folder, constants, mixes, progress, report
+        self.spec, self.folder, self.constants, self.recipe, self.progress, self.report = spec, folder, constants, recipe, progress, report
+        self.average: WeightAverage | None = None
         self.sums: dict[str, Tensor] = {}
         self.losses: dict[str, float] = {}
         self.steps = self.images = 0
         self.started = self.trained = time.perf_counter()
 
     def before_train(self, runner: Runner) -> None:
+        if self.recipe.average:
+            self.average = WeightAverage(detector_of(runner.model, self.spec), self.recipe.average)
         if self.progress.state:
-            self.progress.restore(runner)
+            self.progress.restore(runner, self.average)
 
     def before_train_epoch(self, runner: Runner) -> None:
         seed_everything(self.spec.seed, runner.epoch + 1)
-        if self.mixes:
+        if self.recipe.images == "pdf":
             mix_until(runner.model, runner.epoch, runner.max_epochs)
         self.sums, self.steps, self.images = {}, 0, 0
         self.started = time.perf_counter()
@@ -61,6 +66,8 @@ class EpochHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         for name, value in outputs.items():
             self.sums[name] = self.sums[name] + value.detach() if name in self.sums else value.detach().clone()
+        if self.average:
+            self.average.update()
         self.steps += 1
         self.images += len(data_batch["inputs"])
         if self.steps % NAN_CHECK_INTERVAL == 0:
@@ -72,6 +79,8 @@ class EpochHook(Hook):
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Everything is measured once, after the last epoch; the epochs before it get their AP."""
+        if self.average:
+            self.average.swap()
         if self.spec.weights or runner.epoch >= runner.max_epochs:
             runner.val_evaluator.metrics[0].thorough = True
 
@@ -94,8 +103,15 @@ class EpochHook(Hook):
             measured["lr"] = runner.optim_wrapper.get_lr()["lr"][0]
             done = EpochReport(runner.epoch, runner.max_epochs, measured)
             self.progress.add(done, runner.model, self.spec, self.folder)
-            self.progress.save(runner, self.folder)
+            if self.average:
+                self.average.swap()
+            self.progress.save(runner, self.average, self.folder)
         self.report(done)
+
+    def after_train(self, runner: Runner) -> None:
+        """What is exported is what was evaluated."""
+        if self.average:
+            self.average.swap()
 
     def _losses(self) -> dict[str, float]:
         """Mean losses so far. Raises TrialFailure("nan") naming the losses that are not finite."""

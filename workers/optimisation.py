@@ -27,7 +27,9 @@ def optimisation(schedule: Schedule, network: Network) -> dict[str, Any]:
 def _wrapper(optimizer: Optimizer, lr: float) -> dict[str, Any]:
     momentum = {"momentum": optimizer.momentum} if optimizer.type == "SGD" else {"fused": True}
     factors = {"bias_lr_mult": optimizer.bias_lr, "bias_decay_mult": optimizer.bias_decay, "norm_decay_mult": optimizer.norm_decay}
-    special = {name: factor for name, factor in factors.items() if factor != 1.0}
+    special: dict[str, Any] = {name: factor for name, factor in factors.items() if factor != 1.0}
+    if optimizer.backbone_lr != 1.0:
+        special["custom_keys"] = {"backbone.": {"lr_mult": optimizer.backbone_lr}}
     return {
         "type": "OptimWrapper",
         "optimizer": {"type": optimizer.type, "lr": lr, "weight_decay": optimizer.weight_decay, **momentum},

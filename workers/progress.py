@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from studies.trial import TrialSpec
+from workers.averaging import WeightAverage
 from workers.files import file_sha256, write_checkpoint
 
 RESUME, EXPORT, BEST, RESULT = "last.pt", "model.pth", "best.pth", "result.json"
@@ -56,10 +57,12 @@ class Progress:
         path = folder / RESUME
         return cls(torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None)
 
-    def restore(self, runner: Runner) -> None:
-        """Puts weights, optimizer, schedulers and counters back into a runner that is about to train."""
+    def restore(self, runner: Runner, average: WeightAverage | None) -> None:
+        """Puts weights, their average, optimizer, schedulers and counters back into a runner that is about to train."""
         assert self.state is not None
         runner.model.load_state_dict(self.state["model"])
+        if average:
+            average.load_state_dict(self.state["average"])
         runner.optim_wrapper.load_state_dict(self.state["optimizer"])
         for scheduler, saved in zip(runner.param_schedulers, self.state["schedulers"], strict=True):
             scheduler.load_state_dict(saved)
@@ -74,10 +77,11 @@ class Progress:
         if done.metrics.get("AP", 0.0) > best:
             write_checkpoint({"state_dict": exported(model, spec)}, folder / BEST)
 
-    def save(self, runner: Runner, folder: Path) -> None:
+    def save(self, runner: Runner, average: WeightAverage | None, folder: Path) -> None:
         """Writes the state after an epoch, to continue from."""
         state = {
             "model": runner.model.state_dict(),
+            "average": average.state_dict() if average else None,
             "optimizer": runner.optim_wrapper.state_dict(),
             "schedulers": [_plain(scheduler.state_dict()) for scheduler in runner.param_schedulers],
             "epoch": runner.epoch,

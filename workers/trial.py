@@ -24,7 +24,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from studies.catalog import METRICS, start_of
-from studies.recipes import RECIPES
+from studies.recipes import RECIPES, Pretraining
 from studies.trial import TrialFailure, TrialSpec
 from workers.data import dataset_config, evaluator_config, manifest_of, skipped
 from workers.detectors import build, describe, load_checkpoint
@@ -32,6 +32,7 @@ from workers.epochs import EpochHook, seed_everything
 from workers.failures import failures_named
 from workers.files import file_sha256, write_atomically, write_checkpoint
 from workers.optimisation import optimisation
+from workers.pretraining import load_pretrained, pretrained
 from workers.process import compute_threads, device_for, environment, quiet
 from workers.progress import EXPORT, RESULT, EpochReport, Progress, TrialResult, detector_of, exported, finished, learns_masks
 from workers.runner import TrialRunner
@@ -54,19 +55,21 @@ def run_trial(spec: TrialSpec, folder: Path, data: Path, report: Callable[[Epoch
         return result
     with failures_named(), compute_threads(spec.threads), quiet():
         manifest = manifest_of(spec.dataset, data, spec.on_broken)
-        model = _networks(spec, len(manifest["classes"]), store_beside(data))
+        pretraining = _pretraining(spec)
+        taught = pretrained(spec.network, pretraining, data) if pretraining else None
+        model = _networks(spec, len(manifest["classes"]), store_beside(data), taught)
         runner = _runner(spec, folder, data, manifest, model, progress, report)
         if spec.weights:
             runner.val()
         else:
             runner.train()
-        return _export(model, folder, progress, spec, manifest, store_beside(data))
+        return _export(model, folder, progress, spec, manifest, store_beside(data), taught)
 
 
-def _networks(spec: TrialSpec, classes: int, store: Store) -> Any:
+def _networks(spec: TrialSpec, classes: int, store: Store, taught: Path | None = None) -> Any:
     """The model that trains: the plain detector, or the student with teacher and distillers around it.
 
-    At paper scale it starts from the weights that the papers' networks start from.
+    At paper scale it starts from the weights that the papers' networks start from, at nano from a backbone that was pretrained here.
     """
     device = device_for(spec.gpus)
     seed_everything(spec.seed, 0)
@@ -78,6 +81,8 @@ def _networks(spec: TrialSpec, classes: int, store: Store) -> Any:
         load_backbone(student, start, store)
     elif start:
         load_detector(student, start, store, other_classes=True)
+    elif taught:
+        load_pretrained(student, taught)
     if spec.teacher is None:
         return student.to(device)
     from workers.distill import DistilledDetector
@@ -96,6 +101,11 @@ def _start(spec: TrialSpec) -> str | None:
     """Name of the weights that the network has before it trains; None where all of it is drawn."""
     taken = start_of(spec.network.detector, spec.network.backbone, spec.network.form) if spec.scale == "paper" else None
     return spec.weights or taken
+
+
+def _pretraining(spec: TrialSpec) -> Pretraining | None:
+    """How the backbone has learnt before, where this machine teaches it."""
+    return RECIPES[str(spec.full_schedule.recipe)].pretraining if spec.scale == "nano" and not spec.weights else None
 
 
 def _runner(
@@ -142,7 +152,7 @@ def _runner(
         val_cfg={},
         **optimisation(schedule, spec.network),
         default_hooks={"timer": None, "logger": None, "checkpoint": None, "runtime_info": None},
-        custom_hooks=[EpochHook(spec, folder, skipped(manifest), recipe.images == "pdf", progress, report)],
+        custom_hooks=[EpochHook(spec, folder, skipped(manifest), recipe, progress, report)],
         visualizer={"type": "Visualizer", "vis_backends": []},
         log_level="ERROR",
         default_scope="mmdet",
@@ -151,13 +161,15 @@ def _runner(
     )
 
 
-def _export(model: nn.Module, folder: Path, progress: Progress, spec: TrialSpec, manifest: dict[str, Any], store: Store) -> TrialResult:
+def _export(
+    model: nn.Module, folder: Path, progress: Progress, spec: TrialSpec, manifest: dict[str, Any], store: Store, taught: Path | None
+) -> TrialResult:
     write_checkpoint({"state_dict": exported(model, spec)}, folder / EXPORT)
     result = {
         "metrics": {k: v for k, v in progress.history[-1].metrics.items() if k in METRICS},
         "checkpoint_sha256": file_sha256(folder / EXPORT),
         "seconds": sum(each.metrics["epoch_seconds"] for each in progress.history),
-        "environment": _environment(spec, manifest, store),
+        "environment": _environment(spec, manifest, store, taught),
     }
     write_atomically(json.dumps(result, indent=1).encode(), folder / RESULT)
     stored = finished(folder)
@@ -165,9 +177,11 @@ def _export(model: nn.Module, folder: Path, progress: Progress, spec: TrialSpec,
     return stored
 
 
-def _environment(spec: TrialSpec, manifest: dict[str, Any], store: Store) -> dict[str, str]:
+def _environment(spec: TrialSpec, manifest: dict[str, Any], store: Store, taught: Path | None) -> dict[str, str]:
     images, left_out = manifest["images"], len(manifest["broken"])
     dataset = f"{images['train']} + {images['val']} images, {left_out} broken images or annotations left out"
     start = store.entries().get(_start(spec) or "")  # a store that was emptied meanwhile must not cost a finished training
     weights = {"weights": f"{start.name} ({start.sha256})"} if start else {}
+    if taught and taught.exists():
+        weights = {"weights": f"pretrained here/{taught.stem} ({file_sha256(taught)})"}
     return {**environment(spec.gpus, spec.threads), "dataset": dataset, **weights}

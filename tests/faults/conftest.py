@@ -36,7 +36,7 @@ class Bench:
             "name": name,
             "dataset": "digits",
             "scale": "nano",
-            "schedule": {"epochs": EPOCHS, "batch_size": 4, "max_iterations": 3},
+            "schedule": {"recipe": "smoke", "epochs": EPOCHS, "batch_size": 4, "max_iterations": 3},
             "teacher": {"detector": "gfl", "backbone": "resnet18"},
             "student": {"detector": "gfl", "backbone": "resnet18"},
             "arms": [{"id": "student"}, {"id": "fitnet", "distiller": "fitnet"}, {"id": "ld", "distiller": "ld"}],

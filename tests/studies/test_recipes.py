@@ -33,6 +33,7 @@ def study(**changes: Any) -> dict[str, Any]:
     [
         ("smoke", "gfl", "resnet18", None, "digits", "smoke"),
         ("nano", "ssd", "vgg16", None, "digits", "nano"),
+        ("nano", "mask_rcnn", "resnet18", None, "digits", "nano-two-stage"),
         ("paper", "retinanet", "resnet50", None, "coco", "1x"),
         ("paper", "yolov3", "darknet53", None, "coco", "273e"),
         ("paper", "ssd", "vgg16", None, "coco", "120e"),
@@ -48,6 +49,16 @@ def test_a_network_gets_the_usual_recipe(scale: Any, detector: str, backbone: st
     assert resolved.recipe == recipe
     assert resolved.epochs == RECIPES[recipe].epochs
     assert None not in (resolved.batch_size, resolved.lr, resolved.reference_batch)
+
+
+def test_a_teacher_trains_longer_at_nano_unless_the_study_says_how_long() -> None:
+    teacher, student = ({"detector": "gfl", "backbone": backbone} for backbone in ("resnet34", "resnet18"))
+    for schedule, wanted in (({}, ("nano-teacher", 4, "nano", 3)), ({"epochs": 7}, ("nano-teacher", 7, "nano", 7))):
+        given = study(scale="nano", dataset="digits", teacher=teacher, student=student, schedule=schedule)
+        trials = expand(parse_study(given))
+        schedules = {trial.role: trial.schedule for trial in trials}
+        taught, alone = schedules["teacher"], schedules["baseline"]
+        assert (taught.recipe, taught.epochs, alone.recipe, alone.epochs) == wanted
 
 
 def test_the_learning_rate_follows_the_batch() -> None:

@@ -28,7 +28,7 @@ from workers.weights import Store
 SPLITS = {"train": 4, "val": 2}
 NAMES = ["coco", "voc", "cityscapes", "street"]
 STUDENT = {"detector": "gfl", "backbone": "resnet18", "width": 8}
-SCHEDULE = {"epochs": 2, "batch_size": 2, "lr": 1e-3, "max_iterations": 2}
+SCHEDULE = {"recipe": "smoke", "epochs": 2, "batch_size": 2, "lr": 1e-3, "max_iterations": 2}
 
 
 def made(name: str, home: Path) -> Path:
@@ -350,7 +350,7 @@ def test_digits_that_changed_on_disk_are_told(tmp_path: Path, data: Path) -> Non
         (folder / name).write_bytes((data / "digits" / name).read_bytes())
     report = check("digits", tmp_path)
     assert report.digest == read_manifest(folder)["digest"]
-    assert report.images == report.published == {"train": 2000, "val": 300}
+    assert report.images == report.published == {"train": 3000, "val": 500}
     (folder / "val" / "00000.png").unlink()
     assert "00000.png" in failure(lambda: check("digits", tmp_path))
     (folder / "val" / "00000.png").write_bytes(b"no image")

@@ -352,3 +352,27 @@ def test_the_doubled_form_has_twice_the_channels_in_backbone_neck_and_head(detec
 def test_twice_the_width_is_twice_the_channels_of_a_family_that_narrows_as_a_whole() -> None:
     student, teacher = (model_config(nano("yolov3", width=width), CLASSES) for width in (8, 16))
     assert [2 * channels for channels in student.neck.out_channels] == list(teacher.neck.out_channels)
+
+
+@pytest.mark.parametrize("detector", ["retinanet", "fsaf"])
+def test_hidden_layers_of_a_narrow_head_keep_the_size_of_their_input(detector: str) -> None:
+    head = made(nano(detector)).bbox_head
+    features = torch.randn(2, 32, 16, 16)
+    hidden = features
+    for layer in head.cls_convs:
+        hidden = layer(hidden)
+    assert 0.2 < (hidden.square().mean() / features.square().mean()).sqrt() < 3  # 0.0002 with the zoo's standard deviation
+
+
+def test_last_layers_of_a_narrow_head_start_as_the_zoos() -> None:
+    for detector, scores in {
+        "gfl": "gfl_cls",
+        "retinanet": "retina_cls",
+        "fcos": "conv_cls",
+        "atss": "atss_cls",
+        "fsaf": "retina_cls",
+    }.items():
+        last = getattr(made(nano(detector)).bbox_head, scores)
+        assert last.weight.std().item() == pytest.approx(0.01, rel=0.1)
+        assert last.bias.sigmoid().tolist() == pytest.approx([0.01] * len(last.bias))
+    assert made(nano("fsaf")).bbox_head.retina_reg.bias.tolist() == [0.25] * 4

@@ -1,5 +1,6 @@
 """Recipes as they train: the zoo's own schedules and images, and what mixup computes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.optim import build_optim_wrapper
 from mmengine.structures import InstanceData
 
 from studies.catalog import ZOO
-from studies.recipes import RECIPES
+from studies.recipes import RECIPES, Optimizer, Pretraining, Recipe
 from studies.spec import MethodUse, Network, Schedule
 from studies.trial import TrialSpec
 from workers.data import tested_images, training_images
@@ -80,6 +82,21 @@ def test_a_network_sees_the_images_of_its_zoo_config(detector: str, backbone: st
     assert ours == [{k: v for k, v in t.items() if k not in colours or colours[k] != v} for t in theirs if t["type"] not in others]
     tested = [plain(dict(t)) for t in innermost(zoo.val_dataloader.dataset).pipeline if t["type"] not in others]
     assert [plain(tested_images(spec, recipe))] == tested
+
+
+def test_a_recipe_may_train_its_backbone_at_a_rate_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RECIPES, "slow", Recipe("slow", "a slow backbone", 1, "cosine", optimizer=Optimizer(0.1, 4, backbone_lr=0.25)))
+    network = Network(detector="gfl", backbone="resnet18", width=8)
+    config = optimisation(Schedule(recipe="slow").resolved("nano", network, "digits"), network)["optim_wrapper"]
+    model = build(network, 10)
+    for wrapped in (
+        model,
+        DistilledDetector(model, build(network, 10), [MethodUse(id="fitnet").resolved()], (describe(network, model),) * 2),
+    ):
+        optimizer = build_optim_wrapper(wrapped, config).optimizer
+        rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        assert {rates[id(p)] for p in model.backbone.parameters()} == {pytest.approx(0.025)}
+        assert {rates[id(p)] for p in model.bbox_head.parameters()} == {pytest.approx(0.1)}
 
 
 def trial(detector: str, backbone: str, scale: Any = "nano", dataset: str = "digits", **changes: Any) -> TrialSpec:
@@ -163,8 +180,11 @@ def test_mixing_ends_after_four_fifths_of_the_epochs() -> None:
 
 
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in {"pdf-140e", "cityscapes-64e"}])
-def test_every_recipe_trains(recipe: str, data: Path, tmp_path: Path) -> None:
+def test_every_recipe_trains(recipe: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from workers.trial import run_trial
+
+    if RECIPES[recipe].pretraining:
+        monkeypatch.setitem(RECIPES, recipe, replace(RECIPES[recipe], pretraining=Pretraining(crops=64, steps=3, batch=8)))
 
     pdf = recipe.startswith("pdf")
     network = Network(detector="retinanet" if pdf else "gfl", backbone="resnet18", width=8, form="pdf_fpn" if pdf else None)

@@ -59,18 +59,32 @@ ALWAYS: dict[str, Change] = {"ssd": {"bbox_head": {"type": "PredictingSSDHead"}}
 
 # Groups of eight channels, as in the paper's heads; these heads have 32 groups where a config does not say, which would be
 # single channels at nano.
-GROUPS: Change = {"bbox_head": {"norm_cfg": {"type": "GN", "num_groups": 4, "requires_grad": True}}}
+GROUPS: Change = {"norm_cfg": {"type": "GN", "num_groups": 4, "requires_grad": True}}
+
+# Hidden layers of dense heads start at a standard deviation of 0.01, which suits 256 channels. With 32 each of four shrinks its input
+# tenfold (or, under a norm, turns by a large angle at every step), and no class is learnt for a thousand steps.
+KEEPING_SIZE = 0.083  # sqrt(2 / (9 * 32)), He et al. 2015
+
+
+def sized(scores: str, *boxes: str, box_bias: float = 0.0) -> Change:
+    """A head whose hidden layers keep the size of their input. Its last ones, by name, start as the zoo's."""
+    last: list[Change] = [{"type": "Normal", "name": scores, "std": 0.01, "bias_prob": 0.01}]
+    last += [{"type": "Normal", "name": name, "std": 0.01, "bias": box_bias} for name in boxes]
+    return {"init_cfg": {"type": "Normal", "layer": "Conv2d", "std": KEEPING_SIZE, "override": last}}
+
 
 # What nano changes besides widths, so that a family works on 128 pixels.
 NANO: dict[str, Change] = {
-    "fcos": GROUPS,
-    "atss": GROUPS,
-    "gfl": GROUPS,
+    "fcos": {"bbox_head": GROUPS | sized("conv_cls", "conv_reg", "conv_centerness")},
+    "atss": {"bbox_head": GROUPS | sized("atss_cls", "atss_reg", "atss_centerness")},
+    "gfl": {"bbox_head": GROUPS | sized("gfl_cls", "gfl_reg")},
+    "retinanet": {"bbox_head": sized("retina_cls", "retina_reg")},
+    "fsaf": {"bbox_head": sized("retina_cls", "retina_reg", box_bias=0.25)},
     # anchors clustered by their overlap with the boxes of the digits, as the zoo's are with COCO's
     "yolov3": {
         "bbox_head": {
             "anchor_generator": {
-                "base_sizes": [[(23, 33), (29, 42), (36, 51)], [(13, 19), (16, 23), (19, 27)], [(9, 15), (9, 19), (11, 16)]],
+                "base_sizes": [[(33, 53), (45, 56), (51, 69)], [(27, 32), (30, 40), (39, 44)], [(18, 27), (24, 26), (21, 35)]],
             }
         }
     },
