@@ -13,7 +13,7 @@ from studies.catalog import ZOO
 from studies.recipes import RECIPES
 from studies.spec import MethodUse, Network, Schedule
 from studies.trial import TrialSpec
-from workers.data import tested_images, training_images
+from workers.data import dataset_config, evaluation_images, input_size, training_images
 from workers.detectors import build, describe, zoo_config
 from workers.distill import DistilledDetector
 from workers.mixup import mix_until
@@ -78,8 +78,17 @@ def test_a_network_sees_the_images_of_its_zoo_config(detector: str, backbone: st
     ours = [plain(t) for t in training_images(spec, recipe, mirror=True)]
     colours = {"brightness_delta": 32, "contrast_range": (0.5, 1.5), "saturation_range": (0.5, 1.5), "hue_delta": 18}  # mmdet's defaults
     assert ours == [{k: v for k, v in t.items() if k not in colours or colours[k] != v} for t in theirs if t["type"] not in others]
+    manifest = {"masks": True, "mirror": True, "classes": ["a", "b"]}
+    filtered = innermost(dataset_config(spec, Path("data"), "train", manifest, recipe))["filter_cfg"]
+    theirs_filtered = {
+        k: v for k, v in innermost(zoo.train_dataloader.dataset).filter_cfg.items() if k != "bbox_min_size"
+    }  # mmdet's own, of VOC
+    assert filtered == theirs_filtered | {"crowds_only": innermost(zoo.train_dataloader.dataset).type == "CityscapesDataset"}
+    assert input_size(spec, recipe)[1] == (
+        zoo.train_dataloader.get("batch_sampler") is not None
+    )  # by aspect ratio, unless all have one shape
     tested = [plain(dict(t)) for t in innermost(zoo.val_dataloader.dataset).pipeline if t["type"] not in others]
-    assert [plain(tested_images(spec, recipe))] == tested
+    assert [plain(evaluation_images(spec, recipe))] == tested
 
 
 def trial(detector: str, backbone: str, scale: Any = "nano", dataset: str = "digits", **changes: Any) -> TrialSpec:
