@@ -61,7 +61,7 @@ def run_trial(spec: TrialSpec, folder: Path, data: Path, report: Callable[[Epoch
     result = finished(folder)
     if result:
         return result
-    with failures_named(), _threads(spec.threads), _quiet():
+    with failures_named(spec.full_schedule.batch_size or 1), _threads(spec.threads), _quiet():
         manifest = manifest_of(spec.dataset, data, spec.on_broken)
         model = _networks(spec, len(manifest["classes"]), store_beside(data))
         runner = _runner(spec, folder, data, manifest, model, progress, report)
