@@ -178,6 +178,14 @@ def _device(spec: TrialSpec) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise TrialFailure("user", "the study asks for a GPU (resources.gpus) and none is visible to torch here")
+    from mmcv.ops import get_compiling_cuda_version
+
+    if get_compiling_cuda_version() == "not available":
+        raise TrialFailure(
+            "user",
+            "trials on a GPU need mmcv's CUDA operators, and this installation has them for the CPU alone: install the CUDA toolkit "
+            f"{torch.version.cuda or 'of your driver, a torch for it'}, set CUDA_HOME to it, and run make setup again",
+        )
     return torch.device("cuda")
 
 
