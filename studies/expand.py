@@ -73,7 +73,9 @@ def expand(study: StudySpec) -> list[PlannedTrial]:
                     title=title,
                     role="distilled" if uses else "baseline",
                     network=network,
-                    schedule=arm.schedule.over(study.schedule).resolved(study.scale, network, study.dataset),
+                    schedule=arm.schedule.over(study.schedule)
+                    .as_methods_state(uses, study.scale)
+                    .resolved(study.scale, network, study.dataset),
                     seed=seed,
                     teacher=teacher.id if teacher else None,
                     distillers=uses,

@@ -33,6 +33,7 @@ class Method:
     form: the normalisation, "mean" (independent of batch size) or "sum" (grows with it) or "norm" (grows like its root);
     where options choose it, a function of them.
     reference_images_per_gpu: the batch that its default weights are stated for.
+    clip: largest norm of the gradient that its released configs train the papers' networks with, where they say one.
     also: a further check (student, teacher, options) -> sentence if they do not fit.
     """
 
@@ -46,6 +47,7 @@ class Method:
     same_detector: str | None = None
     form: Normalisation | Callable[[Any], Normalisation] = "mean"
     reference_images_per_gpu: int | None = None
+    clip: float | None = None
     also: Callable[[Detector, Detector, Options], str | None] | None = None
 
     def form_of(self, options: Options) -> Normalisation:

@@ -58,4 +58,5 @@ METHOD = Method(
     DeFeatOptions,
     "workers.distillers.defeat:DeFeat",
     also=_parts,
+    clip=35.0,
 )

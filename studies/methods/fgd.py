@@ -28,4 +28,5 @@ METHOD = Method(
     "workers.distillers.fgd:FGD",
     reference_images_per_gpu=2,
     also=same_levels,
+    clip=35.0,
 )

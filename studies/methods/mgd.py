@@ -23,4 +23,5 @@ METHOD = Method(
     "workers.distillers.mgd:MGD",
     reference_images_per_gpu=2,
     also=same_levels,
+    clip=35.0,
 )

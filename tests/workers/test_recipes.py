@@ -91,6 +91,19 @@ def test_a_network_sees_the_images_of_its_zoo_config(detector: str, backbone: st
     assert [plain(evaluation_images(spec, recipe))] == tested
 
 
+def test_a_schedules_own_clip_decay_and_warm_up_are_what_trains() -> None:
+    network = Network(detector="fcos", backbone="resnet50")
+    own = optimisation(Schedule(clip=2, weight_decay=5e-4, warm_up=100).resolved("paper", network, "coco"), network)
+    assert own["optim_wrapper"]["clip_grad"]["max_norm"] == 2
+    assert own["optim_wrapper"]["optimizer"]["weight_decay"] == 5e-4
+    assert own["param_scheduler"][0] == {"type": "ConstantLR", "factor": 1 / 3, "by_epoch": False, "begin": 0, "end": 100}
+    without = optimisation(Schedule(clip=0, warm_up=0).resolved("paper", network, "coco"), network)
+    assert "clip_grad" not in without["optim_wrapper"]
+    assert [each["type"] for each in without["param_scheduler"]] == ["MultiStepLR"]
+    warmed = optimisation(Schedule(warm_up=50).resolved("paper", network, "voc"), network)  # the recipe has none
+    assert warmed["param_scheduler"][0] == {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": 50}
+
+
 def trial(detector: str, backbone: str, scale: Any = "nano", dataset: str = "digits", **changes: Any) -> TrialSpec:
     network = Network(detector=detector, backbone=backbone, **changes)
     return TrialSpec(dataset=dataset, scale=scale, network=network, schedule=Schedule(), seed=0)
