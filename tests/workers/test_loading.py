@@ -17,7 +17,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 from studies.recipes import RECIPES
-from studies.trial import TrialSpec
+from studies.trial import TrialFailure, TrialSpec
 from tests.workers import copies
 from tests.workers.test_trial import Killed, numbers, run, trial
 from workers.data import dataset_config, manifest_of
@@ -115,6 +115,14 @@ def test_records_are_made_once_and_anew_where_the_file_has_changed(tmp_path: Pat
     assert not boxes.exists()
     assert len(still_mapped.record(0)["instances"]) == 1
     assert len(list((tmp_path / "records").glob("train-*"))) == 2  # those with masks are replaced when somebody asks for them
+
+
+def test_records_that_cannot_be_made_are_told_as_a_fault_of_the_data(tmp_path: Path) -> None:
+    (tmp_path / "train.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    (tmp_path / "records").write_text("a file where the folder should be")
+    with pytest.raises(TrialFailure, match=f"records cannot be made in {tmp_path}/records: File exists") as refused:
+        opened(tmp_path / "train.json", masks=False)
+    assert refused.value.kind == "data"
 
 
 def test_processes_that_ask_at_once_make_records_once(tmp_path: Path) -> None:
@@ -239,3 +247,13 @@ def test_no_image_is_padded_for_anothers_sake_in_a_test(mixed: Path) -> None:
             assert len(alone.pred_instances) > 0
             torch.testing.assert_close(together[alone.img_id].scores, alone.pred_instances.scores)
             torch.testing.assert_close(together[alone.img_id].bboxes, alone.pred_instances.bboxes, rtol=0, atol=1e-3)
+
+
+def test_every_pass_over_the_images_draws_anew(mixed: Path) -> None:
+    passes = SeededDataset(dataset(trial(dataset="mixed", scale="nano", schedule={"recipe": "cityscapes-64e"}), mixed), seed=0)
+    once = len(passes) // 8
+    assert once == 39
+    assert all((passes.sizes[place] == passes.sizes[place + once]).all() for place in range(once))
+    drawn = [passes[0, 5 + number * once] for number in range(8)]
+    assert len({sample["data_samples"].img_path for sample in drawn}) == 1
+    assert len({tuple(sample["inputs"].shape) for sample in drawn}) > 2

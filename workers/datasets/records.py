@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from studies.trial import TrialFailure
+
 FORMAT = 1  # raise when records change
 TABLE = np.dtype([("end", "<i8"), ("width", "<i4"), ("height", "<i4"), ("annotated", "?"), ("crowds_only", "?")])
 
@@ -72,7 +74,12 @@ def _place(annotations: Path, masks: bool) -> Path:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise TrialFailure(
+            "data", f"the annotations' records cannot be made in {folder}: {error.strerror}; let trials write there"
+        ) from error
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
