@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv with everything pinned in constraints.txt, or does nothing where that is done.
-# torch comes first and mmcv's C++ operators are compiled against it, which takes minutes once; pip keeps the result.
+# torch comes first and mmcv's operators are compiled against it, which takes minutes once; pip keeps the result. Where there is a GPU
+# and nvcc they are built for CUDA too; RETORT_CUDA=0 leaves that out.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -17,8 +18,25 @@ for candidate in $python python3.12 python3.11 python3; do
 done
 [ -n "${found:-}" ] || fail "Python 3.11 or 3.12 is needed; found $(python3 --version 2>&1 || echo none). Install one, or name it: make PYTHON=/path/to/python3.11"
 
+has_gpu() { [ -e /dev/nvidia0 ] || nvidia-smi -L >/dev/null 2>&1; }
+find_nvcc() { # the nvcc that CUDA_HOME, the PATH or the usual folders have, the newest of the latter
+  local candidate
+  for candidate in "${CUDA_HOME:+$CUDA_HOME/bin/nvcc}" "$(command -v nvcc || true)" /usr/local/cuda/bin/nvcc \
+    $(ls -d /usr/local/cuda-*/bin/nvcc 2>/dev/null | sort -rV); do
+    [ -n "$candidate" ] && [ -x "$candidate" ] && { echo "$candidate"; return; }
+  done
+}
+operators=cpu nvcc=
+if [ "${RETORT_CUDA:-1}" != 0 ] && has_gpu; then
+  nvcc=$(find_nvcc || true)
+  if [ -n "$nvcc" ]; then operators=cuda; fi
+fi
+release() { "$nvcc" --version 2>/dev/null | sed -n 's/.*release \([0-9.]*\).*/\1/p'; }
+gpu_needs="trials on a GPU need mmcv's CUDA operators, which the CUDA toolkit's nvcc compiles: install the toolkit in the version of \
+torch.version.cuda, set CUDA_HOME to it, and run make setup again"
+
 stamp=.venv/.complete
-wanted=$(cat pyproject.toml constraints.txt bootstrap.sh | sha256sum | cut -d' ' -f1)
+wanted="$(cat pyproject.toml constraints.txt bootstrap.sh | sha256sum | cut -d' ' -f1) $operators${nvcc:+ $nvcc $(release)}"
 [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && exit 0
 
 compiler=${CXX:-g++}
@@ -55,12 +73,31 @@ pinned() { grep -iE "^$1==" constraints.txt; }
 
 quietly "build tools" "${pip[@]}" pip setuptools wheel ninja psutil
 quietly "torch" "${pip[@]}" torch
-if ! .venv/bin/python -m pip show -q onedl-mmcv 2>/dev/null; then
+if [ $operators = cuda ]; then
+  cuda=$(.venv/bin/python -c 'import torch; print(torch.version.cuda or "")')
+  if [ -z "$cuda" ] || [ "$(release | cut -d. -f1)" != "${cuda%%.*}" ]; then
+    say "torch here is of CUDA ${cuda:-none} and $nvcc of $(release)"
+    operators=cpu
+  fi
+fi
+built=$(.venv/bin/python -c 'from mmcv.ops import get_compiling_cuda_version as v; print("cpu" if v() == "not available" else "cuda")' 2>/dev/null || true)
+if [ "$built" = cuda ]; then operators=cuda; fi # they have those of the CPU too
+if [ "$built" != $operators ]; then
   export MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)}
-  quietly "mmcv (compiles its C++ operators: about 8 minutes on 2 cores, seconds where pip has it cached)" \
-    "${pip[@]}" --no-build-isolation "$(pinned onedl-mmcv)"
+  again=()
+  if [ -n "$built" ]; then again=(--force-reinstall --no-deps); fi
+  if [ $operators = cuda ]; then
+    # A wheel that pip kept from a build without CUDA looks the same: it is neither taken nor left behind.
+    what="mmcv (compiles its C++ and CUDA operators: half an hour on 4 cores)"
+    FORCE_CUDA=1 CUDA_HOME=$(dirname "$(dirname "$nvcc")") quietly "$what" \
+      "${pip[@]}" --no-build-isolation --no-cache-dir --no-binary onedl-mmcv "${again[@]}" "$(pinned onedl-mmcv)"
+  else
+    quietly "mmcv (compiles its C++ operators: about 8 minutes on 2 cores, seconds where pip has it cached)" \
+      "${pip[@]}" --no-build-isolation "${again[@]}" "$(pinned onedl-mmcv)"
+  fi
 fi
 quietly "everything else" "${pip[@]}" --no-build-isolation -e '.[all,test]'
 .venv/bin/python -m pip check >"$log" || { cat "$log" >&2; fail "the installed versions do not agree (above)"; }
 echo "$wanted" >"$stamp"
+if [ $operators = cpu ] && [ "${RETORT_CUDA:-1}" != 0 ] && has_gpu; then say "$gpu_needs (trials on the CPU go on without)"; fi
 say "done in $((SECONDS / 60)) min $((SECONDS % 60)) s"

@@ -121,7 +121,8 @@ class _Expander:
         for row, arm, values, teacher in planned:
             uses = _settled(self.study, arm)
             network = _sized(self.study, arm.student or self.study.student, "student")
-            schedule = arm.schedule.over(self.study.schedule).resolved(self.study.scale, network, self.study.dataset)
+            stated = arm.schedule.over(self.study.schedule).as_methods_state(uses, self.study.scale)
+            schedule = stated.resolved(self.study.scale, network, self.study.dataset)
             told = ", ".join(f"{path.rsplit('.', 1)[-1]}={value}" for path, value in values)
             title = (arm.title or arm.id) + (f" [{told}]" if told else "")
             role: Role = "distilled" if uses else "baseline"

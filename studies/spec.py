@@ -3,6 +3,7 @@
 What single fields cannot know is checked by `studies.parse`.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
@@ -86,6 +87,9 @@ class Schedule(SpecModel):
     batch_size: int | None = Field(None, ge=1, le=4096, description="images per step over all devices")
     lr: float | None = Field(None, gt=0, le=10, description="learning rate at `reference_batch` images a step")
     reference_batch: int | None = Field(None, ge=1, le=4096, description="images per step that `lr` is stated for; scaled linearly")
+    clip: float | None = Field(None, ge=0, le=1e6, description="largest norm of the gradient; 0: it is not clipped")
+    weight_decay: float | None = Field(None, ge=0, le=1, description="of the optimizer")
+    warm_up: int | None = Field(None, ge=0, le=1_000_000, description="steps over which the learning rate rises at first; 0: none")
     max_iterations: int | None = Field(None, ge=1, description="cut every epoch after this many steps (smoke runs)")
 
     @field_validator("recipe")
@@ -111,9 +115,17 @@ class Schedule(SpecModel):
                 batch_size=optimizer.batch,
                 lr=optimizer.lr,
                 reference_batch=optimizer.batch,
+                clip=optimizer.clip or 0.0,
+                weight_decay=optimizer.weight_decay,
+                warm_up=optimizer.warm_up.iterations if optimizer.warm_up else 0,
                 max_iterations=recipe.iterations,
             )
         )
+
+    def as_methods_state(self, uses: Iterable["MethodUse"], scale: Scale) -> "Schedule":
+        """This schedule with the clip that its distillers state for the papers' networks, where it says none itself."""
+        stated = [clip for use in uses if (clip := methods()[use.id].clip) is not None]
+        return self.over(Schedule(clip=min(stated))) if stated and scale == "paper" else self
 
     @property
     def scaled_lr(self) -> float:

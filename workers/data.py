@@ -16,6 +16,7 @@ from workers.datasets.manifest import images_folder, read_manifest
 from workers.detectors.families import NORMALISATION, OWN_INPUT, PDF_INPUT
 from workers.evaluation import DetectionMetric
 
+SMALLEST = 32  # pixels of an image's shorter side, for training
 NANO_INPUT = (128, 128)  # pixels, the longer and the shorter side at most
 PAPER_INPUT = {"digits": (128, 128), "coco": (1333, 800), "voc": (1333, 800), "cityscapes": (2048, 1024)}
 
@@ -74,7 +75,7 @@ def dataset_config(
     limit: int | None = None,
     masks: bool = False,
 ) -> dict[str, Any]:
-    """mmdet dataset of one split ("train" or "val") of a trial's dataset.
+    """Config of one split ("train" or "val") of a trial's dataset (`workers.loading.RecordDataset`), filtered as in the zoo.
 
     recipe: decides which images the network sees in training. limit: keep the first images only. masks: whether the network
     learns masks.
@@ -86,23 +87,23 @@ def dataset_config(
     pipeline: list[dict[str, Any]] = [
         {"type": LoadImage, "backend_args": None},
         {"type": "LoadAnnotations", "with_bbox": True, "with_mask": masks},
-        *(training_images(spec, recipe, manifest["mirror"]) if train else [tested_images(spec, recipe)]),
+        *(training_images(spec, recipe, manifest["mirror"]) if train else [evaluation_images(spec, recipe)]),
         {
             "type": "PackDetInputs",
             "meta_keys": ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
         },
     ]
     config = {
-        "type": "CocoDataset",
+        "type": "RecordDataset",
         "data_root": str(data / name),
         "ann_file": f"{split}.json",
         "data_prefix": {"img": f"{images_folder(data, name, split, manifest)}/"},
         "metainfo": {"classes": tuple(manifest["classes"])},
-        "filter_cfg": {"filter_empty_gt": True} if train else None,
+        "filter_cfg": {"filter_empty_gt": True, "min_size": SMALLEST, "crowds_only": name == "cityscapes"} if train else None,
+        "masks": masks,
         "test_mode": not train,
         "pipeline": pipeline,
         "indices": limit,
-        "serialize_data": False,
     }
     if train and recipe.passes > 1 and not limit:
         return {"type": "RepeatDataset", "times": recipe.passes, "dataset": config}
@@ -120,7 +121,7 @@ def input_size(spec: TrialSpec, recipe: Recipe) -> tuple[tuple[int, int], bool]:
     return recipe.largest or PAPER_INPUT.get(spec.dataset, (1333, 800)), True
 
 
-def tested_images(spec: TrialSpec, recipe: Recipe) -> dict[str, Any]:
+def evaluation_images(spec: TrialSpec, recipe: Recipe) -> dict[str, Any]:
     """The transform of the images that a network is tested on."""
     size, keeps = input_size(spec, recipe)
     return {"type": "Resize", "scale": size, "keep_ratio": keeps}
@@ -134,7 +135,7 @@ def training_images(spec: TrialSpec, recipe: Recipe, mirror: bool) -> list[dict[
     """
     (long, short), keeps = input_size(spec, recipe)
     smaller = round(long * recipe.smallest) if long == short else long, round(short * recipe.smallest)
-    resize = tested_images(spec, recipe)
+    resize = evaluation_images(spec, recipe)
     flip = [{"type": "RandomFlip", "prob": 0.5}] if mirror else []
     if recipe.images == "plain":
         return [resize, *flip]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from studies.recipes import RECIPES, Optimizer, Recipe, WarmUp, optimizer_of
@@ -17,11 +18,19 @@ def optimisation(schedule: Schedule, network: Network) -> dict[str, Any]:
     assert schedule.recipe
     assert schedule.epochs
     recipe = RECIPES[schedule.recipe]
-    optimizer = optimizer_of(recipe, network.detector, network.backbone, network.form)
+    optimizer = _as_scheduled(optimizer_of(recipe, network.detector, network.backbone, network.form), schedule)
     return {
         "optim_wrapper": _wrapper(optimizer, schedule.scaled_lr),
         "param_scheduler": [*_warm_up(optimizer.warm_up), _decay(recipe, schedule.epochs, schedule.scaled_lr)],
     }
+
+
+def _as_scheduled(optimizer: Optimizer, schedule: Schedule) -> Optimizer:
+    """The recipe's optimizer with what the schedule says of it."""
+    assert schedule.clip is not None
+    assert schedule.weight_decay is not None
+    warm_up = replace(optimizer.warm_up or WarmUp(), iterations=schedule.warm_up) if schedule.warm_up else None
+    return replace(optimizer, clip=schedule.clip or None, weight_decay=schedule.weight_decay, warm_up=warm_up)
 
 
 def _wrapper(optimizer: Optimizer, lr: float) -> dict[str, Any]:

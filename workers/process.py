@@ -18,11 +18,19 @@ LIBRARIES = ("torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "nump
 
 
 def device_for(gpus: int) -> torch.device:
-    """The device of a job with so many GPUs. Raises TrialFailure where there is none."""
+    """The device of a job with so many GPUs. Raises TrialFailure where there is none, or mmcv was built without CUDA."""
     if not gpus:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise TrialFailure("user", "the study asks for a GPU (resources.gpus) and none is visible to torch here")
+    from mmcv.ops import get_compiling_cuda_version
+
+    if get_compiling_cuda_version() == "not available":
+        raise TrialFailure(
+            "user",
+            "trials on a GPU need mmcv's CUDA operators, and this installation has them for the CPU alone: install the CUDA toolkit "
+            f"{torch.version.cuda or 'of your driver, a torch for it'}, set CUDA_HOME to it, and run make setup again",
+        )
     return torch.device("cuda")
 
 

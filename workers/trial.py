@@ -26,11 +26,12 @@ from torch import nn
 from studies.catalog import METRICS, start_of
 from studies.recipes import RECIPES, Pretraining
 from studies.trial import TrialFailure, TrialSpec
-from workers.data import dataset_config, evaluator_config, manifest_of, skipped
+from workers.data import dataset_config, evaluator_config, input_size, manifest_of, skipped
 from workers.detectors import build, describe, load_checkpoint
 from workers.epochs import EpochHook, seed_everything
 from workers.failures import failures_named
 from workers.files import file_sha256, write_atomically, write_checkpoint
+from workers.loading import evaluation_loader, loader_processes, training_loader
 from workers.optimisation import optimisation
 from workers.pretraining import load_pretrained, pretrained
 from workers.process import compute_threads, device_for, environment, quiet
@@ -53,7 +54,7 @@ def run_trial(spec: TrialSpec, folder: Path, data: Path, report: Callable[[Epoch
     result = finished(folder)
     if result:
         return result
-    with failures_named(), compute_threads(spec.threads), quiet():
+    with failures_named(spec.full_schedule.batch_size or 1), compute_threads(spec.threads), quiet():
         manifest = manifest_of(spec.dataset, data, spec.on_broken)
         pretraining = _pretraining(spec)
         taught = pretrained(spec.network, pretraining, data) if pretraining else None
@@ -130,23 +131,13 @@ def _runner(
         raise TrialFailure(
             "data", f"dataset {spec.dataset!r} has {len(train)} annotated training images; one batch takes {schedule.batch_size}"
         )
-    loader = {"num_workers": 4, "persistent_workers": True} if spec.gpus else {"num_workers": 0}
+    loaders = loader_processes(spec.gpus)
+    one_shape = not input_size(spec, recipe)[1]
     return TrialRunner(
         model=model,
         work_dir=str(folder / "log"),
-        train_dataloader={
-            "batch_size": schedule.batch_size,
-            "sampler": {"type": "DefaultSampler", "shuffle": True, "seed": spec.seed},
-            "drop_last": True,
-            "dataset": train,
-            **loader,
-        },
-        val_dataloader={
-            "batch_size": 16,
-            "sampler": {"type": "DefaultSampler", "shuffle": False},
-            "dataset": val,
-            **loader,
-        },
+        train_dataloader=training_loader(train, spec.seed, schedule.batch_size, one_shape, loaders),
+        val_dataloader=evaluation_loader(val, loaders),
         val_evaluator=Evaluator(evaluator_config(spec.dataset, data, masks)),
         train_cfg={"by_epoch": True, "max_epochs": schedule.epochs, "val_interval": 1},
         val_cfg={},

@@ -36,6 +36,7 @@ class Method:
     form: the normalisation, "mean" (independent of batch size) or "sum" (grows with it) or "norm" (grows like its root);
     where options choose it, a function of them.
     reference_images_per_gpu: the batch that its default weights are stated for.
+    clip: largest norm of the gradient that its released configs train the papers' networks with, where they say one.
     also: a further check (student, teacher, options) -> sentence if they do not fit.
     settle: (options, student, teacher) -> the options with every null that stands for a value by detector, stages or variant
     replaced by that value. The pair fits.
@@ -51,6 +52,7 @@ class Method:
     same_detector: str | None = None
     form: Normalisation | Callable[[Any], Normalisation] = "mean"
     reference_images_per_gpu: int | None = None
+    clip: float | None = None
     also: Callable[[Detector, Detector, Options], str | None] | None = None
     settle: Callable[[Any, Detector, Detector], Options] | None = None
 

@@ -58,4 +58,5 @@ METHOD = Method(
     "workers.distillers.defeat:DeFeat",
     also=_parts,
     settle=_settle,
+    clip=35.0,
 )

@@ -44,4 +44,5 @@ METHOD = Method(
     reference_images_per_gpu=2,
     also=same_levels,
     settle=_settle,
+    clip=35.0,
 )

@@ -98,6 +98,37 @@ def test_teachers_that_differ_in_their_schedule_are_two_rows() -> None:
     assert len({t.row for t in expand(parse_study(study(arms=arms))).trials if t.role == "teacher"}) == 2
 
 
+def test_clip_decay_and_warm_up_are_the_recipes_unless_the_schedule_says_them() -> None:
+    usual = Schedule().resolved("paper", RETINANET, "coco")
+    assert (usual.clip, usual.weight_decay, usual.warm_up) == (0.0, 1e-4, 500)
+    fcos = Schedule().resolved("paper", Network(detector="fcos", backbone="resnet50"), "coco")
+    assert fcos.clip == 35.0
+    own = Schedule(clip=0, weight_decay=5e-4, warm_up=0).resolved("paper", Network(detector="fcos", backbone="resnet50"), "coco")
+    assert (own.clip, own.weight_decay, own.warm_up) == (0, 5e-4, 0)
+    assert Schedule().resolved("paper", RETINANET, "voc").warm_up == 0
+    spelled = TrialSpec(
+        dataset="coco",
+        scale="paper",
+        network=RETINANET,
+        schedule=Schedule(clip=0, warm_up=500).resolved("paper", RETINANET, "coco"),
+        seed=0,
+    )
+    left_out = spelled.model_copy(update={"schedule": usual})
+    assert spelled.key("data", "code") == left_out.key("data", "code")
+    assert spelled.model_copy(update={"schedule": usual.model_copy(update={"clip": 1.0})}).key("data", "code") != left_out.key(
+        "data", "code"
+    )
+
+
+@pytest.mark.parametrize(("method", "clip"), [("fgd", 35.0), ("mgd", 35.0), ("defeat", 35.0), ("fitnet", 0.0)])
+def test_a_method_trains_the_papers_networks_with_the_clip_it_states(method: str, clip: float) -> None:
+    arms = [{"id": "student"}, {"id": "taught", "distiller": method}, {"id": "own", "distiller": method, "schedule": {"clip": 2}}]
+    planned = {trial.row: trial.schedule.clip for trial in expand(parse_study(study(arms=arms)))}
+    assert {row: planned[row] for row in ("student", "taught", "own")} == {"student": 0.0, "taught": clip, "own": 2.0}
+    nano = study(arms=arms, scale="nano", dataset="digits")
+    assert {trial.schedule.clip for trial in expand(parse_study(nano)) if trial.row != "own"} == {10.0}
+
+
 def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
     with pytest.raises(SpecError) as refused:
         parse_study(study(schedule={"recipe": "3x"}))

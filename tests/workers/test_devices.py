@@ -80,3 +80,21 @@ print(repr(os.environ["CUDA_VISIBLE_DEVICES"]))
         check=True,
     )
     assert ended.stdout.splitlines()[-1] == repr(seen)
+
+
+def test_a_gpu_trial_on_operators_of_the_cpu_is_refused_at_its_start(tmp_path: Path, data: Path) -> None:
+    start = """
+import sys
+from pathlib import Path
+import mmcv.ops
+mmcv.ops.get_compiling_cuda_version = lambda: "not available"  # as where mmcv was built without nvcc
+from studies.trial import TrialFailure
+from tests.workers.test_trial import run, trial
+try:
+    run(trial(gpus=1), Path(sys.argv[2]), Path(sys.argv[1]))
+except TrialFailure as failure:
+    print(failure.kind, failure.sentence)
+"""
+    said = told(PRETEND + start, str(data), str(tmp_path)).splitlines()[-1]
+    assert said.startswith("user trials on a GPU need mmcv's CUDA operators, and this installation has them for the CPU alone: install")
+    assert said.endswith("and run make setup again")

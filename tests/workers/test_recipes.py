@@ -15,7 +15,7 @@ from studies.catalog import ZOO
 from studies.recipes import RECIPES, Optimizer, Pretraining, Recipe
 from studies.spec import MethodUse, Network, Schedule
 from studies.trial import TrialSpec
-from workers.data import tested_images, training_images
+from workers.data import dataset_config, evaluation_images, input_size, training_images
 from workers.detectors import build, describe, zoo_config
 from workers.distill import DistilledDetector
 from workers.mixup import mix_until
@@ -80,8 +80,30 @@ def test_a_network_sees_the_images_of_its_zoo_config(detector: str, backbone: st
     ours = [plain(t) for t in training_images(spec, recipe, mirror=True)]
     colours = {"brightness_delta": 32, "contrast_range": (0.5, 1.5), "saturation_range": (0.5, 1.5), "hue_delta": 18}  # mmdet's defaults
     assert ours == [{k: v for k, v in t.items() if k not in colours or colours[k] != v} for t in theirs if t["type"] not in others]
+    manifest = {"masks": True, "mirror": True, "classes": ["a", "b"]}
+    filtered = innermost(dataset_config(spec, Path("data"), "train", manifest, recipe))["filter_cfg"]
+    theirs_filtered = {
+        k: v for k, v in innermost(zoo.train_dataloader.dataset).filter_cfg.items() if k != "bbox_min_size"
+    }  # mmdet's own, of VOC
+    assert filtered == theirs_filtered | {"crowds_only": innermost(zoo.train_dataloader.dataset).type == "CityscapesDataset"}
+    assert input_size(spec, recipe)[1] == (
+        zoo.train_dataloader.get("batch_sampler") is not None
+    )  # by aspect ratio, unless all have one shape
     tested = [plain(dict(t)) for t in innermost(zoo.val_dataloader.dataset).pipeline if t["type"] not in others]
-    assert [plain(tested_images(spec, recipe))] == tested
+    assert [plain(evaluation_images(spec, recipe))] == tested
+
+
+def test_a_schedules_own_clip_decay_and_warm_up_are_what_trains() -> None:
+    network = Network(detector="fcos", backbone="resnet50")
+    own = optimisation(Schedule(clip=2, weight_decay=5e-4, warm_up=100).resolved("paper", network, "coco"), network)
+    assert own["optim_wrapper"]["clip_grad"]["max_norm"] == 2
+    assert own["optim_wrapper"]["optimizer"]["weight_decay"] == 5e-4
+    assert own["param_scheduler"][0] == {"type": "ConstantLR", "factor": 1 / 3, "by_epoch": False, "begin": 0, "end": 100}
+    without = optimisation(Schedule(clip=0, warm_up=0).resolved("paper", network, "coco"), network)
+    assert "clip_grad" not in without["optim_wrapper"]
+    assert [each["type"] for each in without["param_scheduler"]] == ["MultiStepLR"]
+    warmed = optimisation(Schedule(warm_up=50).resolved("paper", network, "voc"), network)  # the recipe has none
+    assert warmed["param_scheduler"][0] == {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": 50}
 
 
 def test_a_recipe_may_train_its_backbone_at_a_rate_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from studies.trial import TrialFailure
 from workers import digits
 from workers.datasets.coco import read as read_coco
 from workers.datasets.manifest import read_manifest, write_whole
+from workers.datasets.records import make_records
 from workers.datasets.sources import SPLITS, Source, source
 from workers.datasets.split import Broken, Split, outside
 
@@ -60,6 +61,9 @@ def check(name: str, data: Path, told: Told = lambda done, of: None) -> Report:
         write_whole(folder / f"{part.name}.json", index)
         for content in (index, digests[part.name], [(b.kind, b.name) for b in part.broken]):
             total.update(json.dumps(content).encode())
+    masks = all(part.annotations and all("segmentation" in a for a in part.annotations) for part in parts)
+    for part in parts:
+        make_records(folder / f"{part.name}.json", part.document(), masks)
     manifest = {
         "dataset": name,
         "digest": total.hexdigest(),
@@ -67,7 +71,7 @@ def check(name: str, data: Path, told: Told = lambda done, of: None) -> Report:
         "images": {part.name: len(part.images) for part in parts},
         "objects": {part.name: len(part.annotations) for part in parts},
         "root": "." if files.root == folder else str(files.root),
-        "masks": all(part.annotations and all("segmentation" in a for a in part.annotations) for part in parts),
+        "masks": masks,
         "mirror": files.mirror,
         "source": files.stated,
         "broken": [broken.as_dict() for part in parts for broken in part.broken],

@@ -18,6 +18,7 @@ from studies.measures import KINDS
 from studies.trial import TrialFailure
 from workers.failures import failures_named
 from workers.files import file_sha256, write_atomically
+from workers.loading import TEST_BATCH
 from workers.measuring.setting import Measured, Setting
 from workers.process import compute_threads, environment, quiet
 
@@ -42,7 +43,7 @@ def run_measurement(spec: MeasurementSpec, folder: Path, data: Path) -> Measurem
         return found
     folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    with failures_named(), compute_threads(spec.threads), quiet():
+    with failures_named(TEST_BATCH), compute_threads(spec.threads), quiet():
         measured: Measured = importlib.import_module(KINDS[spec.kind].module).measure(Setting(spec, folder, data))
     _refuse_nan(measured.metrics)
     write_atomically(json.dumps(measured.document, allow_nan=False).encode(), folder / DOCUMENT)

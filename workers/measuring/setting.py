@@ -13,7 +13,6 @@ from mmdet.registry import DATASETS as DATASET_TYPES
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DefaultScope
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from studies.measurement import MeasurementSpec
 from studies.recipes import RECIPES
@@ -24,9 +23,8 @@ from workers.detectors import build, load_checkpoint
 from workers.evaluation import ground_truth
 from workers.files import file_sha256
 from workers.inputs import preprocessor_of
+from workers.loading import evaluation_loader
 from workers.process import device_for
-
-BATCH = 16  # as in a training's validation: the padding of a batch is part of what a network sees
 
 
 @dataclass(frozen=True)
@@ -117,9 +115,9 @@ class Setting:
             return DATASET_TYPES.build(dataset_config(trial, self.data, "val", self.manifest, recipe, self.spec.limit))
 
     def batches(self) -> Iterator[Any]:
-        """The validation split, batch by batch, as a training's validation collates it."""
+        """The validation split, batch by batch, as a training's validation has it."""
         workers = 4 if self.spec.gpus else 0
-        yield from DataLoader(self.dataset, BATCH, shuffle=False, collate_fn=pseudo_collate, num_workers=workers)
+        yield from evaluation_loader(self.dataset, workers)
 
     def views(self) -> Iterator[View]:
         """The images that the options choose, one by one."""
