@@ -58,7 +58,10 @@ class TableForm(StrEnum):
 
 
 UNBOUNDED = 10_000  # columns, where nobody looks at a terminal
-StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a YAML file, or the id of a shipped study (retort catalog studies)")]
+StudyNames = Annotated[
+    list[str] | None, typer.Argument(metavar="STUDY...", help="YAML files, or ids of shipped studies (retort catalog studies)")
+]
+AllTables = Annotated[bool, typer.Option("--all-tables", help="all tables of the papers, without their figures")]
 StudyId = Annotated[int, typer.Argument(metavar="ID", min=1, help="number of a study (retort list)")]
 Scale = Annotated[ScaleName | None, typer.Option(help="instead of the scale in the spec")]
 Setting = Annotated[
@@ -139,21 +142,11 @@ def status() -> None:
 
 
 @app.command()
-def plan(
-    studies: Annotated[list[str] | None, typer.Argument(metavar="STUDY...", help="YAML files, or ids of shipped studies")] = None,
-    scale: Scale = None,
-    setting: Setting = None,
-    all_tables: Annotated[bool, typer.Option("--all-tables", help="all tables of the papers, without their figures")] = False,
-) -> None:
+def plan(studies: StudyNames = None, scale: Scale = None, setting: Setting = None, all_tables: AllTables = False) -> None:
     """Show what studies would run: trials, what is reused, device time. Of several: a line each, and their sum."""
-    from api.specs import study_data
     from api.views import plan_lines, plans_lines
-    from studies.tables.shipped import numbered_tables
 
-    named = [*(studies or []), *(numbered_tables() if all_tables else ())]
-    if not named:
-        raise typer.BadParameter("name a study, or ask for --all-tables", param_hint="STUDY")
-    asked = [study_data(name, scale, setting or []) for name in named]
+    asked = _documents(studies, all_tables, scale, setting)
     lines = plan_lines(_client().plan(asked[0])) if len(asked) == 1 else plans_lines(_client().plans(asked))
     for line in lines:
         _console().print(line)
@@ -161,30 +154,35 @@ def plan(
 
 @app.command()
 def submit(
-    study: StudyName,
+    studies: StudyNames = None,
     scale: Scale = None,
     setting: Setting = None,
-    watch: Annotated[bool, typer.Option("--watch", help="show it live and end with its table")] = False,
+    all_tables: AllTables = False,
+    watch: Annotated[bool, typer.Option("--watch", help="show it live and end with its table; several one after the other")] = False,
     idempotency_key: Annotated[
         str | None, typer.Option(help="the same key and spec make no second study [one made up for this call]")
     ] = None,
 ) -> None:
-    """Submit a study; it is queued and run."""
-    from api.specs import study_data
-
+    """Submit studies; they are queued and run."""
+    asked = _documents(studies, all_tables, scale, setting)
+    if idempotency_key and len(asked) > 1:
+        raise typer.BadParameter("a key is of one study; submit them one by one", param_hint="--idempotency-key")
     client = _client()
-    made = client.submit(study_data(study, scale, setting or []), idempotency_key)
-    _say(f"study {made['id']}: {one_line(made['name'])} ({made['state']})")
-    if watch:
-        _follow(client, made["id"])
-    else:
-        _say(f"watch it: retort watch {made['id']}    its table: retort table {made['id']}")
+    ids = []
+    for document in asked:
+        made = client.submit(document, idempotency_key)
+        ids.append(made["id"])
+        _say(f"study {made['id']}: {one_line(made['name'])} ({made['state']})")
+    if not watch:
+        _say(f"watch it: retort watch {ids[-1]}    its table: retort table {ids[-1]}")
+        return
+    raise typer.Exit(max([_followed(client, study) for study in ids]))
 
 
 @app.command()
 def watch(study: StudyId) -> None:
     """Show a study live until it is at rest, then its table. Ctrl-C leaves the study running."""
-    _follow(_client(), study)
+    raise typer.Exit(_followed(_client(), study))
 
 
 @app.command()
@@ -225,7 +223,7 @@ def resume(study: StudyId, watch: Annotated[bool, typer.Option("--watch", help="
     answer = client.resume(study)
     _say(f"study {answer['id']} is {answer['state']}")
     if watch:
-        _follow(client, study)
+        raise typer.Exit(_followed(client, study))
 
 
 @app.command()
@@ -322,8 +320,19 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _follow(client: "Client", study: int) -> None:
-    """Watch, then the table; exit status 1 where the study came to no good end."""
+def _documents(studies: list[str] | None, all_tables: bool, scale: ScaleName | None, setting: list[str] | None) -> list[Any]:
+    """The documents of the studies that are named, at least one."""
+    from api.specs import study_data
+    from studies.tables.shipped import numbered_tables
+
+    named = [*(studies or []), *(numbered_tables() if all_tables else ())]
+    if not named:
+        raise typer.BadParameter("name a study, or ask for --all-tables", param_hint="STUDY")
+    return [study_data(name, scale, setting or []) for name in named]
+
+
+def _followed(client: "Client", study: int) -> int:
+    """Watch, then the table; the exit status is 1 where the study came to no good end."""
     from api.watch import watch as show_live
 
     try:
@@ -333,7 +342,7 @@ def _follow(client: "Client", study: int) -> None:
         raise typer.Exit(130) from None
     _say("")
     _say(_fitted(client.table(study)))
-    raise typer.Exit(0 if last["state"] == "finished" else 1)
+    return 0 if last["state"] == "finished" else 1
 
 
 def _told(error: Exception) -> list[str] | None:
