@@ -209,7 +209,7 @@ def batch_warning(title: str, use: MethodUse, schedule: Schedule, gpus: int) -> 
     if method is None or method.reference_images_per_gpu is None or schedule.batch_size is None:
         return None
     form = method.form_of(method.options.model_validate(use.options))
-    images = schedule.batch_size / max(1, gpus)
+    images = schedule.images_at_once / max(1, gpus)
     if form == "mean" or images == method.reference_images_per_gpu:
         return None
     grows = "is summed over the batch" if form == "sum" else "grows like the root of the batch"

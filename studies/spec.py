@@ -90,6 +90,7 @@ class Schedule(SpecModel):
     clip: float | None = Field(None, ge=0, le=1e6, description="largest norm of the gradient; 0: it is not clipped")
     weight_decay: float | None = Field(None, ge=0, le=1, description="of the optimizer")
     warm_up: int | None = Field(None, ge=0, le=1_000_000, description="steps over which the learning rate rises at first; 0: none")
+    accumulate: int | None = Field(None, ge=1, le=256, description="parts that a step's images pass in, one after another")
     max_iterations: int | None = Field(None, ge=1, description="cut every epoch after this many steps (smoke runs)")
 
     @field_validator("recipe")
@@ -118,6 +119,7 @@ class Schedule(SpecModel):
                 clip=optimizer.clip or 0.0,
                 weight_decay=optimizer.weight_decay,
                 warm_up=optimizer.warm_up.iterations if optimizer.warm_up else 0,
+                accumulate=1,
                 max_iterations=recipe.iterations,
             )
         )
@@ -126,6 +128,13 @@ class Schedule(SpecModel):
         """This schedule with the clip that its distillers state for the papers' networks, where it says none itself."""
         stated = [clip for use in uses if (clip := methods()[use.id].clip) is not None]
         return self.over(Schedule(clip=min(stated))) if stated and scale == "paper" else self
+
+    @property
+    def images_at_once(self) -> float:
+        """Images that a resolved schedule has in one forward pass, over all devices."""
+        if self.batch_size is None:
+            raise ValueError("the schedule is not resolved")
+        return self.batch_size / (self.accumulate or 1)
 
     @property
     def scaled_lr(self) -> float:

@@ -61,7 +61,7 @@ class EpochHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         if self.spec.distillers:
-            runner.model.iteration = runner.iter
+            runner.model.iteration = runner.iter // runner.optim_wrapper._accumulative_counts  # steps, not forward passes
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         for name, value in outputs.items():

@@ -24,7 +24,7 @@ CAPACITY = re.compile(r"total capacity of ([\d.]+ \w+)")
 
 @contextmanager
 def failures_named(images: int) -> Iterator[None]:
-    """Turns what a training can die of into a TrialFailure with its class and one sentence. images: of a step."""
+    """Turns what a training can die of into a TrialFailure with its class and one sentence. images: of a forward pass."""
     try:
         yield
     except TrialFailure:
@@ -57,8 +57,9 @@ def _no_memory(text: str, images: int) -> TrialFailure:
     where = f"the device's memory of {capacity[1]}" if capacity else "the memory"
     more = f" (it wanted {wanted[1]} more)" if wanted else ""
     way = (
-        f"set schedule.batch_size to {max(1, images // 2)} (the learning rate follows it), or use a device with more memory"
+        f"set schedule.accumulate so that {max(1, images // 2)} pass at once, schedule.batch_size to fewer (the learning rate follows it), "
+        "or use a device with more memory"
         if images > 1
         else "use a smaller network or a device with more memory"
     )
-    return TrialFailure("oom", f"{where} does not hold a step of {images} images{more}; {way}".replace("of 1 images", "of one image"))
+    return TrialFailure("oom", f"{where} does not hold {images} images at once{more}; {way}".replace("1 images", "one image"))

@@ -6,24 +6,27 @@ nothing, and a trial that was resumed sees what an undisturbed one sees.
 
 from __future__ import annotations
 
+import io
 import os
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmdet.datasets import BaseDetDataset
-from mmdet.datasets.samplers import AspectRatioBatchSampler
 from mmdet.registry import DATASETS
 from mmengine.dataset import DefaultSampler, RepeatDataset, pseudo_collate
 from numpy.typing import NDArray
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from workers.datasets.records import opened
+
+with redirect_stdout(io.StringIO()):  # mmdet prints what it could not import
+    from mmdet.datasets import BaseDetDataset
+    from mmdet.datasets.samplers import AspectRatioBatchSampler
 
 LOADERS = 4  # processes that load images for a trial on a GPU
 TEST_BATCH = 16  # images at most, all of one size
@@ -124,20 +127,21 @@ def drawn_from(seed: int, epoch: int, index: int) -> Iterator[None]:
 
 
 class EpochBatches(BatchSampler):
-    """The batches of `batches` as keys of a SeededDataset."""
+    """The batches of `batches` as keys of a SeededDataset; `multiple`: an epoch has so many of them, or a multiple."""
 
     sampler: Any  # mmengine tells it the epoch
 
-    def __init__(self, batches: BatchSampler, sampler: DefaultSampler) -> None:
-        self.batches, self.sampler = batches, sampler
+    def __init__(self, batches: BatchSampler, sampler: DefaultSampler, multiple: int) -> None:
+        self.batches, self.sampler, self.multiple = batches, sampler, multiple
 
     def __iter__(self) -> Iterator[list[Any]]:
-        epoch = self.sampler.epoch
-        for batch in self.batches:
-            yield [(epoch, index) for index in batch]
+        epoch, count = self.sampler.epoch, len(self)
+        for number, batch in enumerate(self.batches):
+            if number < count:  # the others are asked for all the same: mmdet's sampler empties itself at its end
+                yield [(epoch, index) for index in batch]
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.batches) // self.multiple * self.multiple
 
 
 class EqualSizes(BatchSampler):
@@ -160,8 +164,8 @@ class EqualSizes(BatchSampler):
         return sum(-(-count // self.batch_size) for count in Counter(self.sizes).values())
 
 
-def training_loader(dataset: Any, seed: int, batch_size: int, one_shape: bool, loaders: int) -> DataLoader[Any]:
-    """Shuffled batches of a training dataset, incomplete ones dropped.
+def training_loader(dataset: Any, seed: int, batch_size: int, one_shape: bool, loaders: int, parts: int = 1) -> DataLoader[Any]:
+    """Shuffled batches of a training dataset, incomplete ones dropped. parts: so many make a step, and no epoch ends inside one.
 
     one_shape: all images have the network's own shape; else wide and tall ones come in batches of their own, as in mmdet's
     configs, so that they are padded less. loaders: processes that load, 0 for this one.
@@ -169,7 +173,7 @@ def training_loader(dataset: Any, seed: int, batch_size: int, one_shape: bool, l
     seeded = SeededDataset(dataset, seed)
     sampler = DefaultSampler(seeded, shuffle=True, seed=seed)
     kind = BatchSampler if one_shape else AspectRatioBatchSampler
-    batches = EpochBatches(kind(sampler, batch_size, drop_last=True), sampler)
+    batches = EpochBatches(kind(sampler, batch_size, drop_last=True), sampler, parts)
     return _loader(seeded, batches, loaders)
 
 

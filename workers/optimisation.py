@@ -19,9 +19,10 @@ def optimisation(schedule: Schedule, network: Network) -> dict[str, Any]:
     assert schedule.epochs
     recipe = RECIPES[schedule.recipe]
     optimizer = _as_scheduled(optimizer_of(recipe, network.detector, network.backbone, network.form), schedule)
+    parts = schedule.accumulate or 1
     return {
-        "optim_wrapper": _wrapper(optimizer, schedule.scaled_lr),
-        "param_scheduler": [*_warm_up(optimizer.warm_up), _decay(recipe, schedule.epochs, schedule.scaled_lr)],
+        "optim_wrapper": _wrapper(optimizer, schedule.scaled_lr) | ({"accumulative_counts": parts} if parts > 1 else {}),
+        "param_scheduler": [*_warm_up(optimizer.warm_up, parts), _decay(recipe, schedule.epochs, schedule.scaled_lr)],
     }
 
 
@@ -47,10 +48,11 @@ def _wrapper(optimizer: Optimizer, lr: float) -> dict[str, Any]:
     }
 
 
-def _warm_up(warm_up: WarmUp | None) -> list[dict[str, Any]]:
+def _warm_up(warm_up: WarmUp | None, parts: int) -> list[dict[str, Any]]:
+    """The scheduler of the first steps, which mmengine counts in forward passes: `parts` of them are a step."""
     if warm_up is None:
         return []
-    span = {"by_epoch": False, "begin": 0, "end": warm_up.iterations}
+    span = {"by_epoch": False, "begin": 0, "end": warm_up.iterations * parts}
     if warm_up.constant:
         return [{"type": "ConstantLR", "factor": warm_up.factor, **span}]
     return [{"type": "LinearLR", "start_factor": warm_up.factor, **span}]

@@ -54,7 +54,7 @@ def run_trial(spec: TrialSpec, folder: Path, data: Path, report: Callable[[Epoch
     result = finished(folder)
     if result:
         return result
-    with failures_named(spec.full_schedule.batch_size or 1), compute_threads(spec.threads), quiet():
+    with failures_named(int(spec.full_schedule.images_at_once)), compute_threads(spec.threads), quiet():
         manifest = manifest_of(spec.dataset, data, spec.on_broken)
         pretraining = _pretraining(spec)
         taught = pretrained(spec.network, pretraining, data) if pretraining else None
@@ -131,12 +131,15 @@ def _runner(
         raise TrialFailure(
             "data", f"dataset {spec.dataset!r} has {len(train)} annotated training images; one batch takes {schedule.batch_size}"
         )
+    parts = schedule.accumulate or 1
+    if schedule.batch_size % parts:
+        raise TrialFailure("user", f"schedule.accumulate: {schedule.batch_size} images are no {parts} equal parts; choose a divisor")
     loaders = loader_processes(spec.gpus)
     one_shape = not input_size(spec, recipe)[1]
     return TrialRunner(
         model=model,
         work_dir=str(folder / "log"),
-        train_dataloader=training_loader(train, spec.seed, schedule.batch_size, one_shape, loaders),
+        train_dataloader=training_loader(train, spec.seed, schedule.batch_size // parts, one_shape, loaders, parts),
         val_dataloader=evaluation_loader(val, loaders),
         val_evaluator=Evaluator(evaluator_config(spec.dataset, data, masks)),
         train_cfg={"by_epoch": True, "max_epochs": schedule.epochs, "val_interval": 1},

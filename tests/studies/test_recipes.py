@@ -161,6 +161,7 @@ def test_a_summed_loss_on_another_batch_is_told() -> None:
     (told,) = warnings(study())
     assert told == "ld: the loss of LD is summed over the batch, and its weight is stated for 3 images per device; here are 16"
     assert warnings(study(schedule={"batch_size": 24}, resources={"gpus": 8})) == []
+    assert warnings(study(schedule={"batch_size": 24, "accumulate": 8})) == []
     averaged = [{"id": "ld", "distiller": "ld", "options": {"average": "weight_sum"}}, {"id": "fitnet", "distiller": "fitnet"}]
     assert warnings(study(arms=averaged)) == []
 

@@ -63,12 +63,12 @@ def test_a_gpu_without_memory_says_what_would_help_in_numbers() -> None:
         found = named(error)
         assert found.kind == "oom"
         assert found.sentence == (
-            "the device's memory of 79.10 GiB does not hold a step of 16 images (it wanted 2.25 GiB more); "
-            "set schedule.batch_size to 8 (the learning rate follows it), or use a device with more memory"
+            "the device's memory of 79.10 GiB does not hold 16 images at once (it wanted 2.25 GiB more); set schedule.accumulate so that "
+            "8 pass at once, schedule.batch_size to fewer (the learning rate follows it), or use a device with more memory"
         )
     alone = named(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), images=1)
     assert alone.kind == "oom"
-    assert alone.sentence == "the memory does not hold a step of one image; use a smaller network or a device with more memory"
+    assert alone.sentence == "the memory does not hold one image at once; use a smaller network or a device with more memory"
 
 
 def test_what_a_network_cannot_do_is_the_studys_doing() -> None:

@@ -102,6 +102,9 @@ def test_a_schedules_own_clip_decay_and_warm_up_are_what_trains() -> None:
     without = optimisation(Schedule(clip=0, warm_up=0).resolved("paper", network, "coco"), network)
     assert "clip_grad" not in without["optim_wrapper"]
     assert [each["type"] for each in without["param_scheduler"]] == ["MultiStepLR"]
+    parts = optimisation(Schedule(accumulate=4).resolved("paper", network, "coco"), network)
+    assert parts["optim_wrapper"]["accumulative_counts"] == 4
+    assert parts["param_scheduler"][0]["end"] == 4 * 500  # mmengine counts forward passes
     warmed = optimisation(Schedule(warm_up=50).resolved("paper", network, "voc"), network)  # the recipe has none
     assert warmed["param_scheduler"][0] == {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": 50}
 

@@ -84,6 +84,24 @@ def test_a_killed_trial_resumes_and_ends_as_if_undisturbed(tmp_path: Path, data:
     assert result.checkpoint_sha256 == expected.checkpoint_sha256
 
 
+def test_a_step_in_parts_is_one_step_and_resumes(tmp_path: Path, data: Path, teacher: dict[str, Any]) -> None:
+    schedule = {"epochs": 2, "batch_size": 6, "lr": 1e-3, "max_iterations": 3, "warm_up": 4, "accumulate": 3}
+    spec = distilled(teacher, "fitnet", scale="nano", schedule=schedule)
+    expected = run(spec, tmp_path / "undisturbed", data)
+    state = torch.load(tmp_path / "undisturbed" / "last.pt", weights_only=True)
+    assert state["iteration"] == 2 * 3 * 3  # forward passes
+    assert {int(each["step"]) for each in state["optimizer"]["state"].values()} == {2 * 3}
+
+    def killed_after(done: EpochReport) -> None:
+        if done.epoch == 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(spec, tmp_path / "killed", data, killed_after)
+    assert run(spec, tmp_path / "killed", data).checkpoint_sha256 == expected.checkpoint_sha256
+    assert "no 4 equal parts" in failure(trial(scale="nano", schedule=schedule | {"accumulate": 4}), tmp_path / "uneven", data).sentence
+
+
 def test_a_finished_trial_is_not_trained_again(tmp_path: Path, data: Path) -> None:
     first = run(trial(), tmp_path, data)
     written = first.checkpoint.stat().st_mtime_ns
@@ -287,4 +305,5 @@ except TrialFailure as failure:
 def test_a_batch_beyond_the_memory_fails_as_oom(tmp_path: Path, data: Path) -> None:
     told = subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY, str(data), str(tmp_path)], capture_output=True, text=True)
     assert told.stdout.startswith("oom "), told.stdout + told.stderr
-    assert "batch_size" in told.stdout
+    assert "256 images at once" in told.stdout
+    assert "schedule.accumulate so that 128 pass at once" in told.stdout
