@@ -1,7 +1,8 @@
 """The embedded dataset: scenes of handwritten digits, composed from the 1,797 real 8x8 scans that scikit-learn ships.
 
-Small enough to learn in CPU minutes, real enough that a better student shows: sizes vary fourfold, digits are
-coloured, blended and cluttered, and no scan of a validation image is ever seen in training.
+Small enough to learn in CPU minutes, hard enough that a better network shows. Each digit is turned, stretched, soft and fading, and
+lies on a faint label: an object's class is read from the digit, its box and mask are the label's, whose edges are hard to see. No scan
+of a validation image is ever seen in training.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ DIGIT_SIZE = (18.0, 52.0)  # pixels, log-uniform, of a scan's longer side before
 TURN = 15.0  # degrees, either way
 STRETCH = 1.35  # most that a digit is widened or narrowed
 BLUR = 0.04  # most, as standard deviation over size
-OPACITY = (0.75, 1.0)
+OPACITY = (0.75, 1.0)  # of digits and strokes
 FADING = (0.4, 1.0)  # opacity that is left where a digit ends, on the side that it fades to
 MARGINS = (0.0, 0.35)  # from a digit to the end of its label, on each side, over the digit's longer side
-LABEL_OPACITY = (0.12, 0.4)
+LABEL_OPACITY = (0.12, 0.4)  # so faint that the larger part of the work is to see where a label ends
 LABEL_BLUR = (0.01, 0.06)  # standard deviation over the label's shorter side
 EDGE = 12  # pixels around a label, for its soft edge
-INK = 0.3  # opacity from which a pixel of the sharp digit belongs to it: mask and box
+INK = 0.3  # opacity from which a pixel of the sharp digit belongs to it
 MAX_OVERLAP = 0.25  # share of the smaller box that a neighbour may cover
-MARGIN = 3  # pixels around the turned digit, for its soft edge
+HALO = 3  # pixels around the turned digit, for its soft edge
 STROKES = (0, 2)  # lines across the scene, over the digits
 SEED = 20
 FORMAT = 2  # raise when the scenes change: the digest follows from what is written
@@ -105,7 +106,7 @@ def compose(
         paint(scene, blurred(rng, shape), x - EDGE, y - EDGE, rng.uniform(20, 255, 3), rng.uniform(*LABEL_OPACITY))
         paint(scene, soften(rng, sharp), x + round(before[0]) - left, y + round(before[1]) - top, rng.uniform(120, 255, 3))
         mask = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)
-        mask[y : y + height, x : x + width] = shape > INK
+        mask[y : y + height, x : x + width] = shape > 0
         encoded = coco_mask.encode(np.asfortranarray(mask))
         boxes.append((x, y, x + width, y + height))
         objects.append(
@@ -141,7 +142,7 @@ def glyph(rng: np.random.Generator, scan: NDArray[Any], size: float) -> NDArray[
     angle = np.deg2rad(rng.uniform(-TURN, TURN))
     scale = size / max(ink.shape) * np.array([stretch, 1 / stretch])
     turned = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * scale
-    side = min(int(np.ceil(np.hypot(*(scale * ink.shape[::-1])))) + 2 * MARGIN, IMAGE_SIZE)
+    side = min(int(np.ceil(np.hypot(*(scale * ink.shape[::-1])))) + 2 * HALO, IMAGE_SIZE)
     middle = (side - 1) / 2 - turned @ (np.array(ink.shape[::-1]) - 1) / 2
     drawn = cv2.warpAffine(ink, np.column_stack([turned, middle]), (side, side), flags=cv2.INTER_CUBIC)
     return np.clip(drawn, 0, 1)
