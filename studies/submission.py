@@ -29,8 +29,7 @@ class Submission:
 def read_submission(data: Any) -> Submission:
     """The study that `data` (parsed JSON or YAML) describes: arms; a table's columns and rows; or `{table: ID}` with what `HOW` allows
     on top. Raises SpecError."""
-    if isinstance(data, dict) and "table" in data:
-        data = _named(data)
+    data = spelled_out(data)
     if isinstance(data, dict) and "arms" not in data and {"columns", "groups", "rows"} & data.keys():
         compiled = compile_table(data)
         return Submission(compiled.study, compiled.expansion, compiled.presentation)
@@ -43,8 +42,10 @@ def as_submission(spec: StudySpec) -> Submission:
     return Submission(spec, expansion, present(spec, expansion))
 
 
-def _named(data: dict[str, Any]) -> dict[str, Any]:
-    """The shipped table that `table` names, with the scale, seeds and so on that were asked for."""
+def spelled_out(data: Any) -> Any:
+    """What was submitted, and in the place of a shipped table's name its document, with the scale, seeds and so on that were asked for."""
+    if not isinstance(data, dict) or "table" not in data:
+        return data
     table_id, allowed = data["table"], sorted(HOW - {"id"})
     found = read_table(table_id) if isinstance(table_id, str) else None
     if found is None:

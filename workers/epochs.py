@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from studies.recipes import Recipe
+from studies.recipes import Recipe, optimizer_of
 from studies.trial import ERROR_CURVES, TrialFailure, TrialSpec
 from workers.averaging import WeightAverage
 from workers.files import write_atomically
@@ -100,7 +100,9 @@ class EpochHook(Hook):
             self.progress.add(done, runner.model, self.spec, self.folder)
         else:
             measured["images_per_second"] = self.images / (self.trained - self.started)
-            measured["lr"] = runner.optim_wrapper.get_lr()["lr"][0]
+            network = self.spec.network
+            of_backbone = optimizer_of(self.recipe, network.detector, network.backbone, network.form).backbone_lr
+            measured["lr"] = runner.optim_wrapper.get_lr()["lr"][0] / of_backbone  # the first group is the backbone's
             done = EpochReport(runner.epoch, runner.max_epochs, measured)
             self.progress.add(done, runner.model, self.spec, self.folder)
             if self.average:

@@ -19,7 +19,7 @@ from orchestrator.schedules.settle import settle
 from orchestrator.schema import Schedule, ScheduleRun, Study
 from orchestrator.store import Store, add_study
 from studies.problems import SpecError
-from studies.submission import read_submission
+from studies.submission import read_submission, spelled_out
 
 _AT_REST = tuple(state for state in StudyState if state.final)
 _BUSY = tuple(state for state in StudyState if not state.final)
@@ -61,7 +61,7 @@ class Schedules:
         """A schedule that is due from now on. document: the study or table as it is submitted. fresh: its studies train again where
         equal trials are finished. Raises BadTime, SpecError."""
         cron, zone, now = times.check_cron(cron), times.check_zone(zone), self.store.now()
-        frozen = {**document, "force": True} if fresh else dict(document)
+        frozen = {**spelled_out(document), **({"force": True} if fresh else {})}
         spec = read_submission(frozen).spec
         with self._writes.begin() as session:
             schedule = Schedule(

@@ -302,3 +302,10 @@ def _thread(loop: Cron) -> Any:
     import threading
 
     return threading.Thread(target=loop.step)
+
+
+def test_a_shipped_table_is_kept_as_it_is_when_it_is_scheduled(schedules: Schedules) -> None:
+    made = schedules.add({"table": "frs2021/table-3", "scale": "smoke"}, "0 2 * * 6", fresh=True)
+    assert made.document["id"] == "frs2021/table-3"
+    assert (made.document["scale"], made.document["force"], made.spec["dataset"]) == ("smoke", True, "digits")
+    assert len(made.document["rows"]) == 5
