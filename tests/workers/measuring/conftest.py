@@ -24,7 +24,7 @@ Measure = Callable[..., MeasurementResult]
 
 
 def uses() -> list[MethodUse]:
-    return [MethodUse(id=name, options=options).resolved() for name, options in METHODS.items()]
+    return [MethodUse(id=name, options=options) for name, options in METHODS.items()]
 
 
 def trained(folder: Path, data: Path, **changes: Any) -> TrialResult:
