@@ -106,7 +106,7 @@ def test_teachers_that_differ_in_anything_are_two_and_the_same_one_said_otherwis
     arms = [
         {"id": "a", "distiller": "fitnet", "teacher": teacher},
         {"id": "b", "distiller": "fitnet", "teacher": teacher | {"width": 12}},
-        {"id": "c", "distiller": "ld", "teacher": teacher | {"width": 16, "schedule": {"recipe": "nano"}}},
+        {"id": "c", "distiller": "ld", "teacher": teacher | {"width": 16, "schedule": {"recipe": "nano-teacher"}}},
         {"id": "d", "distiller": "ld", "teacher": teacher | {"seed": 1}},
     ]
     found = trials(arms=arms)

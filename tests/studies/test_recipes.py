@@ -55,7 +55,7 @@ def test_a_teacher_trains_longer_at_nano_unless_the_study_says_how_long() -> Non
     teacher, student = ({"detector": "gfl", "backbone": backbone} for backbone in ("resnet34", "resnet18"))
     for schedule, wanted in (({}, ("nano-teacher", 4, "nano", 3)), ({"epochs": 7}, ("nano-teacher", 7, "nano", 7))):
         given = study(scale="nano", dataset="digits", teacher=teacher, student=student, schedule=schedule)
-        trials = expand(parse_study(given))
+        trials = expand(parse_study(given)).trials
         schedules = {trial.role: trial.schedule for trial in trials}
         taught, alone = schedules["teacher"], schedules["baseline"]
         assert (taught.recipe, taught.epochs, alone.recipe, alone.epochs) == wanted
@@ -123,10 +123,10 @@ def test_clip_decay_and_warm_up_are_the_recipes_unless_the_schedule_says_them() 
 @pytest.mark.parametrize(("method", "clip"), [("fgd", 35.0), ("mgd", 35.0), ("defeat", 35.0), ("fitnet", 0.0)])
 def test_a_method_trains_the_papers_networks_with_the_clip_it_states(method: str, clip: float) -> None:
     arms = [{"id": "student"}, {"id": "taught", "distiller": method}, {"id": "own", "distiller": method, "schedule": {"clip": 2}}]
-    planned = {trial.row: trial.schedule.clip for trial in expand(parse_study(study(arms=arms)))}
+    planned = {trial.row: trial.schedule.clip for trial in expand(parse_study(study(arms=arms))).trials}
     assert {row: planned[row] for row in ("student", "taught", "own")} == {"student": 0.0, "taught": clip, "own": 2.0}
     nano = study(arms=arms, scale="nano", dataset="digits")
-    assert {trial.schedule.clip for trial in expand(parse_study(nano)) if trial.row != "own"} == {10.0}
+    assert {trial.schedule.clip for trial in expand(parse_study(nano)).trials if trial.row != "own"} == {10.0}
 
 
 def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:

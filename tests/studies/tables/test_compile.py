@@ -70,7 +70,7 @@ def test_what_a_paper_states_holds_at_its_own_scale_alone() -> None:
     assert (nano.spec.dataset, nano.spec.resources.gpus, nano.spec.seeds) == ("digits", 0, [0, 1, 2])
     assert (smoke.spec.dataset, smoke.spec.seeds) == ("digits", [0])
     recipes = [{trial.schedule.recipe for trial in each.expansion.trials} for each in (paper, nano, smoke)]
-    assert recipes == [{"2x", "1x"}, {"nano"}, {"smoke"}]
+    assert recipes == [{"2x", "1x"}, {"nano", "nano-two-stage", "nano-teacher"}, {"smoke"}]
     weights = [{trial.weights for trial in each.expansion.trials if trial.role == "teacher"} for each in (paper, nano)]
     assert weights == [{"zoo/faster-rcnn_r101_fpn_2x_coco", None}, {None}]
     assert [len(each.expansion.trials) for each in (paper, nano, smoke)] == [6, 2 + 4 * 3, 6]
