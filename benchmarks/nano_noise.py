@@ -168,6 +168,7 @@ def draw(found: list[Trained], path: Path) -> None:
             named.add(each.role)
             panel.plot(range(1, len(each.curve) + 1), each.curve, color=COLOURS[each.role], label=label, linewidth=1, marker=".", alpha=0.8)
         panel.set(title=family, xlabel="epoch", ylim=(0, None))
+        panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("AP")
     panels[0][0].legend(frameon=False)
