@@ -36,8 +36,8 @@ def test_a_file_that_changed_is_made_again(tmp_path: Path, data: Path, student: 
 
 
 def test_what_stops_on_the_way_leaves_no_result(tmp_path: Path, data: Path, student: Reference) -> None:
-    with pytest.raises(TrialFailure, match="images 0 to 299, there is no 300"):
-        run_measurement(spec(student, options={"images": [0, 300]}), tmp_path / "m", data)
+    with pytest.raises(TrialFailure, match="images 0 to 499, there is no 500"):
+        run_measurement(spec(student, options={"images": [0, 500]}), tmp_path / "m", data)
     assert not (tmp_path / "m" / RESULT).exists()
 
 
