@@ -16,7 +16,7 @@ from studies.submission import read_submission
 from studies.tables.shipped import table_ids
 from tests.api.conftest import Driver, LiveService
 
-TABLE = "pdf-distil2021/table-3"
+TABLE = "pdf-distil2021/table-1"
 
 
 def finished(store: Store, table: str) -> int:
