@@ -116,7 +116,7 @@ def test_a_recipe_may_train_its_backbone_at_a_rate_of_its_own(monkeypatch: pytes
     model = build(network, 10)
     for wrapped in (
         model,
-        DistilledDetector(model, build(network, 10), [MethodUse(id="fitnet").resolved()], (describe(network, model),) * 2),
+        DistilledDetector(model, build(network, 10), [MethodUse(id="fitnet")], (describe(network, model),) * 2),
     ):
         optimizer = build_optim_wrapper(wrapped, config).optimizer
         rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
