@@ -49,7 +49,7 @@ class Study(Base):
     created: Mapped[int]
     started: Mapped[int | None]  # first attempt's driver came up
     finished: Mapped[int | None]  # entered a final state; None again after a resume
-    presentation: Mapped[dict[str, Any]] = mapped_column(deferred=True)  # large, and read for the table alone
+    presentation: Mapped[dict[str, Any]] = mapped_column(deferred=True, server_default="{}")  # large, and read for the table alone
     experiment: Mapped[str | None] = mapped_column(String(64))  # MLflow experiment id
     run: Mapped[str | None] = mapped_column(String(64))  # MLflow parent run id
 

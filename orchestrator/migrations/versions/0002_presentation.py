@@ -15,20 +15,17 @@ DECIMALS = {"Params": 2, "FLOPs": 3, "D_pred": 4}
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("study") as batch:
-        batch.add_column(sa.Column("presentation", sa.JSON(), nullable=True))
+    # Added in place: SQLite's way of altering a table is to drop and make it anew, and what refers to a dropped row is deleted with it.
+    op.add_column("study", sa.Column("presentation", sa.JSON(), nullable=False, server_default="{}"))
     connection = op.get_bind()
     study = sa.table("study", sa.column("id"), sa.column("spec", sa.JSON()), sa.column("presentation", sa.JSON()))
     for study_id, spec in connection.execute(sa.select(study.c.id, study.c.spec)).all():
         made = _presentation(connection, study_id, spec if isinstance(spec, dict) else json.loads(spec))
         connection.execute(study.update().where(study.c.id == study_id).values(presentation=made))
-    with op.batch_alter_table("study") as batch:
-        batch.alter_column("presentation", existing_type=sa.JSON(), nullable=False)
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("study") as batch:
-        batch.drop_column("presentation")
+    op.drop_column("study", "presentation")
 
 
 def _presentation(connection: sa.Connection, study_id: int, spec: dict[str, Any]) -> dict[str, Any]:

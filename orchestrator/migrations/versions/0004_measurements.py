@@ -10,11 +10,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("trial") as batch:
-        batch.add_column(sa.Column("measurement", sa.JSON(), nullable=True))
+    op.add_column("trial", sa.Column("measurement", sa.JSON(), nullable=True))
 
 
 def downgrade() -> None:
     op.execute(sa.text("DELETE FROM trial WHERE role = 'measurement'"))
-    with op.batch_alter_table("trial") as batch:
-        batch.drop_column("measurement")
+    op.drop_column("trial", "measurement")
