@@ -126,7 +126,8 @@ class Schedule(SpecModel):
 
     def as_methods_state(self, uses: Iterable["MethodUse"], scale: Scale) -> "Schedule":
         """This schedule with the clip that its distillers state for the papers' networks, where it says none itself."""
-        stated = [clip for use in uses if (clip := methods()[use.id].clip) is not None]
+        known = [(methods()[use.id], use.options) for use in uses]
+        stated = [clip for method, options in known if (clip := method.clip_of(method.options.model_validate(options))) is not None]
         return self.over(Schedule(clip=min(stated))) if stated and scale == "paper" else self
 
     @property

@@ -36,7 +36,8 @@ class Method:
     form: the normalisation, "mean" (independent of batch size) or "sum" (grows with it) or "norm" (grows like its root);
     where options choose it, a function of them.
     reference_images_per_gpu: the batch that its default weights are stated for.
-    clip: largest norm of the gradient that its released configs train the papers' networks with, where they say one.
+    clip: largest norm of the gradient that its released configs train the papers' networks with, where they say one; where options choose
+    whose training it is, a function of them.
     also: a further check (student, teacher, options) -> sentence if they do not fit.
     settle: (options, student, teacher) -> the options with every null that stands for a value by detector, stages or variant
     replaced by that value. The pair fits.
@@ -52,9 +53,13 @@ class Method:
     same_detector: str | None = None
     form: Normalisation | Callable[[Any], Normalisation] = "mean"
     reference_images_per_gpu: int | None = None
-    clip: float | None = None
+    clip: float | Callable[[Any], float | None] | None = None
     also: Callable[[Detector, Detector, Options], str | None] | None = None
     settle: Callable[[Any, Detector, Detector], Options] | None = None
+
+    def clip_of(self, options: Options) -> float | None:
+        """The clip that these options' released configs state."""
+        return self.clip(options) if callable(self.clip) else self.clip
 
     def form_of(self, options: Options) -> Normalisation:
         """The normalisation that these options give."""

@@ -50,6 +50,11 @@ def _settle(options: DeFeatOptions, student: Detector, teacher: Detector) -> DeF
     return filled(options, neck_foreground=foreground, neck_background=background, head=head)
 
 
+def _clip(options: DeFeatOptions) -> float | None:
+    """Of DeFeat's own configs; PDF-Distil's training, whose comparison the other form is of, clips nothing."""
+    return 35.0 if options.form == "official" else None
+
+
 METHOD = Method(
     "defeat",
     "DeFeat",
@@ -58,5 +63,5 @@ METHOD = Method(
     "workers.distillers.defeat:DeFeat",
     also=_parts,
     settle=_settle,
-    clip=35.0,
+    clip=_clip,
 )

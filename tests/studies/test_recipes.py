@@ -120,6 +120,12 @@ def test_clip_decay_and_warm_up_are_the_recipes_unless_the_schedule_says_them() 
     )
 
 
+def test_decoupled_features_in_pdf_distils_comparison_train_as_that_paper_does() -> None:
+    arms = [{"id": "pdf", "distiller": "defeat", "options": {"form": "pdf"}}, {"id": "own", "distiller": "defeat"}]
+    planned = {trial.row: trial.schedule.clip for trial in expand(parse_study(study(arms=arms))).trials}
+    assert (planned["pdf"], planned["own"]) == (0.0, 35.0)
+
+
 @pytest.mark.parametrize(("method", "clip"), [("fgd", 35.0), ("mgd", 35.0), ("defeat", 35.0), ("fitnet", 0.0)])
 def test_a_method_trains_the_papers_networks_with_the_clip_it_states(method: str, clip: float) -> None:
     arms = [{"id": "student"}, {"id": "taught", "distiller": method}, {"id": "own", "distiller": method, "schedule": {"clip": 2}}]
