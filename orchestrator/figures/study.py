@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ class Material:
     @classmethod
     def of(cls, store: Store, study_id: int) -> Material:
         """Of a stored study. Raises NoSuchStudy."""
-        table = build(store.study(study_id), store.presentation(study_id), trials := store.trials(study_id))
+        table = told_apart(build(store.study(study_id), store.presentation(study_id), trials := store.trials(study_id)))
         accuracy = [column.metric for column in table.columns if column.better is not None and column.metric not in COSTS]
         metric = accuracy[0] if accuracy else "AP"
         arms = {arm.id: arm for arm in store.arms(study_id)}
@@ -88,6 +89,13 @@ def pictures_of(material: Material) -> dict[str, Draw]:
     if costs := costs_of(material):
         found["components"] = partial(components.draw, costs)
     return found | pictures.of_measurements(material.measured)
+
+
+def told_apart(table: Table) -> Table:
+    """The table with the group before every title that several rows have: pictures have no headings."""
+    often = Counter(row.title for row in table.rows)
+    rows = [replace(row, title=f"{row.group}: {row.title}") if row.group and often[row.title] > 1 else row for row in table.rows]
+    return replace(table, rows=rows)
 
 
 def gains_of(material: Material) -> list[forest.Gain]:

@@ -131,3 +131,11 @@ def test_a_document_reads_no_file_outside_its_folder(tmp_path: Path, file: str) 
 
     with pytest.raises(ValueError, match="no file of the measurement"):
         Document("attention", "a", {}, {}, {}, tmp_path).maps(file)
+
+
+def test_rows_of_several_groups_with_one_title_are_told_apart(store: Store) -> None:
+    study, _ = store.create_study(read_submission({"table": "pdf-distil2021/table-2", "scale": "smoke"}))
+    titles = [row.title for row in Material.of(store, study.id).table.shown]
+    assert len(set(titles)) == len(titles) == 28
+    assert "ResNet18-FPN-FCOS: w/ Fitnet" in titles
+    assert "Teacher ResNet34-PAFPN-FCOS" in titles

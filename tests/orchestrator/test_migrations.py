@@ -1,0 +1,57 @@
+"""A database of an earlier schema, with studies in it, is brought up to date and shown as it was."""
+
+import json
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import text
+
+from orchestrator.reporting.build import build
+from orchestrator.reporting.rendering import render
+from orchestrator.store import Store, engine_for
+
+SPEC = {"name": "an old study", "dataset": "digits", "scale": "nano", "metrics": ["AP", "Params"], "resources": {"cpus": 1, "gpus": 0}}
+NETWORK = {"detector": "gfl", "backbone": "resnet18", "width": 8, "form": None}
+
+
+def at_first_schema(url: str) -> None:
+    """A database as the first schema had it: a finished study with a teacher, a baseline and LD."""
+    with engine_for(url).execution_options(retort_writes=True).begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", "orchestrator:migrations")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        study = "INSERT INTO study (id, name, spec, state, stalls, created) VALUES (1, 'an old study', :spec, 'finished', 0, 5)"
+        connection.execute(text(study), {"spec": json.dumps(SPEC)})
+        ld = [{"id": "ld", "weight": 1.0, "options": {"variant": "code"}}]
+        for number, (name, role, distillers, ap) in enumerate(
+            (("teacher-gfl-resnet34", "teacher", [], 72.5), ("student", "baseline", [], 50.0), ("ld", "distilled", ld, 53.0)), start=1
+        ):
+            detail = {"network": NETWORK, "schedule": {"epochs": 2}, "distillers": distillers, "teacher": None, "values": {}}
+            arm = {"id": number, "name": name, "role": role, "detail": json.dumps(detail)}
+            columns = "(id, study_id, position, name, title, role, detail)"
+            connection.execute(text(f"INSERT INTO arm {columns} VALUES (:id, 1, :id, :name, :name, :role, :detail)"), arm)
+            trial = {"id": number, "name": f"{name}/seed-0", "role": role, "metrics": json.dumps({"AP": ap, "Params": 0.25})}
+            connection.execute(
+                text(
+                    "INSERT INTO trial (id, study_id, arm_id, position, name, title, role, seed, state, losses, epoch, metrics) "
+                    "VALUES (:id, 1, :id, :id, :name, :name, :role, 0, 'finished', 0, 2, :metrics)"
+                ),
+                trial,
+            )
+
+
+def test_an_old_study_is_shown_as_it_was(url: str) -> None:
+    at_first_schema(url)
+    store = Store(url)
+    presentation = store.presentation(1)
+    assert [(row.id, row.role, row.trials, row.baseline) for row in presentation.rows] == [
+        ("teacher-gfl-resnet34", "teacher", ("teacher-gfl-resnet34/seed-0",), None),
+        ("student", "baseline", ("student/seed-0",), None),
+        ("ld", "distilled", ("ld/seed-0",), "student"),
+    ]
+    assert presentation.variants == ("ld (code)",)
+    told = render(build(store.study(1), presentation, store.trials(1)), "md")
+    assert "53.0 (+3.0)" in told
+    assert "72.5" in told
+    store.close()
