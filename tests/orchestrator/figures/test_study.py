@@ -13,6 +13,7 @@ from orchestrator.figures.factors import factors_of
 from orchestrator.figures.study import Material, gains_of, pairs_of, pictures_of
 from orchestrator.figures.style import rendered
 from orchestrator.store import Store
+from studies.submission import read_submission
 from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Driven, a_study
 
 IMAGE = {"position": 1, "id": 7, "file": "image-1.png", "width": 40, "height": 30, "covered": [32, 40]}
