@@ -97,14 +97,18 @@ class _Compiler:
         self.table = context.table
         self.scale: Scale = self.table.scale
         self.problems: list[Problem] = []
+        self.where = {  # path in the document of each row, by its id
+            name: f"groups.{index}.rows.{name}" if self.table.groups else f"rows.{name}"
+            for index, group in enumerate(self.table.all_groups)
+            for name in group.rows
+        }
         self.arms: dict[str, _Arm] = {}  # by row id, in the order of the table
         self.same: dict[str, str] = {}  # a row that is the same as another of this table -> that one
 
     def compiled(self, data: Mapping[str, Any]) -> Compiled:
-        for index, group in enumerate(self.table.all_groups):
+        for group in self.table.all_groups:
             for name, row in group.rows.items():
-                where = f"groups.{index}.rows.{name}" if self.table.groups else f"rows.{name}"
-                self._gather(name, _Arm(self.context, group, row, where))
+                self._gather(name, _Arm(self.context, group, row, self.where[name]))
         self._check_references()
         spec = {} if self.problems else self._spec()
         if self.problems:
@@ -135,10 +139,10 @@ class _Compiler:
                 self.arms[name] = found
 
     def _check_references(self) -> None:
-        known = {name: None for group in self.table.all_groups for name in group.rows}
-        for index, group in enumerate(self.table.all_groups):
+        known = self.where
+        for group in self.table.all_groups:
             for name, row in group.rows.items():
-                where = f"groups.{index}.rows.{name}" if self.table.groups else f"rows.{name}"
+                where = known[name]
                 for field in ("of", "minus", "baseline", "same_as"):
                     target = getattr(row, field)
                     if target and "/" not in target and target not in known:
@@ -154,7 +158,7 @@ class _Compiler:
                     self._refuse(f"{where}.teacher", f"no teacher {row.teacher!r}", nearest(str(row.teacher), self.context.teachers))
         for name, target in self.same.items():
             if target in known and target not in self.arms:
-                self._refuse(f"rows.{name}.same_as", f"row {target!r} trains nothing of its own; name the row that it is the same as")
+                self._refuse(f"{known[name]}.same_as", f"row {target!r} trains nothing of its own; name the row that it is the same as")
         if not self.arms and not self.problems:
             self._refuse("rows", "no row trains anything")
         if len(self.arms) > MOST_ARMS:
@@ -334,8 +338,9 @@ class _Compiler:
         """The row of a named teacher: that of an arm which it teaches."""
         taught = next((arm for arm in self.arms if self.arms[arm].row.distiller is not None and self._names(self.arms[arm], teacher)), None)
         if taught is None:
-            where = next(f"groups.{i}.rows.{name}" for i, g in enumerate(self.table.all_groups) if name in g.rows)
-            raise SpecError([Problem(f"{where}.teacher", f"teacher {teacher!r} teaches no row of this table, so nothing of it is trained")])
+            raise SpecError(
+                [Problem(f"{self.where[name]}.teacher", f"teacher {teacher!r} teaches no row of this table, so nothing of it is trained")]
+            )
         first = next(row for row in expansion.rows if row.id.partition("~")[0] == taught)
         return row_of(next(row for row in expansion.rows if row.id == first.teacher), expansion)
 

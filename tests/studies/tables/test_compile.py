@@ -161,3 +161,16 @@ def test_a_refusal_names_the_place_in_the_table(changes: dict[str, Any], field: 
 def test_a_teacher_that_teaches_nobody_is_refused() -> None:
     groups = [TABLE["groups"][0] | {"rows": {**TABLE["groups"][0]["rows"], "other": {"teacher": "one_stage"}}}]
     assert "teaches no row" in problems(groups=groups)["groups.0.rows.other.teacher"]
+
+
+def test_in_a_table_without_groups_the_places_are_those_of_its_rows() -> None:
+    first, second = (TABLE["groups"][number]["rows"] for number in (0, 1))
+    flat = {key: value for key, value in TABLE.items() if key != "groups"} | {"student": "faster", "teacher": "two_stage"}
+    for rows, field in (
+        ({**first, "other": {"teacher": "one_stage"}}, "rows.other.teacher"),
+        ({**first, "again": {"same_as": "gain"}}, "rows.again.same_as"),
+        ({"retina": second["retina"], "gain": {"of": "retina", "minus": "no"}}, "rows.gain.minus"),
+    ):
+        with pytest.raises(SpecError) as refused:
+            read_submission(flat | {"rows": rows})
+        assert [problem.field for problem in refused.value.problems] == [field]
