@@ -5,7 +5,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test lint setup format clean
 
 demo: setup
-	@$(BIN)/python -m api.demo
+	@$(BIN)/python -m api.command.demo
 
 test: setup lint
 	@$(BIN)/python -m pytest

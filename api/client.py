@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from api.stack import load_stack
+from api.embedded.stack import load_stack
 from studies.home import retort_home
 
 _RETRY_SECONDS = 10.0  # how long a request that may be repeated waits for a service that restarts

@@ -113,7 +113,7 @@ def main() -> None:
     if options.plain:
         print(json.dumps(plain(json.loads(options.plain.read_text()))))
         return
-    from api import supervision
+    from api.embedded import supervision
     from workers.datasets import prepare
 
     spec = study_of(options.trials, options.epochs)

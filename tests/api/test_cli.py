@@ -23,7 +23,7 @@ def retort(live: LiveService, tmp_path: Path) -> Retort:
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "api.cli", *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+            [sys.executable, "-m", "api.command.cli", *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
         )
 
     return run
@@ -137,7 +137,7 @@ def test_a_service_that_is_not_there_is_said_with_what_to_do(retort: Retort, liv
 
 def test_without_a_stack_of_this_home_no_service_is_guessed(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "RETORT_URL"} | {"RETORT_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-m", "api.cli", "cancel", "1"], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "api.command.cli", "cancel", "1"], env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == f"nothing is up ($RETORT_HOME is {tmp_path}); start it with `retort up`, or set RETORT_URL\n"
 

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner, Result
 
-from api.cli import app
+from api.command.cli import app
 from tests.api.conftest import SPEC
 from tests.workers import copies
 

@@ -1,6 +1,6 @@
 """A table fitted to a terminal."""
 
-from api.fitting import fitted
+from api.command.fitting import fitted
 
 TABLE = """**a try** (study 3, digits, scale nano)
 

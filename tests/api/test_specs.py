@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from api.specs import study_data
+from api.command.specs import study_data
 from studies.problems import SpecError
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from api.stack import LOOPBACK, PORTS, Part, Stack, StackError, load_stack, new_stack
-from api.supervision import end, last_lines, start, status, supervisor_answers
+from api.embedded.stack import LOOPBACK, PORTS, Part, Stack, StackError, load_stack, new_stack
+from api.embedded.supervision import end, last_lines, start, status, supervisor_answers
 
 WEB_SERVER = """
 import http.server, json, os, sys

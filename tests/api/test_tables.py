@@ -10,7 +10,7 @@ from typing import Any
 from fastapi.testclient import TestClient
 from rich.console import Console
 
-from api.views import tables_lines
+from api.command.views import tables_lines
 from orchestrator.store import Store
 from studies.submission import read_submission
 from studies.tables.shipped import table_ids
@@ -44,7 +44,9 @@ def test_retort_table_all_sums_a_paper_above_its_tables(live: LiveService, store
     environment = {**os.environ, "RETORT_URL": live.url, "RETORT_HOME": str(tmp_path)}
 
     def retort(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "api.cli", *arguments], env=environment, capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            [sys.executable, "-m", "api.command.cli", *arguments], env=environment, capture_output=True, text=True, timeout=60
+        )
 
     lines = retort("table", "--all").stdout.splitlines()
     mine = next(line for line in lines if line.strip().startswith(f"{TABLE} "))

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console, ConsoleDimensions
 
 from api.client import Client, Refused, StreamedEvent
-from api.watch import Pace, Snapshot, epochs_done, event_line, render, seconds_left, span, watch
+from api.command.watch import Pace, Snapshot, epochs_done, event_line, render, seconds_left, span, watch
 from orchestrator.store import Store
 from tests.api.conftest import SPEC, Driver, LiveService
 

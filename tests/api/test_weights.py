@@ -7,7 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from api.cli import app
+from api.command.cli import app
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from api.stack import load_stack
+from api.embedded.stack import load_stack
 
 Retort = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -26,7 +26,9 @@ def retort(home: Path) -> Iterator[Retort]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RETORT_")} | {"RETORT_HOME": str(home)}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "api.cli", *arguments], env=environment, cwd=home, capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, "-m", "api.command.cli", *arguments], env=environment, cwd=home, capture_output=True, text=True
+        )
 
     try:
         yield run

@@ -11,8 +11,8 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from api import supervision
-from api.stack import Stack
+from api.embedded import supervision
+from api.embedded.stack import Stack
 from orchestrator.schema import Event, Study
 from orchestrator.store import Store
 from studies.parse import parse_study

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from api import supervision
+from api.embedded import supervision
 from orchestrator.schedules import times
 from orchestrator.schedules.store import Schedules
 from tests.faults.conftest import Bench

@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 import psutil
 
-from api.stack import Part, Stack, StackError, load_stack, new_stack, stack_file
+from api.embedded.stack import Part, Stack, StackError, load_stack, new_stack, stack_file
 
 START_SECONDS = 180  # the first start imports Ray and MLflow from a cold disk
 STOP_SECONDS = 60

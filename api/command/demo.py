@@ -11,12 +11,12 @@ from pathlib import Path
 from rich.console import Console
 
 from api.client import Client, Refused, Unreachable
-from api.fitting import fitted
-from api.specs import study_data
-from api.stack import Stack, StackError
-from api.supervision import up
-from api.views import plan_summary
-from api.watch import watch
+from api.command.fitting import fitted
+from api.command.specs import study_data
+from api.command.views import plan_summary
+from api.command.watch import watch
+from api.embedded.stack import Stack, StackError
+from api.embedded.supervision import up
 from studies.home import retort_home
 
 STUDY = "digits"

@@ -9,8 +9,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from api.supervision import PartStatus
-from api.watch import STYLES, Snapshot, header, span
+from api.command.watch import STYLES, Snapshot, header, span
+from api.embedded.supervision import PartStatus
 from studies.inert import one_line
 
 USUAL_GPU = "A100"  # whose hours stand where there is room for one number

@@ -1,6 +1,6 @@
 """The embedded stack described: its parts, their ports, commands and environment, and the file that says where a running one is.
 
-Pure description; `api.supervision` starts and stops it. Everything listens on loopback only.
+Pure description; `api.embedded.supervision` starts and stops it. Everything listens on loopback only.
 """
 
 import hashlib

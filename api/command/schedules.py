@@ -31,7 +31,7 @@ def add(
     name: Annotated[str | None, typer.Option(help="[the study's]")] = None,
 ) -> None:
     """Submit a study whenever the cron expression is due."""
-    from api.specs import study_data
+    from api.command.specs import study_data
 
     wanted = {
         "study": study_data(study, scale, setting or []),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api import data, schedule_commands, weights
+from api.command import data, schedules, weights
 from studies.inert import one_line
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
-app.add_typer(schedule_commands.app, name="schedule")
+app.add_typer(schedules.app, name="schedule")
 
 
 class What(StrEnum):
@@ -101,7 +101,7 @@ def up(
     cpus: Annotated[int | None, typer.Option(min=1, help="cores for trials [all]")] = None,
 ) -> None:
     """Start Ray, MLflow, the service and the orchestrator."""
-    from api.supervision import up as start
+    from api.embedded.supervision import up as start
     from studies.home import retort_home
 
     if ports not in {None, "auto"}:
@@ -114,7 +114,7 @@ def up(
 @app.command()
 def down() -> None:
     """Stop what `up` started. Studies that run go on at the next `up`."""
-    from api.supervision import down as stop
+    from api.embedded.supervision import down as stop
     from studies.home import retort_home
 
     _say("down" if stop(retort_home(), _say) else f"nothing is up ($RETORT_HOME is {retort_home()})")
@@ -123,9 +123,9 @@ def down() -> None:
 @app.command()
 def status() -> None:
     """Show each part of the stack, its address and health. Exit status 1 unless all is well."""
-    from api.stack import load_stack
-    from api.supervision import status as parts_of
-    from api.views import status_table
+    from api.command.views import status_table
+    from api.embedded.stack import load_stack
+    from api.embedded.supervision import status as parts_of
     from studies.home import retort_home
 
     stack = load_stack()
@@ -144,7 +144,7 @@ def status() -> None:
 @app.command()
 def plan(studies: StudyNames = None, scale: Scale = None, setting: Setting = None, all_tables: AllTables = False) -> None:
     """Show what studies would run: trials, what is reused, device time. Of several: a line each, and their sum."""
-    from api.views import plan_lines, plans_lines
+    from api.command.views import plan_lines, plans_lines
 
     asked = _documents(studies, all_tables, scale, setting)
     lines = plan_lines(_client().plan(asked[0])) if len(asked) == 1 else plans_lines(_client().plans(asked))
@@ -188,7 +188,7 @@ def watch(study: StudyId) -> None:
 @app.command()
 def show(study: StudyId) -> None:
     """Show a study and its trials."""
-    from api.views import study_lines
+    from api.command.views import study_lines
 
     client = _client()
     for line in study_lines(client.study(study), client.trials(study)):
@@ -198,7 +198,7 @@ def show(study: StudyId) -> None:
 @app.command("list")
 def list_(limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=200, help="how many")] = 20) -> None:
     """List studies, newest first."""
-    from api.views import studies_table
+    from api.command.views import studies_table
 
     page = _client().studies(limit=limit)
     if not page["items"]:
@@ -236,7 +236,7 @@ def table(
     if everything == (study is not None):
         raise typer.BadParameter("the number of a study, or --all", param_hint="ID")
     if study is None:
-        from api.views import tables_lines
+        from api.command.views import tables_lines
 
         for line in tables_lines(_client().tables()):
             _console().print(line)
@@ -266,7 +266,7 @@ def figures(
 @app.command()
 def catalog(what: What) -> None:
     """List what a spec may name."""
-    from api.views import catalog_lines
+    from api.command.views import catalog_lines
 
     for line in catalog_lines(what, _client().catalog(what)):
         _console().print(line)
@@ -284,8 +284,8 @@ def trial(
     setting: Setting = None,
 ) -> None:
     """Run one trial (and its teacher) here and now, without Ray."""
-    from api.specs import study_data
-    from api.trial import run_here
+    from api.command.specs import study_data
+    from api.command.trial import run_here
     from studies.parse import parse_study
 
     chosen = [] if seed is None else [f"seeds=[{seed}]"]
@@ -311,7 +311,7 @@ def _console() -> "Console":
 
 def _fitted(table: str) -> str:
     """A table of Markdown as it is, or in a terminal fitted to its width."""
-    from api.fitting import fitted
+    from api.command.fitting import fitted
 
     return fitted(table, _console().width) if sys.stdout.isatty() else table.rstrip("\n")
 
@@ -322,7 +322,7 @@ def _say(text: str) -> None:
 
 def _documents(studies: list[str] | None, all_tables: bool, scale: ScaleName | None, setting: list[str] | None) -> list[Any]:
     """The documents of the studies that are named, at least one."""
-    from api.specs import study_data
+    from api.command.specs import study_data
     from studies.tables.shipped import numbered_tables
 
     named = [*(studies or []), *(numbered_tables() if all_tables else ())]
@@ -333,7 +333,7 @@ def _documents(studies: list[str] | None, all_tables: bool, scale: ScaleName | N
 
 def _followed(client: "Client", study: int) -> int:
     """Watch, then the table; the exit status is 1 where the study came to no good end."""
-    from api.watch import watch as show_live
+    from api.command.watch import watch as show_live
 
     try:
         last: dict[str, Any] = show_live(client, study, _console())
@@ -348,7 +348,7 @@ def _followed(client: "Client", study: int) -> int:
 def _told(error: Exception) -> list[str] | None:
     """An error that a person can mend, in a line each; None for one that is ours."""
     from api.client import Refused, Unreachable
-    from api.stack import StackError
+    from api.embedded.stack import StackError
     from studies.problems import SpecError
     from studies.trial import TrialFailure
 

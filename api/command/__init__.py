@@ -1,0 +1,1 @@
+"""The `retort` command: what a person types, and what the terminal shows."""

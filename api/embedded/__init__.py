@@ -1,0 +1,1 @@
+"""The embedded stack: every part of Retort on one machine, under a supervisor, on loopback."""
