@@ -14,6 +14,7 @@ from api.embedded.stack import load_stack
 from studies.home import retort_home
 
 _RETRY_SECONDS = 10.0  # how long a request that may be repeated waits for a service that restarts
+_CHECKS_SECONDS = 180.0  # the service gives a silent node a minute
 _SILENCE_SECONDS = 40.0  # the event stream says something every 15 s, if only that it is there
 
 
@@ -138,6 +139,15 @@ class Client:
     def remove_schedule(self, schedule: int) -> None:
         """Submit nothing of it any more; its studies stay."""
         self._send("DELETE", f"/v1/schedules/{schedule}")
+
+    def health(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the service says of itself: that it lives, and whether it is ready."""
+        return self._json("GET", "/healthz"), self._json("GET", "/readyz")
+
+    def checks(self) -> list[dict[str, Any]]:
+        """What the service finds of its deployment; takes as long as the slowest node."""
+        items: list[dict[str, Any]] = self._json("POST", "/v1/checks", timeout=_CHECKS_SECONDS)["items"]
+        return items
 
     def catalog(self, what: str) -> list[dict[str, Any]]:
         """The names of one kind that a spec may use."""

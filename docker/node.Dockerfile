@@ -16,11 +16,13 @@ ENV PATH=/opt/retort/bin:$PATH
 WORKDIR /build
 COPY constraints.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=docker/wheels,target=/wheels \
-    pip install setuptools wheel ninja psutil && pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
+    pip install setuptools wheel && pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
 
 # mmcv alone, compiled once for a torch: its layer is kept, and its wheel in the cache.
 FROM build AS compiler
-RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=docker/wheels,target=/wheels \
+    pip install ninja psutil && { ls /wheels/onedl_mmcv-*.whl 2>/dev/null \
+    || { apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*; }; }
 
 FROM compiler AS mmcv-cpu
 ARG JOBS=4
@@ -47,17 +49,23 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=docker/w
     --mount=type=bind,from=mmcv,source=/mmcv,target=/mmcv \
     pip install --no-build-isolation --find-links /mmcv '.[workers,driver,postgres]' \
     # Both packages of OpenCV bring the same cv2; this one needs no screen's libraries.
-    && pip uninstall --yes opencv-python opencv-python-headless && pip install --no-deps opencv-python-headless
+    && pip uninstall --yes opencv-python opencv-python-headless && pip install --no-deps opencv-python-headless \
+    && python -c 'import cv2, mmcv.ops'
+
+# The code in a layer of its own: what it stands on stays when it changes.
+FROM build AS code
+COPY pyproject.toml README.md ./
 COPY studies studies
 COPY workers workers
 COPY orchestrator orchestrator
 COPY api api
-RUN --mount=type=bind,source=docker/wheels,target=/wheels pip install --no-build-isolation --no-deps --force-reinstall . \
-    && python -c 'import cv2, mmcv.ops'
+RUN pip wheel --no-build-isolation --no-deps --wheel-dir /code .
 
 FROM ${PYTHON}
 RUN useradd --uid 10001 --create-home retort && install -d -o retort -g retort /var/lib/retort
 COPY --from=installed /opt/retort /opt/retort
+RUN --mount=type=bind,from=code,source=/code,target=/code \
+    /opt/retort/bin/pip install --no-index --no-deps --no-cache-dir --force-reinstall /code/*.whl
 COPY docker/answers.py /opt/retort/answers.py
 COPY docker/node.sh /usr/local/bin/node
 # NVIDIA_*: what NVIDIA's container runtime lets in, where it is used.

@@ -13,17 +13,21 @@ WORKDIR /build
 COPY pyproject.toml constraints.txt README.md ./
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=docker/wheels,target=/wheels \
     pip install setuptools wheel && pip install --no-build-isolation '.[api,orchestrator,postgres]'
+
+# The code in a layer of its own: what it stands on stays when it changes.
+FROM build AS code
 COPY studies studies
 COPY workers workers
 COPY orchestrator orchestrator
 COPY api api
-RUN --mount=type=bind,source=docker/wheels,target=/wheels pip install --no-build-isolation --no-deps --force-reinstall . \
-    && pip uninstall --yes setuptools wheel
+RUN pip wheel --no-build-isolation --no-deps --wheel-dir /code .
 
 FROM ${PYTHON}
 # One user in all images: they share the state folder.
 RUN useradd --uid 10001 --create-home retort && install -d -o retort -g retort /var/lib/retort
 COPY --from=build /opt/retort /opt/retort
+RUN --mount=type=bind,from=code,source=/code,target=/code \
+    /opt/retort/bin/pip install --no-index --no-deps --no-cache-dir --force-reinstall /code/*.whl
 COPY docker/answers.py /opt/retort/answers.py
 ENV PATH=/opt/retort/bin:$PATH PYTHONUNBUFFERED=1 RETORT_HOME=/var/lib/retort DO_NOT_TRACK=true
 USER retort

@@ -12,7 +12,7 @@ import tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 extras = project["optional-dependencies"]
 names = [*project["dependencies"], *(name for extra in ("api", "workers", "orchestrator", "driver", "postgres") for name in extras[extra])]
-print("\n".join(name for name in [*names, "mlflow", "setuptools", "wheel", "pip"] if not name.startswith("retort")))
+print("\n".join(name for name in [*names, "mlflow", "setuptools", "wheel", "ninja"] if not name.startswith("retort")))
 PYTHON
 )
 mapfile -t names <<<"$wanted"

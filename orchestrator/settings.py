@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.credentials import handed_to_jobs
 from studies.home import retort_home
 
 
@@ -38,10 +39,10 @@ class Settings:
         return self.home / "trials"
 
     def environment(self) -> dict[str, str]:
-        """The variables that make another process read these same settings."""
+        """The variables that make a job on a node read these same settings. Raises NoCredentials."""
         return {
             "RETORT_HOME": str(self.home),
-            "RETORT_DATABASE_URL": self.database,
+            **handed_to_jobs(self.database),
             "RETORT_MLFLOW": self.mlflow,
             "RETORT_MLFLOW_UI": self.mlflow_ui,
             "RETORT_RAY": self.ray,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.command import data, schedules, weights
+from api.command.doctor import doctor
 from studies.inert import one_line
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
 app.add_typer(schedules.app, name="schedule")
+app.command()(doctor)
 
 
 class What(StrEnum):

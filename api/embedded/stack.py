@@ -111,7 +111,7 @@ class Stack:
             "RETORT_MLFLOW": self.url("mlflow"),
             "RETORT_RAY": f"{LOOPBACK}:{self.ports['ray']}",
             "RETORT_RAY_JOBS": self.url("dashboard"),
-            **{name: os.environ[name] for name in ("RETORT_CONCURRENT_STUDIES",) if name in os.environ},
+            **{name: os.environ[name] for name in ("RETORT_CONCURRENT_STUDIES", "RETORT_DATABASE_PASSWORD_FILE") if name in os.environ},
             "MLFLOW_TRACKING_URI": self.url("mlflow"),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # jobs of its LLM features: three more processes

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
@@ -19,6 +20,7 @@ class Alive(BaseModel):
     """The process answers."""
 
     status: str = "ok"
+    version: str = Field(description="of Retort")
 
 
 class Orchestrator(BaseModel):
@@ -43,7 +45,7 @@ router = APIRouter(tags=["health"])
 @router.get("/healthz")
 def healthz() -> Alive:
     """The process lives."""
-    return Alive()
+    return Alive(version=version("retort"))
 
 
 def _ready(store: StoreOf) -> Ready:

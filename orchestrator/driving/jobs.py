@@ -3,10 +3,9 @@
 import logging
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
 
+from orchestrator.driving.ray_api import Job, RayCluster, RayUnreachable
 from orchestrator.machine import StudyState
 from orchestrator.records.schema import Attempt, Study
 from orchestrator.records.store import Store
@@ -14,23 +13,6 @@ from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
 STOP_WAIT_SECONDS = 60  # a driver has so long to stop in good order
-GONE = ("STOPPED", "FAILED", "SUCCEEDED")
-
-
-class JobClient(Protocol):
-    """The part of Ray's JobSubmissionClient that is used here."""
-
-    def submit_job(self, *, entrypoint: str, submission_id: str, runtime_env: dict[str, Any]) -> str: ...
-    def get_job_info(self, job_id: str) -> Any: ...
-    def stop_job(self, job_id: str) -> bool: ...
-
-
-def connect(address: str) -> JobClient:
-    """Ray's own client. Raises ConnectionError while there is no dashboard at `address`."""
-    from ray.job_submission import JobSubmissionClient
-
-    client: JobClient = JobSubmissionClient(address)
-    return client
 
 
 class Jobs:
@@ -39,9 +21,8 @@ class Jobs:
     name = "jobs"
     interval = 0.5
 
-    def __init__(self, store: Store, settings: Settings, connect: Callable[[str], JobClient] = connect) -> None:
-        self.store, self.settings, self._connect = store, settings, connect
-        self._client: JobClient | None = None
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store, self.settings, self._ray = store, settings, RayCluster(settings.ray_jobs)
         self._notified: set[int] = set()  # studies whose watchers know that Ray is away
         self._stopping: dict[str, float] = {}  # submission -> when it was last asked to stop
 
@@ -49,13 +30,12 @@ class Jobs:
         studies = self.store.unfinished_studies()
         try:
             self._reconcile(studies)
-        except (ConnectionError, OSError, RuntimeError) as error:
-            self._client = None
+        except RayUnreachable:
             for study in studies:
                 if study.id not in self._notified:
                     self.store.note(study.id, f"Ray cannot be reached at {self.settings.ray_jobs}; trying again")
                     self._notified.add(study.id)
-            raise ConnectionError(f"Ray at {self.settings.ray_jobs}: {error}") from error
+            raise
         for study_id in self._notified:
             self.store.note(study_id, "Ray is back")
         self._notified.clear()
@@ -82,22 +62,22 @@ class Jobs:
         return rested
 
     def _watch(self, study: Study, attempt: Attempt) -> None:
-        info = self._info(attempt.submission)
-        if info is None:
+        job = self._ray.job(attempt.submission)
+        if job is None:
             # Opened, but Ray does not know it: never submitted, or Ray's head has died with it and all its processes.
             if study.state == StudyState.QUEUED:
                 self._submit(attempt)
             else:
                 self.store.end_attempt(study.id, attempt.number, "Ray no longer knows it")
-        elif str(getattr(info.status, "value", info.status)) in GONE:
-            self.store.end_attempt(study.id, attempt.number, _outcome(info))
+        elif job.ended:
+            self.store.end_attempt(study.id, attempt.number, _outcome(job))
         elif study.state == StudyState.CANCELLING:
             self._stop(attempt.submission)
 
     def _stop(self, submission: str) -> None:
         """SIGINT now, SIGKILL by Ray after STOP_WAIT_SECONDS; asked again should Ray have forgotten."""
         if time.monotonic() - self._stopping.get(submission, -1e9) > STOP_WAIT_SECONDS + 30:
-            self._ray.stop_job(submission)
+            self._ray.stop(submission)
             self._stopping[submission] = time.monotonic()
 
     def _submit(self, attempt: Attempt) -> None:
@@ -109,29 +89,10 @@ class Jobs:
         }
         # -P: the code that runs is the one of this process, wherever Ray was started
         entrypoint = f"exec {sys.executable} -P -m orchestrator.driving.driver {attempt.study_id} {attempt.number}"
-        try:
-            self._ray.submit_job(entrypoint=entrypoint, submission_id=attempt.submission, runtime_env={"env_vars": variables})
-        except RuntimeError:
-            # Ray answers HTTP 500 to an id it knows: this attempt was submitted before and the answer was lost.
-            if self._info(attempt.submission) is None:
-                raise
-
-    def _info(self, submission: str) -> Any | None:
-        try:
-            return self._ray.get_job_info(submission)
-        except RuntimeError as error:
-            if "404" in str(error) or "does not exist" in str(error):
-                return None
-            raise
-
-    @property
-    def _ray(self) -> JobClient:
-        if self._client is None:
-            self._client = self._connect(self.settings.ray_jobs)
-        return self._client
+        self._ray.submit(entrypoint, attempt.submission, variables)
 
 
-def _outcome(info: Any) -> str:
+def _outcome(job: Job) -> str:
     """How a job ended, in one line: the last line of its log where Ray quotes one."""
-    lines = [line.strip() for line in (info.message or "").splitlines() if line.strip()]
+    lines = [line.strip() for line in job.message.splitlines() if line.strip()]
     return f"its driver ended: {lines[-1][:300]}" if lines else "its driver ended"
