@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from orchestrator.credentials import NoCredentials
 from orchestrator.driving.probe import MARK
-from orchestrator.driving.ray_api import Node, RayCluster, RayUnreachable
+from orchestrator.driving.ray_api import Node, RayAnswer, RayCluster, RayUnreachable
 from orchestrator.records.migrations import newest
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
@@ -43,7 +43,7 @@ def checks(store: Store, settings: Settings) -> list[Check]:
     cluster = RayCluster(settings.ray_jobs)
     try:
         nodes = cluster.nodes()
-    except (RayUnreachable, NoCredentials) as error:
+    except (RayUnreachable, RayAnswer, NoCredentials) as error:
         mend = "start Ray's head; RETORT_RAY_JOBS is its dashboard's address, RAY_AUTH_TOKEN_PATH the file with its token"
         return [*_database(store), _mlflow(settings), Check("Ray", str(error), mend)]
     return [*_database(store), _mlflow(settings), _devices(nodes), *_nodes(cluster, nodes, settings)]
@@ -100,7 +100,7 @@ def _nodes(cluster: RayCluster, nodes: list[Node], settings: Settings) -> list[C
             own.mkdir()
             _ask(cluster, node, submission, own, settings)
         return [check for node, submission, own in probes for check in _answer(cluster, node, submission, own, started)]
-    except (RayUnreachable, NoCredentials) as error:
+    except (RayUnreachable, RayAnswer, NoCredentials) as error:
         return [Check("nodes", str(error), "see that Ray's head stays up, and ask again")]
     finally:
         shutil.rmtree(folder, ignore_errors=True)

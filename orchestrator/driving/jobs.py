@@ -5,8 +5,9 @@ import sys
 import time
 from pathlib import Path
 
-from orchestrator.driving.ray_api import Job, RayCluster, RayUnreachable
-from orchestrator.machine import StudyState
+from orchestrator.driving.ray_api import Job, RayAnswer, RayCluster, RayUnreachable
+from orchestrator.machine import IllegalMove, StudyState
+from orchestrator.records.queries import Queued
 from orchestrator.records.schema import Attempt, Study
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
@@ -27,39 +28,39 @@ class Jobs:
         self._stopping: dict[str, float] = {}  # submission -> when it was last asked to stop
 
     def step(self) -> None:
-        studies = self.store.unfinished_studies()
-        try:
-            self._reconcile(studies)
-        except RayUnreachable:
-            for study in studies:
-                if study.id not in self._notified:
-                    self.store.note(study.id, f"Ray cannot be reached at {self.settings.ray_jobs}; trying again")
-                    self._notified.add(study.id)
-            raise
+        driven = self.store.driven_studies()
+        free = self.settings.concurrent_studies - len(driven)
+        driven += self._opened(free) if free > 0 else []
+        troubles = []
+        for study, attempt in driven:
+            try:
+                self._watch(study, attempt)
+            except (RayAnswer, IllegalMove) as trouble:  # about this study alone; the others go on
+                troubles.append(f"study {study.id}: {trouble}")
+            except RayUnreachable:
+                self._away([study.id for study, _ in driven])
+                raise
         for study_id in self._notified:
             self.store.note(study_id, "Ray is back")
         self._notified.clear()
+        if troubles:
+            raise RuntimeError("; ".join(troubles))
 
-    def _reconcile(self, studies: list[Study]) -> None:
-        live = {study.id: self.store.live_attempt(study.id) for study in studies}
-        free = self.settings.concurrent_studies - sum(attempt is not None for attempt in live.values())
-        for study in studies:
-            attempt = live[study.id]
-            if attempt:
-                self._watch(study, attempt)
-            elif study.state == StudyState.QUEUED and free > 0 and self._rested(study):
-                opened = self.store.new_attempt(study.id)
-                if opened:
-                    free -= 1
-                    self._submit(opened)
+    def _away(self, study_ids: list[int]) -> None:
+        """Tells the studies' watchers once."""
+        for study_id in set(study_ids) - self._notified:
+            self.store.note(study_id, f"Ray cannot be reached at {self.settings.ray_jobs}; trying again")
+            self._notified.add(study_id)
 
-    def _rested(self, study: Study) -> bool:
+    def _opened(self, free: int) -> list[tuple[Study, Attempt]]:
+        """New attempts of the studies that are next."""
+        rested = [study for study in self.store.queued_studies() if self._rested(study)]
+        attempts = [self.store.new_attempt(study.study_id) for study in rested[:free]]
+        return [(self.store.study(attempt.study_id), attempt) for attempt in attempts if attempt]
+
+    def _rested(self, study: Queued) -> bool:
         """Attempts that keep getting lost are tried at growing intervals: at once, then after 2, 4, 8 s."""
-        if study.stalls < 2:
-            return True
-        last = self.store.attempts(study.id)[-1]
-        rested: bool = self.store.now() - (last.ended or 0) > 1000 * 2 ** (study.stalls - 1)
-        return rested
+        return study.stalls < 2 or self.store.now() - (study.ended or 0) > 1000 * 2 ** (study.stalls - 1)
 
     def _watch(self, study: Study, attempt: Attempt) -> None:
         job = self._ray.job(attempt.submission)

@@ -15,7 +15,17 @@ _DEVICES = ("CPU", "GPU")
 
 
 class RayUnreachable(ConnectionError):
-    """Ray's dashboard does not answer, or answers with an error of its own."""
+    """Ray's dashboard does not answer."""
+
+
+class RayAnswer(Exception):
+    """Ray is there, and answered a request with an error. status: of HTTP."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        lines = [line.strip() for line in answer.text.splitlines() if line.strip()]
+        said = lines[-1][:300] if lines else "nothing"  # of a traceback that is the error
+        super().__init__(f"Ray answers {answer.status_code} to {answer.request.method} {answer.request.url.path}: {said}")
+        self.status = answer.status_code
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,7 @@ class Node:
 
 
 class RayCluster:
-    """The cluster whose dashboard is at `address` (http://host:port). Every method raises RayUnreachable, and NoCredentials."""
+    """The cluster whose dashboard is at `address` (http://host:port). Every method raises RayUnreachable, RayAnswer and NoCredentials."""
 
     def __init__(self, address: str, transport: httpx.BaseTransport | None = None) -> None:
         self.address = address
@@ -56,7 +66,7 @@ class RayCluster:
         answer = self._send("POST", "/api/jobs/", json=body)
         # Ray answers 500 to an id it knows: it was submitted before, and that answer was lost.
         if answer.is_error and self.job(submission) is None:
-            raise self._trouble(answer)
+            raise RayAnswer(answer)
 
     def job(self, submission: str) -> Job | None:
         """A job, None where Ray does not know it."""
@@ -92,12 +102,8 @@ class RayCluster:
 
     def _good(self, answer: httpx.Response) -> httpx.Response:
         if answer.is_error:
-            raise self._trouble(answer)
+            raise RayAnswer(answer)
         return answer
-
-    def _trouble(self, answer: httpx.Response) -> RayUnreachable:
-        lines = [line.strip() for line in answer.text.splitlines() if line.strip()]
-        return RayUnreachable(f"Ray at {self.address} answers {answer.status_code}: {lines[-1][:300] if lines else 'nothing'}")
 
 
 def _node(summary: dict[str, Any]) -> Node:

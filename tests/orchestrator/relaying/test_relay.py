@@ -67,7 +67,7 @@ def client(server: str) -> MlflowClient:
 
 @pytest.fixture
 def relay(store: Store, client: MlflowClient, server: str, tmp_path: Path) -> Relay:
-    return Relay(store, client, Settings(tmp_path, "", server, server, "", "", 1))
+    return Relay(store, client, Settings(tmp_path, "", server, server, "", "", 1), show_seconds=0.0)
 
 
 def submit(store: Store, folder: Path, request: pytest.FixtureRequest) -> Driven:
@@ -166,7 +166,7 @@ def test_sending_everything_again_changes_nothing(driven: Driven, relay: Relay, 
     before = seen(client, name)
     for trial in store.trials(driven.id):
         store.tell_mlflow_again(driven.id, trial.id)
-        store.set_trial_run(trial.id, None)  # as if the relay had died between making a run and storing its id
+        store.set_trial_run(trial.id, None, trial.key)  # as if the relay had died between making a run and storing its id
     store.tell_mlflow_again(driven.id, None)
     relay.step()
     assert seen(client, name) == before
@@ -187,7 +187,7 @@ def test_failed_and_cancelled_trials_are_failed_and_killed_and_the_unstarted_hav
 ) -> None:
     driven.begin(ALONE)
     driven.begin(TEACHER)
-    store.fail_trial(driven.id, 1, TEACHER, "nan", "the loss became NaN")
+    driven.fail(TEACHER, "nan", "the loss became NaN")
     store.request_cancel(driven.id)
     store.stopped(driven.id, 1)
     relay.step()
