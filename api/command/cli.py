@@ -124,8 +124,8 @@ def down() -> None:
 def status() -> None:
     """Show each part of the stack, its address and health. Exit status 1 unless all is well."""
     from api.command.views import status_table
+    from api.embedded.health import status as parts_of
     from api.embedded.stack import load_stack
-    from api.embedded.supervision import status as parts_of
     from studies.home import retort_home
 
     stack = load_stack()
