@@ -158,7 +158,7 @@ def test_the_watchdog_kills_what_stands_still_and_starts_a_supervisor_again_that
         assert watchdog.look() == []
         seconds += STILL_SECONDS
         assert len(watchdog.look()) == 2  # it stood still and was killed; nobody was there, so there is a new one
-        while not all(part.well for part in status(stack)):
+        while any(part.health for part in status(stack)):
             time.sleep(0.05)
     finally:
         end(stack, lambda _: None)
