@@ -106,12 +106,12 @@ class Bench:
             for run in runs
         }
 
-    def hold_against(self, study_id: int, undisturbed: int) -> None:
+    def hold_against(self, study_id: int, undisturbed: int, trials: int = 4) -> None:
         """The study ended as if nothing had happened, in the database and in MLflow."""
         assert self.await_end(study_id).state.value == "finished"
         assert self.numbers(study_id) == self.numbers(undisturbed)
         shown = self.await_mlflow(study_id)
-        assert len(shown) == 1 + 4
+        assert len(shown) == 1 + trials
         assert {status for status, _ in shown.values()} == {"FINISHED"}
         parent = f"{self.store.study(study_id).name} #{study_id}"
         for name, (_, steps) in shown.items():
