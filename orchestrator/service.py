@@ -26,6 +26,7 @@ def main() -> None:
     store = Store(configured.database)
     client = mlflow_client(configured.mlflow)
     running: list[loops.Loop] = [Jobs(store, configured), Relay(store, client, configured), Reaper(store, client), Cron(store)]
+    store.forget_loops([loop.name for loop in running])
     threads = [threading.Thread(target=loops.run, args=(loop, store, stop), name=loop.name, daemon=True) for loop in running]
     for thread in threads:
         thread.start()

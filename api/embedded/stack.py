@@ -27,7 +27,9 @@ PORTS: dict[str, tuple[int, str]] = {
 }
 # Ray opens these too; nobody types them, so each stack takes free ones and two stacks never meet.
 _QUIET_PORTS = ("ray-client", "agent-http", "agent-grpc", "ray-metrics", "runtime-env", "autoscaler-metrics", "dashboard-metrics")
-_KEPT = ("RETORT_CONCURRENT_STUDIES", "RETORT_MLFLOW_UI", "RETORT_STILL_SECONDS")  # settings that a person may give to `retort up`
+DEADLINES = ("START", "SILENCE", "EPOCH", "LOCK", "DRIVER")
+# Settings that a person may give to `retort up`.
+_KEPT = ("RETORT_CONCURRENT_STUDIES", "RETORT_MLFLOW_UI", "RETORT_STILL_SECONDS", *(f"RETORT_DEADLINE_{name}" for name in DEADLINES))
 _LONGEST_SOCKET = 100  # bytes of a unix socket's path that every system takes
 _OBJECT_STORE_BYTES = 512 * 2**20  # trials exchange files, not objects
 

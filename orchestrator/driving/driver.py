@@ -7,11 +7,11 @@ from it. A driver may be killed at any line: the next attempt starts from the da
 import shutil
 import signal
 import sys
-import threading
 import time
 from typing import Any
 
 from orchestrator.driving.graph import ASK_AGAIN_SECONDS, Graph
+from orchestrator.driving.pulse import Pulse
 from orchestrator.driving.trainable import prepare_dataset
 from orchestrator.machine import IllegalMove, StudyState
 from orchestrator.records.errors import Superseded
@@ -19,8 +19,6 @@ from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
 from studies.spec import Resources
 from studies.trial import Setting, TrialFailure
-
-HEARTBEAT_SECONDS = 5.0
 
 
 def drive(study_id: int, attempt: int) -> None:
@@ -34,9 +32,10 @@ def drive(study_id: int, attempt: int) -> None:
             raise
         store.stopped(study_id, attempt)
         return
-    threading.Thread(target=_beat, args=(store, study_id), daemon=True).start()
+    pulse = Pulse(store, study_id, attempt)
+    pulse.start()
     try:
-        _train(store, study_id, attempt, Setting.model_validate(study.spec), configured)
+        _train(store, study_id, attempt, Setting.model_validate(study.spec), configured, pulse)
     except TrialFailure as failed:
         store.fail_study(study_id, attempt, failed.sentence)
         return
@@ -50,7 +49,7 @@ def drive(study_id: int, attempt: int) -> None:
         raise SystemExit("interrupted, though nobody asked to cancel: the next attempt goes on from here")
 
 
-def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings: Settings) -> None:
+def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings: Settings, pulse: Pulse) -> None:
     """Until every trial has its end, or SIGINT. Ray is not even imported when equal trials have done everything."""
     if store.dataset_digest(setting.dataset) is None:
         store.note(study_id, f"preparing dataset {setting.dataset}")
@@ -60,6 +59,7 @@ def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings
     slots = None
     # A Tuner ends, and gives its devices back, when it has nothing more to hand out; what other studies train may come after it.
     while not graph.settle():
+        pulse.beat()
         if graph.first is None:
             if store.study(study_id).state == StudyState.CANCELLING:
                 return
@@ -69,7 +69,7 @@ def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings
         from orchestrator.driving.tuning import tuner  # imports Tune
 
         try:
-            tuner(graph, slots).fit()
+            tuner(graph, slots, pulse).fit()
         finally:
             for leftover in (settings.home / "tune").glob(f"study-{study_id}-a*"):
                 shutil.rmtree(leftover, ignore_errors=True)  # Tune's own notes; the database has everything
@@ -92,16 +92,6 @@ def slots_in(there: dict[str, Any], resources: Resources) -> int:
         if count > there.get(what, 0):
             raise TrialFailure("user", f"a trial wants {count} {what}s, the whole cluster has {there.get(what, 0):g}")
     return min(int(there[what] // count) for what, count in wanted.items() if count)
-
-
-def _beat(store: Store, study_id: int) -> None:
-    """Keeps the study's leases while this process lives."""
-    while True:
-        time.sleep(HEARTBEAT_SECONDS)
-        try:
-            store.keep_leases(study_id)
-        except Exception as error:
-            print(f"heartbeat: {error}", file=sys.stderr)
 
 
 def main() -> None:

@@ -5,15 +5,20 @@
 
 import fcntl
 import os
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from orchestrator.driving.deadlines import leave_process
 from orchestrator.driving.order import Order
 from studies.measurement import MeasurementSpec
 from studies.trial import TrialFailure, TrialSpec
+
+# How long the process of a lost attempt is waited for. Ray ends a driver that does not stop by itself, and its trials, after 60 s.
+LOCK_SECONDS = float(os.environ.get("RETORT_DEADLINE_LOCK", "180"))
 
 
 def train(config: dict[str, Any]) -> None:
@@ -24,11 +29,12 @@ def train(config: dict[str, Any]) -> None:
     """
     order = Order.of(config)
     _hide_gpus(order)
-    from ray import tune
+    from ray import get_runtime_context, tune
 
     folder = Path(order.folder)
     try:
         with _alone_in(folder):
+            leave_process(folder, get_runtime_context().get_node_id())
             result = _measured(order, folder) if order.job == "measurement" else _trained(order, folder)
     except TrialFailure as failed:
         _leave_traceback(folder)
@@ -94,10 +100,21 @@ def prepare_dataset(name: str, data: Path) -> str:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock: the process of a lost attempt may outlive its driver by a moment and must be gone first."""
+    """Holds the folder's lock: the process of a lost attempt may outlive its driver by a moment and must be gone first.
+
+    Raises TrialFailure("infra") where it is not gone after LOCK_SECONDS.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + LOCK_SECONDS
     with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TrialFailure("infra", f"another process still trains in {folder.name} after {LOCK_SECONDS:.0f} s") from None
+            time.sleep(0.2)
         yield
 
 
