@@ -23,6 +23,7 @@ from api.embedded.stack import Stack, StackError, load_stack, new_stack, stack_f
 
 START_SECONDS = 180  # the first start imports Ray and MLflow from a cold disk
 STOP_SECONDS = 60
+PAUSE_SECONDS = 60  # 20 of them for checkpoints
 _TRIES = 3  # a part that dies this often while it starts is given up
 Say = Callable[[str], None]
 
@@ -58,8 +59,26 @@ def down(home: Path, say: Say) -> bool:
         stack = load_stack(home)
         if stack is None:
             return False
+        _pause(stack, say)
         end(stack, say)
         return True
+
+
+def _pause(stack: Stack, say: Say) -> None:
+    """Lets the trials that run write a checkpoint, and ends their attempts as planned: that they are stopped is no loss of theirs."""
+    supervisor = supervisord.process(stack)
+    if supervisor is None or "orchestrator" not in supervisord.process_infos(stack):
+        return
+    with contextlib.suppress(*supervisord.NO_ANSWER):
+        supervisord.rpc(stack, supervisord.WAITING_SECONDS).stopProcess("orchestrator", True)  # it would open the next attempts
+    command = [sys.executable, "-m", "orchestrator.driving.pausing", "the stack goes down"]
+    try:
+        done = subprocess.run(command, env=supervisor.environ(), cwd=stack.run, capture_output=True, text=True, timeout=PAUSE_SECONDS)
+        told = done.stdout.strip() if done.returncode == 0 else f"studies could not be told of it: {done.stderr.strip().splitlines()[-1:]}"
+    except subprocess.TimeoutExpired:
+        told = f"studies could not be told of it within {PAUSE_SECONDS} s; their attempts will count as lost"
+    if told:
+        say(told)
 
 
 def start(stack: Stack, say: Say) -> None:

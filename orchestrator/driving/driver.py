@@ -46,7 +46,7 @@ def drive(study_id: int, attempt: int) -> None:
     elif store.study(study_id).state == StudyState.CANCELLING:
         store.stopped(study_id, attempt)
     else:
-        raise SystemExit("interrupted, though nobody asked to cancel: the next attempt goes on from here")
+        store.end_attempt(study_id, attempt, "its job was asked to stop", planned=True)
 
 
 def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings: Settings, pulse: Pulse) -> None:
