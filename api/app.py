@@ -11,6 +11,7 @@ from api import problems
 from api.catalog import endpoints as catalog
 from api.figures import endpoints as figures
 from api.health import endpoints as health
+from api.logs import endpoints as logs
 from api.plans import endpoints as plans
 from api.problems import ProblemDocument
 from api.schedules import endpoints as schedules
@@ -35,7 +36,7 @@ def create_app(configured: Settings | None = None) -> FastAPI:
     app = FastAPI(title="Retort", summary="Distillation studies for object detectors", version=version("retort"), lifespan=lifespan)
     app.state.settings = chosen
     problems.install(app)
-    of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, schedules.router)
+    of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, logs.router, schedules.router)
     for router in (*of_studies, catalog.router, health.router):
         app.include_router(router)
     _describe(app)

@@ -3,11 +3,10 @@
 It holds nothing that is not in the database: kill it and start it again at any time.
 """
 
-import logging
 import signal
 import threading
 
-from orchestrator import loops
+from orchestrator import logs, loops
 from orchestrator.driving.jobs import Jobs
 from orchestrator.records.store import Store
 from orchestrator.relaying.client import mlflow_client
@@ -18,7 +17,7 @@ from orchestrator.settings import settings
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -210,6 +210,24 @@ def list_(limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=200, he
 
 
 @app.command()
+def logs(
+    study: StudyId,
+    trial: Annotated[str | None, typer.Argument(metavar="[TRIAL]", help="a trial, as in student/seed-0 [the study's driver]")] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="go on until the study is at rest")] = False,
+) -> None:
+    """Print what a study's driver or one of its trials printed, also after the end."""
+    from api.command.logs import log_lines
+
+    nothing = True
+    for line in log_lines(_client(), study, trial, follow):
+        nothing = False
+        _say(line)
+    if nothing:
+        what = f"trial {one_line(trial)}" if trial else f"study {study}"
+        print(f"{what} has printed nothing yet; how it is: retort show {study}", file=sys.stderr)
+
+
+@app.command()
 def cancel(study: StudyId) -> None:
     """Stop a study gracefully; what is trained is kept."""
     answer = _client().cancel(study)

@@ -4,21 +4,27 @@ One Tuner in the main thread is fed from the study's graph; whatever happens to 
 from it. A driver may be killed at any line: the next attempt starts from the database and the trials' own checkpoints.
 """
 
+import logging
+import os
 import shutil
 import signal
 import sys
 import time
 from typing import Any
 
+from orchestrator import logs
 from orchestrator.driving.graph import ASK_AGAIN_SECONDS, Graph
 from orchestrator.driving.pulse import Pulse
 from orchestrator.driving.trainable import prepare_dataset
 from orchestrator.machine import IllegalMove, StudyState
+from orchestrator.outputs import driver_output, written_to
 from orchestrator.records.errors import Superseded
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
 from studies.spec import Resources
 from studies.trial import Setting, TrialFailure
+
+log = logging.getLogger("orchestrator.driving.driver")  # run as a module it has no name of its own
 
 
 def drive(study_id: int, attempt: int) -> None:
@@ -97,8 +103,19 @@ def slots_in(there: dict[str, Any], resources: Resources) -> int:
 def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job's shell may have left it ignored
     study_id, attempt = (int(argument) for argument in sys.argv[1:])
+    output = driver_output(settings(), study_id, attempt)
     try:
-        drive(study_id, attempt)
+        with written_to(output):
+            logs.configure(study=study_id, attempt=attempt)
+            log.info("the driver is up, process %s", os.getpid())
+            try:
+                drive(study_id, attempt)
+            except Superseded:
+                raise
+            except BaseException:
+                log.exception("the driver fails")
+                raise
+            log.info("the driver is done")
     except Superseded as over:
         sys.exit(str(over))
 

@@ -73,6 +73,7 @@ class Jobs:
             elif study.state == StudyState.QUEUED and free > 0 and self._rested(study):
                 opened = self.store.new_attempt(study.id)
                 if opened:
+                    log.info("opened", extra={"study": study.id, "attempt": opened.number})
                     free -= 1
                     self._submit(opened)
 

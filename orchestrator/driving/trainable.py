@@ -4,7 +4,9 @@
 """
 
 import fcntl
+import logging
 import os
+import re
 import time
 import traceback
 from collections.abc import Iterator
@@ -12,11 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from orchestrator import logs
 from orchestrator.driving.deadlines import leave_process
 from orchestrator.driving.order import Order
+from orchestrator.outputs import TRIAL_OUTPUT, written_to
 from studies.measurement import MeasurementSpec
 from studies.trial import TrialFailure, TrialSpec
 
+log = logging.getLogger(__name__)
 # How long the process of a lost attempt is waited for. Ray ends a driver that does not stop by itself, and its trials, after 60 s.
 LOCK_SECONDS = float(os.environ.get("RETORT_DEADLINE_LOCK", "180"))
 
@@ -33,7 +38,8 @@ def train(config: dict[str, Any]) -> None:
 
     folder = Path(order.folder)
     try:
-        with _alone_in(folder):
+        with _alone_in(folder), written_to(folder / TRIAL_OUTPUT):
+            _configure_logs(order)
             leave_process(folder, get_runtime_context().get_node_id())
             result = _measured(order, folder) if order.job == "measurement" else _trained(order, folder)
     except TrialFailure as failed:
@@ -54,6 +60,7 @@ def _trained(order: Order, folder: Path) -> dict[str, Any]:
     from workers.trial import run_trial
 
     def report(done: EpochReport) -> None:
+        log.info("epoch %s/%s %s", done.epoch, done.epochs, " ".join(f"{name}={value:.4g}" for name, value in done.metrics.items()))
         tune.report({"epoch": done.epoch, "epochs": done.epochs, "metrics": done.metrics})
 
     result = run_trial(TrialSpec.model_validate(order.spec), folder, Path(order.data), report)
@@ -118,6 +125,17 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
+def _configure_logs(order: Order) -> None:
+    """The trial's lines say whose they are; the name of the Tune experiment tells study and attempt."""
+    from ray import tune
+
+    name = re.fullmatch(r"study-(\d+)-a(\d+)", tune.get_context().get_experiment_name() or "")
+    logs.configure(trial=order.trial, **({"study": name[1], "attempt": name[2]} if name else {}))
+    log.info("%s in process %s", order.job, os.getpid())
+
+
 def _leave_traceback(folder: Path) -> None:
-    """For whoever looks into why: the whole story beside the checkpoints."""
+    """For whoever looks into why: the whole story beside the checkpoints, and where `retort logs` shows it."""
     (folder / "error.txt").write_text(traceback.format_exc())
+    with (folder / TRIAL_OUTPUT).open("a") as output:
+        output.write(traceback.format_exc())

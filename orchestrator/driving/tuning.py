@@ -1,5 +1,6 @@
 """Ray Tune around a study's graph: a searcher that suggests what is ready, and a callback that records what happens."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from orchestrator.driving.graph import Graph
 from orchestrator.driving.order import Order
 from orchestrator.driving.pulse import Pulse
 from orchestrator.driving.trainable import train
+
+log = logging.getLogger(__name__)
 
 
 class GraphSearcher(Searcher):
@@ -63,12 +66,14 @@ class Recorder(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         order = Order.of(trial.config)
+        log.info("started in %s", Path(order.folder).name, extra={"trial": order.trial})
         self.watch.started(order.trial, Path(order.folder))
         self.graph.started(order.trial)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         name = Order.of(trial.config).trial
         if "result" in result or "failure" in result:
+            log.info("ended: %s", result.get("reason") or "with its result", extra={"trial": name})
             self.watch.over(name)
         else:
             self.watch.heard(name, epoch_ended="epoch" in result and "step" not in result)
@@ -76,7 +81,9 @@ class Recorder(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = Order.of(trial.config).trial
-        self.graph.lost(name, self.watch.over(name) or _cause(trial))
+        reason = self.watch.over(name) or _cause(trial)
+        log.warning("lost: %s", reason, extra={"trial": name})
+        self.graph.lost(name, reason)
 
 
 def _cause(trial: Any) -> str:
