@@ -16,7 +16,7 @@ from orchestrator import logs
 from orchestrator.driving.graph import ASK_AGAIN_SECONDS, Graph
 from orchestrator.driving.pulse import Pulse
 from orchestrator.driving.trainable import prepare_dataset
-from orchestrator.machine import IllegalMove, StudyState
+from orchestrator.machine import OPEN, IllegalMove, StudyState
 from orchestrator.outputs import driver_output, written_to
 from orchestrator.records.errors import Superseded
 from orchestrator.records.store import Store
@@ -24,13 +24,14 @@ from orchestrator.settings import Settings, settings
 from studies.spec import Resources
 from studies.trial import Setting, TrialFailure
 
+PATIENCE_SECONDS = 150.0  # so long a database may be locked or away without a driver or its trials coming to harm
 log = logging.getLogger("orchestrator.driving.driver")  # run as a module it has no name of its own
 
 
 def drive(study_id: int, attempt: int) -> None:
     """Runs an attempt to its end. Raises Superseded when another attempt has taken over."""
     configured = settings()
-    store = Store(configured.database)
+    store = Store(configured.database, patience=PATIENCE_SECONDS)
     try:
         study = store.start_attempt(study_id, attempt)
     except IllegalMove as refused:
@@ -47,7 +48,8 @@ def drive(study_id: int, attempt: int) -> None:
         return
     except KeyboardInterrupt:
         pass
-    if all(trial.state.final for trial in store.trials(study_id)):
+    counts = store.counts(study_id)
+    if not any(counts[state] for state in OPEN):
         store.conclude(study_id, attempt)
     elif store.study(study_id).state == StudyState.CANCELLING:
         store.stopped(study_id, attempt)
@@ -77,10 +79,15 @@ def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings
         try:
             tuner(graph, slots, pulse).fit()
         finally:
-            for leftover in (settings.home / "tune").glob(f"study-{study_id}-a*"):
-                shutil.rmtree(leftover, ignore_errors=True)  # Tune's own notes; the database has everything
+            _forget_notes(settings, study_id, attempt)
         if graph.claimed:
             return  # interrupted
+
+
+def _forget_notes(settings: Settings, study_id: int, attempt: int) -> None:
+    """Removes what Tune has noted, for the database has everything. Of this attempt and those before it: a later one may be at work."""
+    for number in range(1, attempt + 1):
+        shutil.rmtree(settings.home / "tune" / f"study-{study_id}-a{number}", ignore_errors=True)
 
 
 def connect(settings: Settings, resources: Resources) -> int:

@@ -32,8 +32,7 @@ def pause(store: Store, trials: Path, why: str, seconds: float = CHECKPOINT_SECO
     trials: the folder of the trials' folders. why: for those who watch. To be called when nobody can open a new attempt (the service's
     loops are down). The caller then ends the processes.
     """
-    attempts = ((study.id, store.live_attempt(study.id)) for study in store.unfinished_studies())
-    live = {study_id: attempt for study_id, attempt in attempts if attempt}
+    live = {study.id: attempt for study, attempt in store.driven_studies()}
     folders = [
         trials / trial.folder
         for study_id in live

@@ -14,7 +14,7 @@ PREPARATION_SECONDS = 6 * 3600.0  # the longest making or checking of a dataset,
 class Beating(Protocol):
     """What a heartbeat is told to."""
 
-    def keep_leases(self, study_id: int) -> None: ...
+    def keep_leases(self, study_id: int, attempt: int) -> None: ...
     def driver_lives(self, study_id: int, attempt: int) -> None: ...
 
 
@@ -39,7 +39,7 @@ class Pulse:
         if self._clock() > self._until:
             return False
         self._store.driver_lives(self._study_id, self._attempt)
-        self._store.keep_leases(self._study_id)
+        self._store.keep_leases(self._study_id, self._attempt)
         return True
 
     def _run(self) -> None:

@@ -3,14 +3,10 @@
 `workers` and Tune are imported inside the functions: the driver imports this module early, and must stay free of torch.
 """
 
-import fcntl
 import logging
 import os
 import re
-import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +18,6 @@ from studies.measurement import MeasurementSpec
 from studies.trial import TrialFailure, TrialSpec
 
 log = logging.getLogger(__name__)
-# How long the process of a lost attempt is waited for. Ray ends a driver that does not stop by itself, and its trials, after 60 s.
-LOCK_SECONDS = float(os.environ.get("RETORT_DEADLINE_LOCK", "180"))
 
 
 def train(config: dict[str, Any]) -> None:
@@ -36,9 +30,11 @@ def train(config: dict[str, Any]) -> None:
     _hide_gpus(order)
     from ray import get_runtime_context, tune
 
+    from workers.folder import alone_in
+
     folder = Path(order.folder)
     try:
-        with _alone_in(folder), written_to(folder / TRIAL_OUTPUT):
+        with alone_in(folder, order.fence), written_to(folder / TRIAL_OUTPUT):
             _configure_logs(order)
             leave_process(folder, get_runtime_context().get_node_id())
             result = _measured(order, folder) if order.job == "measurement" else _trained(order, folder)
@@ -103,26 +99,6 @@ def prepare_dataset(name: str, data: Path) -> str:
     from workers.datasets import prepare
 
     return prepare(name, data)
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock: the process of a lost attempt may outlive its driver by a moment and must be gone first.
-
-    Raises TrialFailure("infra") where it is not gone after LOCK_SECONDS.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + LOCK_SECONDS
-    with (folder / "lock").open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TrialFailure("infra", f"another process still trains in {folder.name} after {LOCK_SECONDS:.0f} s") from None
-            time.sleep(0.2)
-        yield
 
 
 def _configure_logs(order: Order) -> None:

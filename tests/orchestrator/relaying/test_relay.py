@@ -187,7 +187,7 @@ def test_failed_and_cancelled_trials_are_failed_and_killed_and_the_unstarted_hav
 ) -> None:
     driven.begin(ALONE)
     driven.begin(TEACHER)
-    store.fail_trial(driven.id, 1, TEACHER, "nan", "the loss became NaN")
+    driven.fail(TEACHER, "nan", "the loss became NaN")
     store.request_cancel(driven.id)
     store.stopped(driven.id, 1)
     relay.step()
