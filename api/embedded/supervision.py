@@ -21,7 +21,7 @@ from api.embedded.part import starts_file
 from api.embedded.processes import gone, kill, processes_of, terminate
 from api.embedded.stack import Stack, StackError, load_stack, new_stack, stack_file
 
-START_SECONDS = 180  # the first start imports Ray and MLflow from a cold disk
+START_SECONDS = 300  # the first start imports Ray and MLflow from a cold disk, on a machine that may be busy
 STOP_SECONDS = 60
 PAUSE_SECONDS = 60  # 20 of them for checkpoints
 _TRIES = 3  # a part that dies this often while it starts is given up

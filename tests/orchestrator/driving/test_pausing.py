@@ -38,7 +38,7 @@ def test_a_planned_stop_asks_for_checkpoints_and_costs_the_study_nothing(store: 
     assert [attempt.outcome for attempt in store.attempts(study.id)] == ["the stack goes down"]
     assert TrialState.RUNNING not in {trial.state for trial in store.trials(study.id)}
     with pytest.raises(Superseded):
-        store.record_epoch(study.id, 1, TEACHER, 1, 2, {"AP": 1.0})
+        store.record_epoch(study.id, 1, TEACHER, 1, 2, {"AP": 1.0}, fence=1)
     assert store.new_attempt(study.id) is not None
 
 
