@@ -172,6 +172,7 @@ def main() -> None:
     options = parser.parse_args()
     from workers.datasets import prepare
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("interrupted"))  # the stack goes down with this program
     home = Path(tempfile.mkdtemp(prefix="retort-faults-")) / "home"
     home.mkdir()
     prepare("digits", home / "data")

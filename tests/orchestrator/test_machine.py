@@ -159,7 +159,7 @@ def test_planned_stops_are_no_losses_however_many() -> None:
     for _ in range(12):
         study = after(study, machine.AttemptStarted(), machine.TrialStarted("teacher"), machine.AttemptLost("down", planned=True))
     assert study.state == StudyState.QUEUED
-    assert study.stalls == 1
+    assert study.study.stalls == 1
     assert study.trials["teacher"] == Trial(TrialState.READY)
 
 
