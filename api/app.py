@@ -12,6 +12,7 @@ from api.catalog import endpoints as catalog
 from api.figures import endpoints as figures
 from api.health import endpoints as health
 from api.logs import endpoints as logs
+from api.metrics import endpoints as metrics
 from api.plans import endpoints as plans
 from api.problems import ProblemDocument
 from api.schedules import endpoints as schedules
@@ -37,7 +38,7 @@ def create_app(configured: Settings | None = None) -> FastAPI:
     app.state.settings = chosen
     problems.install(app)
     of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, logs.router, schedules.router)
-    for router in (*of_studies, catalog.router, health.router):
+    for router in (*of_studies, catalog.router, health.router, metrics.router):
         app.include_router(router)
     _describe(app)
     return app

@@ -13,10 +13,10 @@ _DRIVER = "driver/"  # before the names of heartbeats that are drivers'
 class Health(Database):
     """Heartbeats."""
 
-    def beat(self, name: str, trouble: str = "") -> None:
-        """A loop of the service came round; `trouble` says what keeps it from its work."""
+    def beat(self, name: str, trouble: str = "", seconds: float = 0.0, troubles: int = 0) -> None:
+        """A loop of the service came round, which took so many seconds; `trouble` says what keeps it from its work."""
         with self._writes.begin() as session:
-            session.merge(Heartbeat(name=name, time=self.now(), trouble=trouble))
+            session.merge(Heartbeat(name=name, time=self.now(), trouble=trouble, seconds=seconds, troubles=troubles))
 
     def heartbeats(self) -> list[Heartbeat]:
         """Every loop of the service with the time it was last seen."""
