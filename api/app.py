@@ -13,6 +13,7 @@ from api.figures import endpoints as figures
 from api.health import endpoints as health
 from api.logs import endpoints as logs
 from api.metrics import endpoints as metrics
+from api.outbox import endpoints as outbox
 from api.plans import endpoints as plans
 from api.problems import ProblemDocument
 from api.schedules import endpoints as schedules
@@ -38,7 +39,7 @@ def create_app(configured: Settings | None = None) -> FastAPI:
     app.state.settings = chosen
     problems.install(app)
     of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, logs.router, schedules.router)
-    for router in (*of_studies, catalog.router, health.router, metrics.router):
+    for router in (*of_studies, catalog.router, outbox.router, health.router, metrics.router):
         app.include_router(router)
     _describe(app)
     return app

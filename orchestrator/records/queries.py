@@ -1,7 +1,7 @@
 """What is asked of studies, their trials and results. Rows handed out are detached copies."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -116,9 +116,12 @@ class Queries(Database):
             study_row(session, study_id)
             return list(session.scalars(select(Trial).where(Trial.study_id == study_id).order_by(Trial.position)))
 
-    def trial_page(self, study_id: int, cursor: int | None = None, limit: int = 200) -> list[Trial]:
-        """Some of `trials`; `cursor`: only those behind this position (that of the last one of the page before). Raises NoSuchStudy."""
+    def trial_page(self, study_id: int, cursor: int | None = None, limit: int = 200, names: Sequence[str] = ()) -> list[Trial]:
+        """Some of `trials`; `cursor`: only those behind this position (that of the last one of the page before). names: only these, if any.
+        Raises NoSuchStudy."""
         query = select(Trial).where(Trial.study_id == study_id).order_by(Trial.position).limit(limit)
+        if names:
+            query = query.where(Trial.name.in_(names))
         with self._reads() as session:
             study_row(session, study_id)
             return list(session.scalars(query if cursor is None else query.where(Trial.position > cursor)))

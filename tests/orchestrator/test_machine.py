@@ -30,27 +30,31 @@ def states(study: Whole) -> dict[str, str]:
     return study.states()
 
 
-trial_names = st.sampled_from([*TRIALS, "nobody"])
-events = st.one_of(
-    st.sampled_from(
-        [
-            machine.AttemptStarted(),
-            machine.AttemptLost("killed"),
-            machine.CancelRequested(),
-            machine.Stopped(),
-            machine.ResumeRequested(),
-            machine.AllTrialsEnded(),
-            machine.StudyFailed("no dataset"),
-        ]
-    ),
-    st.builds(machine.TrialClaimed, trial_names),
-    st.builds(machine.LeaseLost, trial_names),
-    st.builds(machine.TrialStarted, trial_names),
-    st.builds(machine.EpochDone, trial_names),
-    st.builds(machine.TrialFinished, trial_names),
-    st.builds(machine.TrialCached, trial_names),
-    st.builds(machine.TrialFailed, trial_names, st.sampled_from(["nan", "oom", "data", "user", "infra"]), st.just("because")),
-)
+def events_of(names: st.SearchStrategy[str]) -> st.SearchStrategy[machine.Event]:
+    """Anything that may happen to a study with trials of these names."""
+    return st.one_of(
+        st.sampled_from(
+            [
+                machine.AttemptStarted(),
+                machine.AttemptLost("killed"),
+                machine.CancelRequested(),
+                machine.Stopped(),
+                machine.ResumeRequested(),
+                machine.AllTrialsEnded(),
+                machine.StudyFailed("no dataset"),
+            ]
+        ),
+        st.builds(machine.TrialClaimed, names),
+        st.builds(machine.LeaseLost, names),
+        st.builds(machine.TrialStarted, names),
+        st.builds(machine.EpochDone, names),
+        st.builds(machine.TrialFinished, names),
+        st.builds(machine.TrialCached, names),
+        st.builds(machine.TrialFailed, names, st.sampled_from(["nan", "oom", "data", "user", "infra"]), st.just("because")),
+    )
+
+
+events = events_of(st.sampled_from([*TRIALS, "nobody"]))
 
 
 @given(st.lists(events, max_size=40), st.booleans())

@@ -214,7 +214,7 @@ def test_a_failed_or_lost_trial_gives_its_lease_back(driven: Driven, store: Stor
 def test_a_trial_whose_key_changed_starts_over(driven: Driven, store: Store) -> None:
     driven.begin(ALONE, "old code")
     driven.epoch(ALONE, 1)
-    store.set_trial_run(driven.trial(ALONE).id, "run")
+    assert store.set_trial_run(driven.trial(ALONE).id, "run", "old code")
     driven.fail(ALONE, "infra", "its process died")
     driven.begin(ALONE, "new code")
     trial = driven.trial(ALONE)
@@ -329,7 +329,7 @@ def test_sent_rows_leave_the_outbox(driven: Driven, store: Store) -> None:
 def test_a_run_knows_whose_it_is_and_whether_that_is_over(driven: Driven, store: Store) -> None:
     driven.train(ALONE)
     store.set_study_run(driven.id, "1", "parent")
-    store.set_trial_run(driven.trial(ALONE).id, "child")
+    assert store.set_trial_run(driven.trial(ALONE).id, "child", f"key of {ALONE}")
     child, parent = store.owner_of_run("child"), store.owner_of_run("parent")
     assert child
     assert parent
