@@ -12,6 +12,8 @@ from api.catalog import endpoints as catalog
 from api.checks import endpoints as checks
 from api.figures import endpoints as figures
 from api.health import endpoints as health
+from api.logs import endpoints as logs
+from api.metrics import endpoints as metrics
 from api.outbox import endpoints as outbox
 from api.plans import endpoints as plans
 from api.problems import ProblemDocument
@@ -37,8 +39,8 @@ def create_app(configured: Settings | None = None) -> FastAPI:
     app = FastAPI(title="Retort", summary="Distillation studies for object detectors", version=version("retort"), lifespan=lifespan)
     app.state.settings = chosen
     problems.install(app)
-    of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, schedules.router)
-    for router in (*of_studies, catalog.router, checks.router, outbox.router, health.router):
+    of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, logs.router, schedules.router)
+    for router in (*of_studies, catalog.router, checks.router, outbox.router, health.router, metrics.router):
         app.include_router(router)
     _describe(app)
     return app

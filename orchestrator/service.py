@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from orchestrator import loops
+from orchestrator import logs, loops
 from orchestrator.driving.jobs import Jobs
 from orchestrator.leadership import Leadership
 from orchestrator.records.store import Store
@@ -27,7 +27,7 @@ ROUND_SECONDS = 2.0  # between two looks at who leads
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -39,6 +39,7 @@ def main() -> None:
     log.info("this orchestrator leads")
     client = mlflow_client(configured.mlflow)
     running: list[loops.Loop] = [Jobs(store, configured), Relay(store, client, configured), Reaper(store, client), Cron(store)]
+    store.forget_loops([loop.name for loop in running])
     threads = [threading.Thread(target=loops.run, args=(loop, store, stop), name=loop.name, daemon=True) for loop in running]
     for thread in threads:
         thread.start()

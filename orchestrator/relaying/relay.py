@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 METRICS_PER_REQUEST = 1000  # what MLflow takes
 DESCRIPTION_CHARACTERS = 8000  # what MLflow keeps of a tag
 ROWS_A_TURN = 200  # of a study, before the next one has its turn
-SHOW_SECONDS = 5.0  # a study that runs is shown no more often
-REST_SECONDS = 2.0  # a study with trouble of its own is tried again after this, then twice this ...
 METRIC_KEYS = 40  # per run: more make MLflow's pages slow
 # Tells MLflow that an experiment trains models; its pages are for language models otherwise.
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
@@ -58,8 +56,13 @@ class Relay:
     name = "relay"
     interval = 0.5
 
-    def __init__(self, store: Store, client: MlflowClient, settings: Settings, show_seconds: float = SHOW_SECONDS) -> None:
-        self.store, self.client, self.settings, self.show_seconds = store, client, settings, show_seconds
+    def __init__(
+        self, store: Store, client: MlflowClient, settings: Settings, show_seconds: float = 5.0, rest_seconds: float = 2.0
+    ) -> None:
+        """show_seconds: a study that runs is shown no more often. rest_seconds: a study with trouble of its own is tried again after this,
+        then after twice this, and so on."""
+        self.store, self.client, self.settings = store, client, settings
+        self.show_seconds, self.rest_seconds = show_seconds, rest_seconds
         self._shown: dict[int, float] = {}  # study -> when it was last shown while it ran
         self._rests: dict[int, float] = {}  # study with trouble of its own -> when it is tried again
 
@@ -101,7 +104,7 @@ class Relay:
         what = "the study" if trial_id is None else f"trial {trial_id}"
         why = f"{what}: {type(trouble).__name__}: {' '.join(str(trouble).split())[:300]}"
         log.warning("study %s cannot be told to MLflow, %s", study_id, why, exc_info=not refused)
-        self._rests[study_id] = time.monotonic() + REST_SECONDS * 2 ** max(row.tries for row in rows)
+        self._rests[study_id] = time.monotonic() + self.rest_seconds * 2 ** max(row.tries for row in rows)
         if self.store.not_sent([row.id for row in rows], why, last=refused):
             self._rests.pop(study_id)
             self.store.note(study_id, f"MLflow could not be told and is not asked again: {why}")
