@@ -2,10 +2,14 @@
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint setup format clean chaos
+.PHONY: demo containers test lint setup format clean chaos
 
 demo: setup
 	@$(BIN)/python -m api.command.demo
+
+# Builds the containers, tries them from nothing and removes them: needs Docker.
+containers: setup
+	@docker/try.sh
 
 test: setup lint
 	@$(BIN)/python -m pytest

@@ -118,6 +118,7 @@ class Stack:
             "RETORT_MLFLOW": self.url("mlflow"),
             "RETORT_RAY": f"{LOOPBACK}:{self.ports['ray']}",
             "RETORT_RAY_JOBS": self.url("dashboard"),
+            "RETORT_NODES_MAY_JOIN": "0",
             **{name: os.environ[name] for name in _KEPT if name in os.environ},
             "MLFLOW_TRACKING_URI": self.url("mlflow"),
             "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -10,9 +10,9 @@ import shutil
 import signal
 import sys
 import time
-from typing import Any
 
 from orchestrator import logs
+from orchestrator.driving.devices import lacking
 from orchestrator.driving.graph import ASK_AGAIN_SECONDS, Graph
 from orchestrator.driving.pulse import Pulse
 from orchestrator.driving.trainable import prepare_dataset
@@ -64,7 +64,7 @@ def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings
     digest = prepare_dataset(setting.dataset, settings.data)
     store.record_dataset(setting.dataset, digest)
     graph = Graph(store, study_id, attempt, setting, digest, settings)
-    slots = None
+    connected = False
     # A Tuner ends, and gives its devices back, when it has nothing more to hand out; what other studies train may come after it.
     while not graph.settle():
         pulse.beat()
@@ -73,11 +73,13 @@ def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings
                 return
             time.sleep(ASK_AGAIN_SECONDS)
             continue
-        slots = slots or connect(settings, setting.resources)
+        if not connected:
+            _connect(store, study_id, settings, setting.resources)
+            connected = True
         from orchestrator.driving.tuning import tuner  # imports Tune
 
         try:
-            tuner(graph, slots, pulse).fit()
+            tuner(graph, pulse).fit()
         finally:
             _forget_notes(settings, study_id, attempt)
         if graph.claimed:
@@ -90,21 +92,17 @@ def _forget_notes(settings: Settings, study_id: int, attempt: int) -> None:
         shutil.rmtree(settings.home / "tune" / f"study-{study_id}-a{number}", ignore_errors=True)
 
 
-def connect(settings: Settings, resources: Resources) -> int:
-    """Joins the Ray cluster and gives how many trials it can hold at once. Raises TrialFailure when not even one."""
+def _connect(store: Store, study_id: int, settings: Settings, resources: Resources) -> None:
+    """Joins the Ray cluster. Where no node holds a trial, that is told: one may join yet, or an autoscaler brings it when it sees the
+    trial wait. Raises TrialFailure where none can come."""
     import ray
 
     ray.init(address=settings.ray, logging_level="warning", log_to_driver=False)
-    return slots_in(ray.cluster_resources(), resources)
-
-
-def slots_in(there: dict[str, Any], resources: Resources) -> int:
-    """How many trials fit on these devices. Raises TrialFailure when not even one does."""
-    wanted = {"CPU": resources.cpus, "GPU": resources.gpus}
-    for what, count in wanted.items():
-        if count > there.get(what, 0):
-            raise TrialFailure("user", f"a trial wants {count} {what}s, the whole cluster has {there.get(what, 0):g}")
-    return min(int(there[what] // count) for what, count in wanted.items() if count)
+    reason = lacking([node["Resources"] for node in ray.nodes() if node["Alive"]], resources)
+    if reason and not settings.nodes_may_join:
+        raise TrialFailure("user", reason)
+    if reason:
+        store.note(study_id, f"waiting for a node: {reason}")
 
 
 def main() -> None:
