@@ -68,6 +68,8 @@ RUN --mount=type=bind,from=code,source=/code,target=/code \
     /opt/retort/bin/pip install --no-index --no-deps --no-cache-dir --force-reinstall /code/*.whl
 COPY docker/answers.py /opt/retort/answers.py
 COPY docker/node.sh /usr/local/bin/node
+# KubeRay starts `ray` in a login shell, whose PATH is Debian's.
+RUN ln -s /opt/retort/bin/ray /usr/local/bin/ray
 # NVIDIA_*: what NVIDIA's container runtime lets in, where it is used.
 ENV PATH=/opt/retort/bin:$PATH PYTHONUNBUFFERED=1 RETORT_HOME=/var/lib/retort OMP_NUM_THREADS=1 \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility \

@@ -21,7 +21,7 @@ def database_url(url: str) -> URL:
 
 def without_password(url: str) -> str:
     """The database's URL as others may see it."""
-    return make_url(url).set(password=None).render_as_string()
+    return make_url(url).render_as_string(hide_password=True)
 
 
 def handed_to_jobs(url: str) -> dict[str, str]:

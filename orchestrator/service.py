@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator import logs, loops
 from orchestrator.driving.jobs import Jobs
-from orchestrator.leadership import Leadership
+from orchestrator.records.locks import Lock
 from orchestrator.records.store import Store
 from orchestrator.relaying.client import mlflow_client
 from orchestrator.relaying.reaper import Reaper
@@ -33,7 +33,7 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     configured = settings()
     store = Store(configured.database)
-    leadership = Leadership(store.engine)
+    leadership = Lock(store.engine, "leader")
     if not _await_leadership(leadership, stop):
         return
     log.info("this orchestrator leads")
@@ -55,7 +55,7 @@ def main() -> None:
         sys.exit("the database let go of this orchestrator, another may lead: it ends, to be started anew")
 
 
-def _await_leadership(leadership: Leadership, stop: threading.Event) -> bool:
+def _await_leadership(leadership: Lock, stop: threading.Event) -> bool:
     """Waits until it leads; False where it was stopped before."""
     waiting = False
     while not stop.is_set():

@@ -14,11 +14,12 @@ import time
 from orchestrator import logs
 from orchestrator.driving.devices import lacking
 from orchestrator.driving.graph import ASK_AGAIN_SECONDS, Graph
-from orchestrator.driving.pulse import Pulse
+from orchestrator.driving.pulse import PREPARATION_SECONDS, Pulse
 from orchestrator.driving.trainable import prepare_dataset
 from orchestrator.machine import OPEN, IllegalMove, StudyState
 from orchestrator.outputs import driver_output, written_to
 from orchestrator.records.errors import Superseded
+from orchestrator.records.locks import alone
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
 from studies.spec import Resources
@@ -59,10 +60,7 @@ def drive(study_id: int, attempt: int) -> None:
 
 def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings: Settings, pulse: Pulse) -> None:
     """Until every trial has its end, or SIGINT. Ray is not even imported when equal trials have done everything."""
-    if store.dataset_digest(setting.dataset) is None:
-        store.note(study_id, f"preparing dataset {setting.dataset}")
-    digest = prepare_dataset(setting.dataset, settings.data)
-    store.record_dataset(setting.dataset, digest)
+    digest = _dataset(store, study_id, setting.dataset, settings, pulse)
     graph = Graph(store, study_id, attempt, setting, digest, settings)
     connected = False
     # A Tuner ends, and gives its devices back, when it has nothing more to hand out; what other studies train may come after it.
@@ -84,6 +82,17 @@ def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings
             _forget_notes(settings, study_id, attempt)
         if graph.claimed:
             return  # interrupted
+
+
+def _dataset(store: Store, study_id: int, name: str, settings: Settings, pulse: Pulse) -> str:
+    """Digest of the dataset, which is made or checked once, by one driver. Raises TrialFailure."""
+    if store.dataset_digest(name) is None:
+        store.note(study_id, f"preparing dataset {name}")
+    with alone(store.engine, f"dataset-{name}", waiting=pulse.beat):
+        pulse.beat(PREPARATION_SECONDS)
+        digest = prepare_dataset(name, settings.data)
+        store.record_dataset(name, digest)
+    return digest
 
 
 def _forget_notes(settings: Settings, study_id: int, attempt: int) -> None:

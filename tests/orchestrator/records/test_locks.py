@@ -1,4 +1,4 @@
-"""Of several orchestrators one leads; when it goes, however it goes, another takes over."""
+"""What one process of the cluster does at a time; of several orchestrators one leads, and when it goes another takes over."""
 
 import os
 import signal
@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from orchestrator.leadership import Leadership
 from orchestrator.records.database import engine_for
+from orchestrator.records.locks import Lock, alone
 from orchestrator.records.store import Store
 from tests.orchestrator.conftest import BACKENDS
 
 TAKE_OVER_SECONDS = 30
 
 
-def test_one_leads_until_it_leaves(url: str) -> None:
-    first, second = (Leadership(engine_for(url)) for _ in range(2))
+def test_one_has_a_lock_until_it_leaves_it(url: str) -> None:
+    first, second = (Lock(engine_for(url), "leader") for _ in range(2))
     assert first.take()
     assert not second.take()
     assert first.holds()
@@ -30,9 +30,33 @@ def test_one_leads_until_it_leaves(url: str) -> None:
     second.leave()
 
 
+def test_locks_of_other_names_are_other_locks(url: str) -> None:
+    digits, coco = (Lock(engine_for(url), f"dataset-{name}") for name in ("digits", "coco"))
+    assert digits.take()
+    assert coco.take()
+    digits.leave()
+    coco.leave()
+
+
+def test_who_comes_second_waits_until_the_first_is_done(url: str) -> None:
+    first, waited = Lock(engine_for(url), "dataset-digits"), list[int]()
+    assert first.take()
+
+    def waiting() -> None:
+        waited.append(1)
+        if len(waited) == 3:
+            first.leave()
+
+    with alone(engine_for(url), "dataset-digits", waiting, seconds=0.01):
+        assert len(waited) == 3
+        assert not first.take()
+    assert first.take()
+    first.leave()
+
+
 @pytest.mark.parametrize("url", BACKENDS[1:], indirect=True)
-def test_who_lost_its_session_no_longer_leads(url: str) -> None:
-    leader, other = (Leadership(engine_for(url)) for _ in range(2))
+def test_who_lost_its_session_no_longer_has_its_lock(url: str) -> None:
+    leader, other = (Lock(engine_for(url), "leader") for _ in range(2))
     assert leader.take()
     with engine_for(url).connect() as connection:
         connection.execute(text("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"))
