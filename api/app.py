@@ -18,8 +18,8 @@ from api.schedules.schemas import schedule_schemas
 from api.studies import endpoints as studies
 from api.studies.schemas import study_schemas
 from api.tables import endpoints as tables
+from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
-from orchestrator.store import Store
 
 
 def create_app(configured: Settings | None = None) -> FastAPI:

@@ -8,11 +8,13 @@ import signal
 import threading
 
 from orchestrator import loops
-from orchestrator.jobs import Jobs
-from orchestrator.relay import Reaper, Relay, mlflow_client
+from orchestrator.driving.jobs import Jobs
+from orchestrator.records.store import Store
+from orchestrator.relaying.client import mlflow_client
+from orchestrator.relaying.reaper import Reaper
+from orchestrator.relaying.relay import Relay
 from orchestrator.schedules.loop import Cron
 from orchestrator.settings import settings
-from orchestrator.store import Store
 
 
 def main() -> None:
@@ -20,11 +22,11 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    places = settings()
-    store = Store(places.database)
-    client = mlflow_client(places.mlflow)
-    chores: list[loops.Chore] = [Jobs(store, places), Relay(store, client, places), Reaper(store, client), Cron(store)]
-    threads = [threading.Thread(target=loops.run, args=(chore, store, stop), name=chore.name, daemon=True) for chore in chores]
+    configured = settings()
+    store = Store(configured.database)
+    client = mlflow_client(configured.mlflow)
+    running: list[loops.Loop] = [Jobs(store, configured), Relay(store, client, configured), Reaper(store, client), Cron(store)]
+    threads = [threading.Thread(target=loops.run, args=(loop, store, stop), name=loop.name, daemon=True) for loop in running]
     for thread in threads:
         thread.start()
     stop.wait()

@@ -142,7 +142,7 @@ def start(stack: Stack, say: Say) -> None:
 
 def _migrate(stack: Stack) -> None:
     """Bring the database to this version before two processes need it."""
-    opens = "from orchestrator.settings import settings; from orchestrator.store import Store; Store(settings().database)"
+    opens = "from orchestrator.settings import settings; from orchestrator.records.store import Store; Store(settings().database)"
     done = subprocess.run(
         [sys.executable, "-c", opens],
         env=stack.environment(),

@@ -9,7 +9,8 @@ from api.dependencies import StoreOf
 from api.figures.schemas import FigureAnswer, FigureList
 from api.problems import not_found, responses
 from api.studies.endpoints import StudyId
-from orchestrator.store import NoSuchStudy, Store
+from orchestrator.records.errors import NoSuchStudy
+from orchestrator.records.store import Store
 
 if TYPE_CHECKING:
     from orchestrator.figures.study import Draw

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.dependencies import StoreOf
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 
 _SILENT_SECONDS = 30
 _log = logging.getLogger(__name__)

@@ -7,14 +7,16 @@ from typing import Any
 
 from api.problems import ProblemError, conflict, not_found
 from api.studies.schemas import PlanAnswer, PlannedTrialAnswer, StudyAnswer, StudyDetail, StudyPage, TrialAnswer, TrialList
-from orchestrator.machine import IllegalMove, StudyState, TrialState
+from orchestrator.machine import IllegalMove, TrialState
 from orchestrator.plan import Plan, plan
+from orchestrator.records.errors import IdempotencyMismatch, NoSuchStudy
+from orchestrator.records.schema import Event, Study, Trial
+from orchestrator.records.store import Store
 from orchestrator.reporting.build import build
+from orchestrator.reporting.links import run_page
 from orchestrator.reporting.rendering import Format, render
 from orchestrator.schedules.telling import table_notes
-from orchestrator.schema import Event, Study, Trial
 from orchestrator.settings import Settings
-from orchestrator.store import IdempotencyMismatch, NoSuchStudy, Store
 from studies.costs import EFFICIENCY
 from studies.submission import Submission
 
@@ -113,7 +115,7 @@ class Studies:
 
     def news(self, study_id: int, after: int) -> tuple[list[Event], bool]:
         """Events after `after`, and whether the study was at rest before they were read."""
-        at_rest = StudyState(self.row(study_id).state).final
+        at_rest = self.row(study_id).state.final
         return self.store.events(study_id, after), at_rest
 
     def _detail(self, study: Study) -> StudyDetail:
@@ -124,14 +126,14 @@ class Studies:
         return StudyAnswer(
             id=study.id,
             name=study.name,
-            state=StudyState(study.state).value,
-            at_rest=StudyState(study.state).final,
+            state=study.state,
+            at_rest=study.state.final,
             reason=study.reason,
             created=at(study.created),
             started=_maybe_at(study.started),
             finished=_maybe_at(study.finished),
-            trials={state.value: counts[state] for state in TrialState if counts[state]},
-            mlflow=self._page(study, study.run),
+            trials={state: counts[state] for state in TrialState if counts[state]},
+            mlflow=run_page(self.settings.mlflow_ui, study.experiment, study.run),
         )
 
     def _trial(self, study: Study, trial: Trial) -> TrialAnswer:
@@ -142,7 +144,7 @@ class Studies:
             seed=trial.seed,
             teacher=trial.teacher,
             measures=trial.measurement["detector"] if trial.measurement else None,
-            state=TrialState(trial.state).value,
+            state=trial.state,
             reason=trial.reason,
             failure=trial.failure,
             epoch=trial.epoch,
@@ -154,11 +156,8 @@ class Studies:
             finished=_maybe_at(trial.finished),
             key=trial.key,
             checkpoint_sha256=trial.checkpoint_sha256,
-            mlflow=self._page(study, trial.run),
+            mlflow=run_page(self.settings.mlflow_ui, study.experiment, trial.run),
         )
-
-    def _page(self, study: Study, run: str | None) -> str | None:
-        return f"{self.settings.mlflow_ui}/#/experiments/{study.experiment}/runs/{run}" if study.experiment and run else None
 
 
 def sums(plan: Plan) -> dict[str, Any]:

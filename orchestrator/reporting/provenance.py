@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.schema import Trial
+from orchestrator.records.schema import Trial
 from studies.inert import one_line
 
 _OWN = {"git_sha", "git_dirty", "code_version", "training_code", "device", "dataset", "weights"}  # the others are libraries

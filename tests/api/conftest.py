@@ -12,8 +12,8 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from api.app import create_app
+from orchestrator.records.store import Store
 from orchestrator.settings import Settings
-from orchestrator.store import Store
 from studies.expand import expand
 from studies.parse import parse_study
 from studies.spec import StudySpec

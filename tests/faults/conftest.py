@@ -13,8 +13,8 @@ from mlflow import MlflowClient
 
 from api.embedded import supervision
 from api.embedded.stack import Stack
-from orchestrator.schema import Event, Study
-from orchestrator.store import Store
+from orchestrator.records.schema import Event, Study
+from orchestrator.records.store import Store
 from studies.parse import parse_study
 from studies.submission import as_submission
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from orchestrator.graph import Graph
-from orchestrator.order import Order
-from orchestrator.schema import Trial
+from orchestrator.driving.graph import Graph
+from orchestrator.driving.order import Order
+from orchestrator.records.database import engine_for
+from orchestrator.records.leases import Claim
+from orchestrator.records.schema import Trial
+from orchestrator.records.store import Store
 from orchestrator.settings import Settings
-from orchestrator.store import Claim, Store, engine_for
 from studies.parse import parse_study
 from studies.spec import StudySpec
 from studies.submission import as_submission
@@ -149,8 +151,8 @@ def driven(store: Store, tmp_path: Path) -> Driven:
 
 def graph_of(driven: Driven, spec: StudySpec, digest: str = "digest") -> Graph:
     """The graph of a study as its driver holds it."""
-    places = Settings(driven.folder, "", "", "", "", "", 1)
-    return Graph(driven.store, driven.id, driven.attempt, spec, digest, places)
+    settings = Settings(driven.folder, "", "", "", "", "", 1)
+    return Graph(driven.store, driven.id, driven.attempt, spec, digest, settings)
 
 
 def train_next(graph: Graph, driven: Driven, order: Order | None = None, environment: dict[str, str] | None = None) -> Order:

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from orchestrator.machine import TrialState
+from orchestrator.records.leases import Claim
+from orchestrator.records.schema import Trial
+from orchestrator.records.store import Store
 from orchestrator.schedules.compare import Moved, Results, compare
 from orchestrator.schedules.loop import Cron
 from orchestrator.schedules.settle import cause
 from orchestrator.schedules.store import Schedules
 from orchestrator.schedules.telling import table_notes, tags
-from orchestrator.schema import Trial
-from orchestrator.store import Claim, Store
 from studies.submission import as_submission
 from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Clock, Driven, a_study, trial_spec
 

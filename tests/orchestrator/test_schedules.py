@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import event
 
 from orchestrator.machine import StudyState
+from orchestrator.records.schema import ScheduleRun
+from orchestrator.records.store import Store
 from orchestrator.schedules.due import Misfire, Outcome, Overlap
 from orchestrator.schedules.loop import Cron
 from orchestrator.schedules.store import NoSuchSchedule, Schedules
-from orchestrator.schema import ScheduleRun
-from orchestrator.store import Store
 from tests.orchestrator.conftest import Clock, a_study
 
 MINUTE = 60

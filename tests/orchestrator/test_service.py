@@ -6,22 +6,22 @@ from pathlib import Path
 import pytest
 
 from orchestrator import loops
-from orchestrator.jobs import Jobs
+from orchestrator.driving.jobs import Jobs
+from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
-from orchestrator.store import Store
 from studies.submission import as_submission
 from tests.orchestrator.conftest import a_study
 
 NOWHERE = "http://127.0.0.1:1"
 
 
-def places(folder: Path) -> Settings:
+def nowhere(folder: Path) -> Settings:
     return Settings(folder, "", NOWHERE, NOWHERE, "127.0.0.1:1", NOWHERE, 1)
 
 
 def test_while_ray_is_away_studies_wait_and_their_watchers_are_told_once(store: Store, tmp_path: Path) -> None:
     study, _ = store.create_study(as_submission(a_study()))
-    jobs = Jobs(store, places(tmp_path))
+    jobs = Jobs(store, nowhere(tmp_path))
     for _ in range(3):
         with pytest.raises(ConnectionError, match=NOWHERE):
             jobs.step()
@@ -34,13 +34,13 @@ def test_while_ray_is_away_studies_wait_and_their_watchers_are_told_once(store: 
 def test_a_study_cancelled_while_ray_is_away_is_cancelled_when_it_never_ran(store: Store, tmp_path: Path) -> None:
     study, _ = store.create_study(as_submission(a_study()))
     assert store.request_cancel(study.id).state.value == "cancelled"
-    Jobs(store, places(tmp_path)).step()
+    Jobs(store, nowhere(tmp_path)).step()
 
 
 def test_no_more_studies_run_at_once_than_allowed(store: Store, tmp_path: Path) -> None:
     ids = [store.create_study(as_submission(a_study(name=f"study {n}")))[0].id for n in range(3)]
     with pytest.raises(ConnectionError):
-        Jobs(store, places(tmp_path)).step()
+        Jobs(store, nowhere(tmp_path)).step()
     assert [len(store.attempts(study_id)) for study_id in ids] == [1, 0, 0]
 
 

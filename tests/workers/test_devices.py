@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.order import Order
+from orchestrator.driving.order import Order
 from studies.spec import MethodUse
 from tests.workers.test_trial import STUDENT, TEACHER, run, trial
 
@@ -66,7 +66,7 @@ def test_a_trial_process_sees_the_gpus_that_it_was_given_and_no_others(tmp_path:
     order = Order("a trial", {"gpus": gpus}, str(tmp_path), str(tmp_path))
     process = """
 import contextlib, os, sys
-from orchestrator.trainable import train
+from orchestrator.driving.trainable import train
 with contextlib.suppress(Exception):
     train({"order": sys.argv[1]})  # an order that ends at once: its trial lacks everything else
 print(repr(os.environ["CUDA_VISIBLE_DEVICES"]))

@@ -12,7 +12,7 @@ from orchestrator.figures import error_types
 from orchestrator.figures.factors import factors_of
 from orchestrator.figures.study import Material, gains_of, pairs_of, pictures_of
 from orchestrator.figures.style import rendered
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 from studies.submission import read_submission
 from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Driven, a_study
 

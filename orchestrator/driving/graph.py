@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from orchestrator.driving.order import Order
 from orchestrator.machine import TrialState
-from orchestrator.order import Order
 from orchestrator.plan import measurement_from, planned_from, teacher_ref
-from orchestrator.schema import Trial
+from orchestrator.records.leases import Claim
+from orchestrator.records.schema import Trial
+from orchestrator.records.store import Store
 from orchestrator.settings import Settings
-from orchestrator.store import Claim, Store
 from studies.code import code_version
 from studies.measurement import MeasurementSpec, measurement_code
 from studies.spec import Schedule
@@ -23,9 +24,9 @@ ASK_AGAIN_SECONDS = 1.0  # how often a trial that another study trains is asked 
 class Graph:
     """The study as its driver sees it: which trial is next, and what became of each. Writes through to the store."""
 
-    def __init__(self, store: Store, study_id: int, attempt: int, setting: Setting, digest: str, places: Settings) -> None:
+    def __init__(self, store: Store, study_id: int, attempt: int, setting: Setting, digest: str, settings: Settings) -> None:
         self.store, self.study_id, self.attempt = store, study_id, attempt
-        self.setting, self.digest, self.places = setting, digest, places
+        self.setting, self.digest, self.settings = setting, digest, settings
         self.arms = {arm.id: arm for arm in store.arms(study_id)}
         self.claimed: set[str] = set()  # handed to Tune, end not seen yet
         self.ask_again: dict[str, float] = {}  # trials another study trains -> when to look again
@@ -92,7 +93,7 @@ class Graph:
         if claim == Claim.HELD:
             self.claimed.add(name)
             job = "training" if isinstance(spec, TrialSpec) else "measurement"
-            return Order(name, spec.model_dump(mode="json"), str(self.places.trials / folder), str(self.places.data), job)
+            return Order(name, spec.model_dump(mode="json"), str(self.settings.trials / folder), str(self.settings.data), job)
         if claim == Claim.CACHED:
             self.refresh()
         else:
@@ -142,7 +143,7 @@ class Graph:
 
 def source_of_code() -> dict[str, str]:
     """Git commit of this checkout and whether it has changes; empty when the code is installed without git."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout.strip()

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from orchestrator.driving.order import Order
+from orchestrator.driving.tuning import GraphSearcher, Searcher
 from orchestrator.machine import TrialState
-from orchestrator.order import Order
-from orchestrator.store import Store
-from orchestrator.tuning import GraphSearcher, Searcher
+from orchestrator.records.store import Store
 from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Driven, a_study, graph_of, train_next, trained
 
 

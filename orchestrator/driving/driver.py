@@ -1,4 +1,4 @@
-"""Drives one attempt of a study, as a Ray Job: `python -m orchestrator.driver STUDY ATTEMPT`.
+"""Drives one attempt of a study, as a Ray Job: `python -m orchestrator.driving.driver STUDY ATTEMPT`.
 
 One Tuner in the main thread is fed from the study's graph; whatever happens to a trial is in the database before anything follows
 from it. A driver may be killed at any line: the next attempt starts from the database and the trials' own checkpoints.
@@ -11,11 +11,12 @@ import threading
 import time
 from typing import Any
 
-from orchestrator.graph import ASK_AGAIN_SECONDS, Graph
+from orchestrator.driving.graph import ASK_AGAIN_SECONDS, Graph
+from orchestrator.driving.trainable import prepare_dataset
 from orchestrator.machine import IllegalMove, StudyState
+from orchestrator.records.errors import Superseded
+from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
-from orchestrator.store import Store, Superseded
-from orchestrator.trainable import prepare_dataset
 from studies.spec import Resources
 from studies.trial import Setting, TrialFailure
 
@@ -24,8 +25,8 @@ HEARTBEAT_SECONDS = 5.0
 
 def drive(study_id: int, attempt: int) -> None:
     """Runs an attempt to its end. Raises Superseded when another attempt has taken over."""
-    places = settings()
-    store = Store(places.database)
+    configured = settings()
+    store = Store(configured.database)
     try:
         study = store.start_attempt(study_id, attempt)
     except IllegalMove as refused:
@@ -35,7 +36,7 @@ def drive(study_id: int, attempt: int) -> None:
         return
     threading.Thread(target=_beat, args=(store, study_id), daemon=True).start()
     try:
-        _train(store, study_id, attempt, Setting.model_validate(study.spec), places)
+        _train(store, study_id, attempt, Setting.model_validate(study.spec), configured)
     except TrialFailure as failed:
         store.fail_study(study_id, attempt, failed.sentence)
         return
@@ -49,13 +50,13 @@ def drive(study_id: int, attempt: int) -> None:
         raise SystemExit("interrupted, though nobody asked to cancel: the next attempt goes on from here")
 
 
-def _train(store: Store, study_id: int, attempt: int, setting: Setting, places: Settings) -> None:
+def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings: Settings) -> None:
     """Until every trial has its end, or SIGINT. Ray is not even imported when equal trials have done everything."""
     if store.dataset_digest(setting.dataset) is None:
         store.note(study_id, f"preparing dataset {setting.dataset}")
-    digest = prepare_dataset(setting.dataset, places.data)
+    digest = prepare_dataset(setting.dataset, settings.data)
     store.record_dataset(setting.dataset, digest)
-    graph = Graph(store, study_id, attempt, setting, digest, places)
+    graph = Graph(store, study_id, attempt, setting, digest, settings)
     slots = None
     # A Tuner ends, and gives its devices back, when it has nothing more to hand out; what other studies train may come after it.
     while not graph.settle():
@@ -64,23 +65,23 @@ def _train(store: Store, study_id: int, attempt: int, setting: Setting, places: 
                 return
             time.sleep(ASK_AGAIN_SECONDS)
             continue
-        slots = slots or connect(places, setting.resources)
-        from orchestrator.tuning import tuner  # imports Tune
+        slots = slots or connect(settings, setting.resources)
+        from orchestrator.driving.tuning import tuner  # imports Tune
 
         try:
             tuner(graph, slots).fit()
         finally:
-            for leftover in (places.home / "tune").glob(f"study-{study_id}-a*"):
+            for leftover in (settings.home / "tune").glob(f"study-{study_id}-a*"):
                 shutil.rmtree(leftover, ignore_errors=True)  # Tune's own notes; the database has everything
         if graph.claimed:
             return  # interrupted
 
 
-def connect(places: Settings, resources: Resources) -> int:
+def connect(settings: Settings, resources: Resources) -> int:
     """Joins the Ray cluster and gives how many trials it can hold at once. Raises TrialFailure when not even one."""
     import ray
 
-    ray.init(address=places.ray, logging_level="warning", log_to_driver=False)
+    ray.init(address=settings.ray, logging_level="warning", log_to_driver=False)
     return slots_in(ray.cluster_resources(), resources)
 
 

@@ -5,17 +5,11 @@ recording, and everything else is a setting. So a relay that dies anywhere is si
 """
 
 import logging
-import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-# MLflow's client would hide an outage behind minutes of its own retries; the relay's loop does the waiting.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -26,21 +20,21 @@ from orchestrator.figures.study import Material, pictures_of
 from orchestrator.figures.style import FORMATS as PICTURE_FORMATS
 from orchestrator.figures.style import rendered
 from orchestrator.machine import StudyState, TrialState
+from orchestrator.records.schema import Outbox, Study, Trial
+from orchestrator.records.store import Store
+from orchestrator.relaying.client import in_batches
+from orchestrator.relaying.runs import ID_TAG, study_identity, study_tags, trial_identity, trial_params, trial_tags
 from orchestrator.reporting.build import build
 from orchestrator.reporting.rendering import FORMATS, render
 from orchestrator.reporting.rendering.markdown import text
 from orchestrator.schedules import telling
-from orchestrator.schema import Outbox, Study, Trial
 from orchestrator.settings import Settings
-from orchestrator.store import Store
 from studies.inert import one_line
 from studies.trial import ERROR_CURVES
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 METRICS_PER_REQUEST = 1000  # what MLflow takes
 METRIC_KEYS = 40  # per run: more make MLflow's pages slow
-ID_TAG = "retort.id"
 # Tells MLflow that an experiment trains models; its pages are for language models otherwise.
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS"}  # asking again will not help
@@ -53,18 +47,14 @@ TRIAL_STATUS = {
 }
 
 
-def mlflow_client(uri: str) -> MlflowClient:
-    return MlflowClient(tracking_uri=uri)
-
-
 class Relay:
     """Empties the outbox into MLflow."""
 
     name = "relay"
     interval = 0.5
 
-    def __init__(self, store: Store, client: MlflowClient, places: Settings) -> None:
-        self.store, self.client, self.places = store, client, places
+    def __init__(self, store: Store, client: MlflowClient, settings: Settings) -> None:
+        self.store, self.client, self.settings = store, client, settings
 
     def step(self) -> None:
         while rows := self.store.outbox():
@@ -113,7 +103,7 @@ class Relay:
         """The run of a trial and whether it is new to us (then all its points are to be sent)."""
         if trial.run and self._exists(trial.run):
             return trial.run, False
-        tags = {"mlflow.parentRunId": study.run or "", **trial_tags(study, trial)}
+        tags = {"mlflow.parentRunId": study.run or "", **trial_tags(study, trial, self.store.arm_of(trial))}
         run = self._find_or_create(study, trial_identity(study, trial), trial.title, tags, trial.started or study.created)
         self.store.set_trial_run(trial.id, run)
         self.client.log_batch(run, params=[Param(name, value) for name, value in list(trial_params(trial).items())[:100]])
@@ -128,7 +118,7 @@ class Relay:
 
     def _show_trial(self, study: Study, trial: Trial, run: str) -> None:
         """Tags, status and best checkpoint as they are now."""
-        tags = trial_tags(study, trial)
+        tags = trial_tags(study, trial, self.store.arm_of(trial))
         self.client.log_batch(run, tags=[RunTag(name, value) for name, value in tags.items()])
         status = TRIAL_STATUS.get(trial.state, "RUNNING")
         best = Path(trial.best_checkpoint) if trial.best_checkpoint else None
@@ -157,7 +147,7 @@ class Relay:
         study = self.store.study(study.id)
         assert study.run
         trials = self.store.trials(study.id)
-        made = build(study, self.store.presentation(study.id), trials, self.places.mlflow_ui)
+        made = build(study, self.store.presentation(study.id), trials, self.settings.mlflow_ui)
         made = replace(made, notes=[*made.notes, *telling.table_notes(self.store, study.id)])
         urls = {run.trial: run.url for row in made.rows for run in (*row.runs, *row.measurements)}
         links = "\n".join(f"- [{text(one_line(trial.title))}]({url}): {trial.state}" for trial in trials if (url := urls.get(trial.name)))
@@ -214,116 +204,6 @@ class Relay:
             self.client.update_run(run, status=status)
         else:
             self.client.set_terminated(run, status, end)
-
-
-class Reaper:
-    """Ends runs that MLflow shows as running though the database knows better: their relay died, or they lost their trial."""
-
-    name = "reaper"
-    interval = 15.0
-
-    def __init__(self, store: Store, client: MlflowClient) -> None:
-        self.store, self.client = store, client
-        self._strange: set[str] = set()  # runs no trial owned last time; one being made right now looks the same
-
-    def step(self) -> None:
-        strange = set()
-        for run in self._running():
-            owner = self.store.owner_of_run(run.info.run_id)
-            if owner is None:
-                strange.add(run.info.run_id)
-                if run.info.run_id in self._strange:
-                    log.info("run %s belongs to no trial any more", run.info.run_id)
-                    self.client.set_terminated(run.info.run_id, "KILLED")
-            elif owner.final and not self.store.outbox(1):
-                self.store.tell_mlflow_again(owner.study_id, owner.trial_id)
-        self._strange = strange
-
-    def _running(self) -> Iterator[Any]:
-        """Running runs of this database's studies (their identity starts with the study's)."""
-        mine = {study_identity(study): study.experiment for study in self.store.studies_with_run()}
-        for experiments in in_batches(sorted({experiment for experiment in mine.values() if experiment}), 50):
-            runs = self.client.search_runs(experiments, "attributes.status = 'RUNNING'", max_results=1000)
-            yield from (run for run in runs if run.data.tags.get(ID_TAG, "").partition("/")[0] in mine)
-
-
-def study_identity(study: Study) -> str:
-    """What a study's run is found by. With the time of its creation, for ids start anew in a new database."""
-    return f"study-{study.id}-{study.created}"
-
-
-def trial_identity(study: Study, trial: Trial) -> str:
-    """What a trial's run is found by; a trial whose key changed gets a new run."""
-    return f"{study_identity(study)}/{trial.id}-{(trial.key or 'never-started')[:12]}"
-
-
-def study_tags(study: Study) -> dict[str, str]:
-    return {
-        **_source(study),
-        "study": str(study.id),
-        "dataset": study.spec["dataset"],
-        "scale": study.spec["scale"],
-        "state": str(study.state),
-        **({"reason": study.reason} if study.reason else {}),
-    }
-
-
-def _source(study: Study) -> dict[str, str]:
-    """What MLflow's pages show as the source of a run."""
-    return {"mlflow.source.name": f"Retort study {study.id}", "mlflow.source.type": "JOB"}
-
-
-def trial_tags(study: Study, trial: Trial) -> dict[str, str]:
-    """What a run says about itself besides its numbers."""
-    taught = (trial.spec or {}).get("teacher")
-    known = {
-        "study": str(study.id),
-        "arm": trial.name.removesuffix(f"/seed-{trial.seed}"),
-        "seed": str(trial.seed),
-        "role": trial.role,
-        "state": str(trial.state),
-        "trial_key": trial.key,
-        "dataset": study.spec["dataset"],
-        "dataset_digest": trial.dataset_digest,
-        "teacher": trial.teacher,
-        "teacher_sha256": taught["sha256"] if taught else None,
-        "checkpoint_sha256": trial.checkpoint_sha256,
-        "failure": trial.failure,
-        "reason": trial.reason,
-        "reused": "an equal trial was finished; these are its results" if trial.state == TrialState.CACHED else None,
-        "mlflow.source.git.commit": (trial.environment or {}).get("git_sha"),
-        **_source(study),
-        **(trial.environment or {}),
-    }
-    return {name: str(value)[:5000] for name, value in known.items() if value is not None}
-
-
-def trial_params(trial: Trial) -> dict[str, str]:
-    """The resolved spec, flat; options under the name of their distiller ("fitnet.region"). Read as it was stored: what it names may have
-    left the catalogue since."""
-    spec = trial.spec
-    if spec is None:
-        return {}
-    schedule = spec["schedule"]
-    params: dict[str, Any] = {
-        "detector": spec["network"]["detector"],
-        "backbone": spec["network"]["backbone"],
-        "distiller": "+".join(use["id"] for use in spec["distillers"]) or None,
-        **{name: spec[name] for name in ("scale", "seed", "threads", "gpus")},
-        **schedule,
-        "scaled_lr": schedule["lr"] * schedule["batch_size"] / schedule["reference_batch"],
-    }
-    if spec["teacher"]:
-        params |= {f"teacher.{part}": spec["teacher"]["network"][part] for part in ("detector", "backbone")}
-    for use in spec["distillers"]:
-        params[f"{use['id']}.weight"] = use["weight"]
-        params |= {f"{use['id']}.{name}": value for name, value in use["options"].items()}
-    return {name: str(value) for name, value in params.items() if value is not None}
-
-
-def in_batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Consecutive slices of at most `size` items."""
-    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _importance(name: str) -> tuple[int, str]:

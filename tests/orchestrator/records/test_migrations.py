@@ -6,9 +6,10 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
+from orchestrator.records.database import engine_for
+from orchestrator.records.store import Store
 from orchestrator.reporting.build import build
 from orchestrator.reporting.rendering import render
-from orchestrator.store import Store, engine_for
 
 SPEC = {"name": "an old study", "dataset": "digits", "scale": "nano", "metrics": ["AP", "Params"], "resources": {"cpus": 1, "gpus": 0}}
 NETWORK = {"detector": "gfl", "backbone": "resnet18", "width": 8, "form": None}
@@ -18,7 +19,7 @@ def at_first_schema(url: str) -> None:
     """A database as the first schema had it: a finished study with a teacher, a baseline and LD."""
     with engine_for(url).execution_options(retort_writes=True).begin() as connection:
         config = Config()
-        config.set_main_option("script_location", "orchestrator:migrations")
+        config.set_main_option("script_location", "orchestrator.records:migrations")
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
         study = "INSERT INTO study (id, name, spec, state, stalls, created) VALUES (1, 'an old study', :spec, 'finished', 0, 5)"

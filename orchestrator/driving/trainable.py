@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator.order import Order
+from orchestrator.driving.order import Order
 from studies.measurement import MeasurementSpec
 from studies.trial import TrialFailure, TrialSpec
 

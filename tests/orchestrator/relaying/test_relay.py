@@ -17,12 +17,15 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from orchestrator.relay import Reaper, Relay, in_batches, mlflow_client, trial_params
+from orchestrator.records.schema import Trial
+from orchestrator.records.store import Store
+from orchestrator.relaying.client import in_batches, mlflow_client
+from orchestrator.relaying.reaper import Reaper
+from orchestrator.relaying.relay import Relay
+from orchestrator.relaying.runs import trial_params
 from orchestrator.schedules.loop import Cron
 from orchestrator.schedules.store import Schedules
-from orchestrator.schema import Trial
 from orchestrator.settings import Settings
-from orchestrator.store import Store
 from studies.expand import expand
 from studies.trial import TeacherRef
 from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Clock, Driven, a_study
@@ -272,7 +275,7 @@ def test_while_mlflow_is_away_nothing_is_lost(
     driven: Driven, store: Store, relay: Relay, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driven.begin(ALONE)
-    away = Relay(store, mlflow_client("http://127.0.0.1:1"), relay.places)
+    away = Relay(store, mlflow_client("http://127.0.0.1:1"), relay.settings)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     waiting = len(store.outbox())
     with pytest.raises(MlflowException):

@@ -14,9 +14,9 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from orchestrator.graph import Graph
-from orchestrator.order import Order
-from orchestrator.trainable import train
+from orchestrator.driving.graph import Graph
+from orchestrator.driving.order import Order
+from orchestrator.driving.trainable import train
 
 
 class GraphSearcher(Searcher):
@@ -89,7 +89,7 @@ def tuner(graph: Graph, slots: int) -> tune.Tuner:
         ),
         run_config=tune.RunConfig(
             name=f"study-{graph.study_id}-a{graph.attempt}",
-            storage_path=str(graph.places.home / "tune"),
+            storage_path=str(graph.settings.home / "tune"),
             failure_config=tune.FailureConfig(max_failures=0),
             callbacks=[Recorder(graph)],
             verbose=0,

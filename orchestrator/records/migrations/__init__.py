@@ -32,7 +32,7 @@ def _migrate(connection: Connection) -> None:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", "orchestrator:migrations")
+    config.set_main_option("script_location", "orchestrator.records:migrations")
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 

@@ -9,8 +9,10 @@ from alembic.runtime.migration import MigrationContext
 
 from orchestrator import machine
 from orchestrator.machine import IllegalMove, StudyState, TrialState
-from orchestrator.schema import Base
-from orchestrator.store import Claim, IdempotencyMismatch, NoSuchStudy, Store, Superseded
+from orchestrator.records.errors import IdempotencyMismatch, NoSuchStudy, Superseded
+from orchestrator.records.leases import Claim
+from orchestrator.records.schema import Base
+from orchestrator.records.store import Store
 from studies.submission import as_submission
 from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Clock, Driven, a_study
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.driver import slots_in
+from orchestrator.driving.driver import slots_in
 from orchestrator.machine import StudyState, TrialState
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 from studies.spec import Resources
 from studies.submission import as_submission
 from studies.trial import TrialFailure
@@ -20,7 +20,7 @@ from workers.datasets import prepare
 def drive(study: int, attempt: int, home: Path, url: str) -> "subprocess.CompletedProcess[str]":
     """The driver, told of a cluster that is not there."""
     variables = {**os.environ, "RETORT_HOME": str(home), "RETORT_DATABASE_URL": url, "RETORT_RAY": "127.0.0.1:1"}
-    command = [sys.executable, "-m", "orchestrator.driver", str(study), str(attempt)]
+    command = [sys.executable, "-m", "orchestrator.driving.driver", str(study), str(attempt)]
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
 
@@ -69,6 +69,6 @@ def test_as_many_trials_at_once_as_the_scarcest_device_allows() -> None:
 
 
 def test_the_driver_comes_up_without_torch_and_without_tune() -> None:
-    told = "import sys, orchestrator.driver; print({'torch', 'ray', 'mlflow', 'mmdet', 'alembic'} & set(sys.modules))"
+    told = "import sys, orchestrator.driving.driver; print({'torch', 'ray', 'mlflow', 'mmdet', 'alembic'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"

@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from orchestrator.schema import Base
+from orchestrator.records.schema import Base
 
 
 def run(connection: Connection) -> None:
@@ -16,8 +16,8 @@ given = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 else:
+    from orchestrator.records.database import engine_for
     from orchestrator.settings import settings
-    from orchestrator.store import engine_for
 
     with engine_for(settings().database).execution_options(retort_writes=True).begin() as opened:
         run(opened)

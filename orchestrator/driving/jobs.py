@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator.machine import StudyState
-from orchestrator.schema import Attempt, Study
+from orchestrator.records.schema import Attempt, Study
+from orchestrator.records.store import Store
 from orchestrator.settings import Settings
-from orchestrator.store import Store
 
 log = logging.getLogger(__name__)
 STOP_WAIT_SECONDS = 60  # a driver has so long to stop in good order
@@ -39,10 +39,10 @@ class Jobs:
     name = "jobs"
     interval = 0.5
 
-    def __init__(self, store: Store, places: Settings, connect: Callable[[str], JobClient] = connect) -> None:
-        self.store, self.places, self._connect = store, places, connect
+    def __init__(self, store: Store, settings: Settings, connect: Callable[[str], JobClient] = connect) -> None:
+        self.store, self.settings, self._connect = store, settings, connect
         self._client: JobClient | None = None
-        self._told: set[int] = set()  # studies whose watchers know that Ray is away
+        self._notified: set[int] = set()  # studies whose watchers know that Ray is away
         self._stopping: dict[str, float] = {}  # submission -> when it was last asked to stop
 
     def step(self) -> None:
@@ -52,17 +52,17 @@ class Jobs:
         except (ConnectionError, OSError, RuntimeError) as error:
             self._client = None
             for study in studies:
-                if study.id not in self._told:
-                    self.store.note(study.id, f"Ray cannot be reached at {self.places.ray_jobs}; trying again")
-                    self._told.add(study.id)
-            raise ConnectionError(f"Ray at {self.places.ray_jobs}: {error}") from error
-        for study_id in self._told:
+                if study.id not in self._notified:
+                    self.store.note(study.id, f"Ray cannot be reached at {self.settings.ray_jobs}; trying again")
+                    self._notified.add(study.id)
+            raise ConnectionError(f"Ray at {self.settings.ray_jobs}: {error}") from error
+        for study_id in self._notified:
             self.store.note(study_id, "Ray is back")
-        self._told.clear()
+        self._notified.clear()
 
     def _reconcile(self, studies: list[Study]) -> None:
         live = {study.id: self.store.live_attempt(study.id) for study in studies}
-        free = self.places.concurrent_studies - sum(attempt is not None for attempt in live.values())
+        free = self.settings.concurrent_studies - sum(attempt is not None for attempt in live.values())
         for study in studies:
             attempt = live[study.id]
             if attempt:
@@ -102,13 +102,13 @@ class Jobs:
 
     def _submit(self, attempt: Attempt) -> None:
         variables = {
-            **self.places.environment(),
-            "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+            **self.settings.environment(),
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
             "RAY_JOB_STOP_SIGNAL": "SIGINT",
             "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_SECONDS),
         }
         # -P: the code that runs is the one of this process, wherever Ray was started
-        entrypoint = f"exec {sys.executable} -P -m orchestrator.driver {attempt.study_id} {attempt.number}"
+        entrypoint = f"exec {sys.executable} -P -m orchestrator.driving.driver {attempt.study_id} {attempt.number}"
         try:
             self._ray.submit_job(entrypoint=entrypoint, submission_id=attempt.submission, runtime_env={"env_vars": variables})
         except RuntimeError:
@@ -127,7 +127,7 @@ class Jobs:
     @property
     def _ray(self) -> JobClient:
         if self._client is None:
-            self._client = self._connect(self.places.ray_jobs)
+            self._client = self._connect(self.settings.ray_jobs)
         return self._client
 
 

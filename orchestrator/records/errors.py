@@ -1,0 +1,13 @@
+"""What the records refuse: a study that is not there, a key that was used before, a driver that is no longer in charge."""
+
+
+class NoSuchStudy(LookupError):
+    """There is no study with this id."""
+
+
+class IdempotencyMismatch(ValueError):
+    """An idempotency key that was used before, with another spec."""
+
+
+class Superseded(Exception):
+    """The caller is the driver of an attempt that is over; it must stop and write nothing more."""
