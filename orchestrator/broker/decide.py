@@ -18,6 +18,7 @@ from orchestrator.broker.cluster import Free, Need, Placement, fits, give, holds
 from orchestrator.broker.situation import Decision, Grant, Owner, Preemption, QueuedStudy, ReadyTrial, RunningTrial, Situation
 
 AGEING = 6 * 3600.0  # seconds of waiting that are worth a point of priority
+ONE_AGE = 3600.0  # seconds; studies that came within the same stretch of so many are of one age
 UNKNOWN_SECONDS = 3600.0  # of a trial whose like was never measured
 LEAVING_SECONDS = 600.0  # that a trial takes at most to its next checkpoint, once it was asked to leave
 OVERTAKERS = 100  # trials behind the first blocked one that are looked at: one decision stays short however long the queue is
@@ -34,6 +35,14 @@ class _Reservation:
 
     start: float
     left: Free
+
+
+_Place = tuple[float, float, float, int, ReadyTrial]
+
+
+def _place(study: QueuedStudy, trial: ReadyTrial) -> _Place:
+    """Where a study's next trial stands among its owner's: the older study first, the longest chain among those of one age."""
+    return (study.submitted // ONE_AGE, -trial.path, study.submitted, trial.id, trial)
 
 
 class _Round:
@@ -78,28 +87,29 @@ class _Round:
 
     def _in_order(self) -> Iterator[ReadyTrial]:
         """The ready trials. Shares change with every grant, of one owner: so a heap of owners in each class of priority, each with a heap
-        of studies."""
-        classes: dict[int, dict[str, list[tuple[float, int]]]] = defaultdict(lambda: defaultdict(list))
-        for study_id, trials in self.situation.ready.items():
-            if trials:
+        of the next trials of its studies."""
+        classes: dict[int, dict[str, list[_Place]]] = defaultdict(lambda: defaultdict(list))
+        following = {study: self._trials_of(study) for study in self.situation.ready}
+        for study_id, trials in following.items():
+            trial = next(trials, None)
+            if trial:
                 study = self.situation.studies[study_id]
-                classes[self._rank(study)][study.owner].append((study.submitted, study_id))
+                classes[self._rank(study)][study.owner].append(_place(study, trial))
         for rank in sorted(classes, reverse=True):
             queues = classes[rank]
             for queue in queues.values():
                 heapq.heapify(queue)
             owners = [(self._share(owner), owner) for owner in queues]
             heapq.heapify(owners)
-            following = {study: self._trials_of(study) for queue in queues.values() for _, study in queue}
             while owners:
                 _, owner = heapq.heappop(owners)
-                queue = queues[owner]
-                trial = next(following[queue[0][1]], None)
-                if trial:
+                *_, trial = heapq.heappop(queues[owner])
+                if trial.need not in self.refused[trial.study]:
                     yield trial
-                else:
-                    heapq.heappop(queue)
-                if queue:
+                after = next(following[trial.study], None)
+                if after:
+                    heapq.heappush(queues[owner], _place(self.situation.studies[trial.study], after))
+                if queues[owner]:
                     heapq.heappush(owners, (self._share(owner), owner))
 
     def _trials_of(self, study: int) -> Iterator[ReadyTrial]:
