@@ -19,7 +19,7 @@ Retort = Callable[..., subprocess.CompletedProcess[str]]
 def retort(live: LiveService, tmp_path: Path) -> Retort:
     """Runs `retort` in a folder with study.yaml, without a terminal."""
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(SPEC))
-    environment = {**os.environ, "RETORT_URL": live.url, "RETORT_HOME": str(tmp_path), "COLUMNS": "120"}
+    environment = {**os.environ, "RETORT_URL": live.url, "RETORT_TOKEN": live.token, "RETORT_HOME": str(tmp_path), "COLUMNS": "120"}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
