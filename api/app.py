@@ -28,6 +28,8 @@ from api.schedules.schemas import schedule_schemas
 from api.studies import endpoints as studies
 from api.studies.schemas import study_schemas
 from api.tables import endpoints as tables
+from api.webhooks import endpoints as webhooks
+from api.webhooks.schemas import NewWebhook
 from orchestrator.access.schema import Scope
 from orchestrator.access.tokens import Tokens
 from orchestrator.records.store import Store
@@ -66,7 +68,7 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
     login.install(app)
     of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, schedules.router)
     of_access = (access.tokens, access.others, login.router)
-    for router in (*of_studies, catalog.router, *of_access, health.router, docs.router):
+    for router in (*of_studies, catalog.router, *of_access, webhooks.router, health.router, docs.router):
         app.include_router(router)
     _describe(app)
     return app
@@ -78,10 +80,10 @@ def _describe(app: FastAPI) -> None:
     schemas = schema["components"]["schemas"]
     schemas.update(study_schemas())
     schemas.update(schedule_schemas())
-    schemas["NewToken"] = NewToken.model_json_schema(ref_template="#/components/schemas/{model}")
-    for definitions in (schemas["NewToken"], document := ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")):
-        schemas.update(definitions.pop("$defs", {}))
-    schemas["ProblemDocument"] = document
+    for model in (NewToken, NewWebhook, ProblemDocument):
+        definition = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(definition.pop("$defs", {}))
+        schemas[model.__name__] = definition
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     for route, scope in stated_scopes(app).items():

@@ -171,6 +171,23 @@ class Client:
         asked = {"limit": limit, "cursor": cursor, "subject": subject}
         return self._json("GET", "/v1/audit", params={name: value for name, value in asked.items() if value is not None})
 
+    def webhooks(self) -> list[dict[str, Any]]:
+        """All webhooks, oldest first."""
+        items: list[dict[str, Any]] = self._json("GET", "/v1/webhooks")["items"]
+        return items
+
+    def webhook(self, webhook: int) -> dict[str, Any]:
+        """One webhook with its last messages, newest first."""
+        return self._json("GET", f"/v1/webhooks/{webhook}")
+
+    def add_webhook(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """A new webhook, with what its messages are signed with in `secret`."""
+        return self._json("POST", "/v1/webhooks", json=wanted)
+
+    def remove_webhook(self, webhook: int) -> None:
+        """Tell it nothing more."""
+        self._send("DELETE", f"/v1/webhooks/{webhook}")
+
     def catalog(self, what: str) -> list[dict[str, Any]]:
         """The names of one kind that a spec may use."""
         items: list[dict[str, Any]] = self._json("GET", f"/v1/catalog/{what}")["items"]

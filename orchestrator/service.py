@@ -15,6 +15,7 @@ from orchestrator.relaying.reaper import Reaper
 from orchestrator.relaying.relay import Relay
 from orchestrator.schedules.loop import Cron
 from orchestrator.settings import settings
+from orchestrator.webhooks.loop import Telling
 
 
 def main() -> None:
@@ -25,7 +26,13 @@ def main() -> None:
     configured = settings()
     store = Store(configured.database)
     client = mlflow_client(configured.mlflow)
-    running: list[loops.Loop] = [Jobs(store, configured), Relay(store, client, configured), Reaper(store, client), Cron(store)]
+    running: list[loops.Loop] = [
+        Jobs(store, configured),
+        Relay(store, client, configured),
+        Reaper(store, client),
+        Cron(store),
+        Telling(store),
+    ]
     threads = [threading.Thread(target=loops.run, args=(loop, store, stop), name=loop.name, daemon=True) for loop in running]
     for thread in threads:
         thread.start()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.command import data, schedules, tokens, weights
+from api.command import data, schedules, tokens, webhooks, weights
 from studies.inert import one_line
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(tokens.app, name="token")
+app.add_typer(webhooks.app, name="webhook")
 app.command("link")(tokens.link)
 app.command("audit")(tokens.audit)
 

@@ -126,6 +126,7 @@ class Stack:
             "RETORT_MLFLOW": self.url("mlflow"),
             "RETORT_RAY": f"{LOOPBACK}:{self.ports['ray']}",
             "RETORT_RAY_JOBS": self.url("dashboard"),
+            "RETORT_WEBHOOK_NETWORKS": os.environ.get("RETORT_WEBHOOK_NETWORKS", "127.0.0.0/8,::1/128"),  # receivers on this machine
             **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
             "MLFLOW_TRACKING_URI": self.url("mlflow"),
             "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -38,3 +38,8 @@ class Delivery(Base):
     due: Mapped[int | None]  # next try; None: delivered, or given up
     delivered: Mapped[int | None]
     tries: Mapped[list[Any]]  # oldest first: {"time": ms, "status": 200 or null, "error": why it failed or null}
+
+    @property
+    def message(self) -> str:
+        """Its id for the receiver, the same however often it is sent."""
+        return f"msg_{self.webhook_id}_{self.event_id}"
