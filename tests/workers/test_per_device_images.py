@@ -10,7 +10,6 @@ from torch import Tensor
 
 from studies.catalog import DETECTORS
 from studies.methods import Options, methods
-from studies.methods.base import device_shares
 from studies.spec import MethodUse, Network
 from tests.studies.test_settled import choices
 from tests.workers.synthetic import batch
