@@ -10,9 +10,10 @@ from torch import Tensor
 
 from studies.catalog import DETECTORS
 from studies.methods import Options, methods
+from studies.methods.base import device_shares
 from studies.spec import MethodUse, Network
 from tests.studies.test_settled import choices
-from tests.workers.synthetic import batch
+from tests.workers.synthetic import ONE, TWO, Kind, batch, make_step
 from workers.detectors import build, describe
 from workers.distill import DistilledDetector, over_devices
 from workers.distillers.base import Distiller, Outputs, RoIOutputs, Step, Targets
@@ -173,10 +174,11 @@ def leaf_rois(rois: RoIOutputs) -> RoIOutputs:
 def gradients(losses: dict[str, Tensor], distiller: Distiller, steps: list[Step]) -> list[Tensor]:
     """Of the summed losses: for the distiller's parameters, then for what the student gave, image by image."""
     outputs = [tensors(step.student) + roi_tensors(step.student_rois) for step in steps]
-    wanted = [*distiller.parameters(), *(tensor for each in outputs for tensor in each)]
+    trained = [parameter for parameter in distiller.parameters() if parameter.requires_grad]
+    wanted = [*trained, *(tensor for each in outputs for tensor in each)]
     found = torch.autograd.grad(torch.stack(list(losses.values())).sum(), wanted, allow_unused=True)
     zeros = [torch.zeros_like(tensor) if grad is None else grad for tensor, grad in zip(wanted, found, strict=True)]
-    own = len(list(distiller.parameters()))
+    own = len(trained)
     columns = [zeros[own + i * len(outputs[0]) : own + (i + 1) * len(outputs[0])] for i in range(len(steps))]
     return [*zeros[:own], *(torch.cat(parts) for parts in zip(*columns, strict=True))]
 
@@ -214,3 +216,57 @@ def test_sixteen_images_give_what_eight_devices_of_two_average(detector: str, na
     model, (step,) = steps_of(detector, use)
     assert step.images == IMAGES
     compare(model.weighted[0][0], step, EACH if depends else None)
+
+
+@pytest.mark.parametrize(
+    ("detector", "name"), [("gfl", "ld"), ("gfl", "pkd"), ("gfl", "fbkd"), ("gfl", "crosskd"), ("faster_rcnn", "chen2017")]
+)
+def test_mixed_images_are_cut_alike(detector: str, name: str) -> None:
+    """Of a model as it trains: shares of the images' own objects and of their partners', which may be on another device."""
+    use = MethodUse(id=name, weight=2.0, per_device_images=EACH)
+    model, steps = steps_of(detector, use, mixed=True)
+    distiller = model.weighted[0][0]
+    torch.manual_seed(3)  # of the samplers
+    found = model(**images(mixed=True), mode="loss")
+    expected: dict[str, float] = {}
+    for share, step in zip((0.3, 0.7), steps[2:], strict=True):
+        compare(distiller, step, EACH)
+        each = [distiller(device) for device in on_devices(step, EACH)]
+        for loss in each[0]:
+            expected[loss] = expected.get(loss, 0.0) + 2.0 * share * sum(losses[loss].item() for losses in each) / len(each)
+    assert {loss: found[loss].item() for loss in expected} == pytest.approx(expected, rel=1e-5)
+
+
+def test_unequal_parts_count_alike_and_have_at_most_the_published_images() -> None:
+    assert [device_shares(images, 3) for images in (1, 3, 4, 8, 16)] == [[1], [3], [2, 2], [3, 3, 2], [3, 3, 3, 3, 2, 2]]
+    model, (step,) = steps_of("gfl", MethodUse(id="ld"))
+    distiller, whole = model.weighted[0][0], model.weighted[0][0](step)["loss_ld"]
+    assert model.weighted[0][1].per_device_images == 3
+    assert_close(over_devices(distiller, step, 3)["loss_ld"], whole / 6, "a sum of all images over 6 devices")
+    assert_close(over_devices(distiller, step, 4096)["loss_ld"], whole, "one device")
+
+
+@pytest.mark.parametrize("objects", [True, False])
+@pytest.mark.parametrize("kind", [ONE, TWO])
+def test_parts_are_views_of_the_step_with_their_own_images(kind: Kind, objects: bool) -> None:
+    step = make_step(kind, objects=objects, images=5)
+    parts = step.parts([2, 2, 1])
+    assert [part.images for part in parts] == [2, 2, 1]
+    for outputs, whole in (([part.student for part in parts], step.student), ([part.teacher for part in parts], step.teacher)):
+        for level, maps in enumerate(whole.neck):
+            assert torch.equal(torch.cat([each.neck[level] for each in outputs]), maps)
+            assert outputs[1].neck[level].data_ptr() == maps[2:].data_ptr()
+    assert torch.equal(torch.cat([part.targets().labels[0] for part in parts]), step.targets().labels[0])
+    assert [part.student_rois is None for part in parts] == [kind is ONE] * 3
+
+
+def test_proposals_go_with_their_images_and_are_numbered_anew() -> None:
+    step = make_step(TWO, images=5)
+    image = torch.tensor([0.0, 0, 0, 1, 2, 2, 3, 3, 3, 3, 4, 4])
+    for rois in (step.student_rois, step.teacher_rois):
+        assert rois is not None
+        rois.rois[:, 0] = image
+    rois = [part.student_rois for part in step.parts([2, 2, 1])]
+    assert [each.rois[:, 0].tolist() for each in rois if each] == [[0, 0, 0, 1], [0, 0, 1, 1, 1, 1], [0, 0]]
+    assert step.student_rois is not None
+    assert torch.equal(torch.cat([each.features for each in rois if each]), step.student_rois.features)
