@@ -120,45 +120,42 @@ class OnDevice(Step):
         return torch.stack([total(step) for step in self.together]).mean()
 
 
+def chosen(value: Any, images: slice) -> Any:
+    """Some images of outputs or targets, copied; tensors have the images in front."""
+    if isinstance(value, Tensor):
+        return value.detach()[images].clone()
+    if isinstance(value, Outputs | Targets):
+        return type(value)(**{each.name: chosen(getattr(value, each.name), images) for each in fields(value)})
+    if isinstance(value, dict):
+        return {name: chosen(each, images) for name, each in value.items()}
+    return None if value is None else tuple(chosen(each, images) for each in value)
+
+
+def chosen_rois(rois: RoIOutputs | None, images: slice) -> RoIOutputs | None:
+    """The RoIs of some images, copied and numbered from 0."""
+    if rois is None:
+        return None
+    own = (rois.rois[:, 0] >= images.start) & (rois.rois[:, 0] < images.stop)
+    cut = {each.name: None if (value := getattr(rois, each.name)) is None else value.detach()[own] for each in fields(rois)}
+    return RoIOutputs(**cut | {"rois": cut["rois"] - torch.tensor([images.start, 0.0, 0, 0, 0])})
+
+
 def on_devices(step: Step, each: int) -> list[Step]:
-    """What devices of `each` images would have made of a step's images; picked image by image, nothing shared with the step."""
+    """What devices of `each` images would have made of a step's images; nothing is shared with the step."""
     made: list[Step] = []
     for first in range(0, step.images, each):
-        chosen = torch.arange(first, first + each)
-
-        def pick(value: Any, chosen: Tensor = chosen) -> Any:
-            if isinstance(value, Tensor):
-                return value.detach()[chosen].clone()
-            return {k: pick(v) for k, v in value.items()} if isinstance(value, dict) else None if value is None else tuple(map(pick, value))
-
-        def picked(outputs: Outputs, pick: Callable[[Any], Any] = pick) -> Outputs:
-            return Outputs(**{part.name: pick(getattr(outputs, part.name)) for part in fields(outputs)})
-
-        def rois(outputs: RoIOutputs | None, first: int = first) -> RoIOutputs | None:
-            if outputs is None:
-                return None
-            own = (outputs.rois[:, 0] >= first) & (outputs.rois[:, 0] < first + each)
-            cut = {part.name: None if (value := getattr(outputs, part.name)) is None else value.detach()[own] for part in fields(outputs)}
-            cut["rois"] = cut["rois"] - torch.tensor([first, 0.0, 0, 0, 0])
-            return RoIOutputs(**cut)
-
-        student = step.student_rois and rois(step.student_rois)
-        kept = {part.name: getattr(step, part.name) for part in fields(step)}
-        made.append(
-            OnDevice(
-                **kept
-                | {
-                    "student": leaves(picked(step.student)),
-                    "teacher": picked(step.teacher),
-                    "gt_boxes": [step.gt_boxes[i] for i in chosen.tolist()],
-                    "gt_labels": [step.gt_labels[i] for i in chosen.tolist()],
-                    "targets": lambda pick=pick: Targets(*(pick(getattr(step.targets(), part.name)) for part in fields(Targets))),
-                    "student_rois": student and leaf_rois(student),
-                    "teacher_rois": rois(step.teacher_rois),
-                },
-                together=made,
-            )
-        )
+        images = slice(first, first + each)
+        student, teacher = (chosen_rois(rois, images) for rois in (step.student_rois, step.teacher_rois))
+        own: dict[str, Any] = {
+            "student": leaves(chosen(step.student, images)),
+            "teacher": chosen(step.teacher, images),
+            "gt_boxes": step.gt_boxes[images],
+            "gt_labels": step.gt_labels[images],
+            "targets": lambda images=images: chosen(step.targets(), images),
+            "student_rois": student and leaf_rois(student),
+            "teacher_rois": teacher,
+        }
+        made.append(OnDevice(**{part.name: getattr(step, part.name) for part in fields(step)} | own, together=made))
     return made
 
 
