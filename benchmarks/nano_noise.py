@@ -28,7 +28,7 @@ from studies.spec import StudySpec
 from workers.datasets import prepare
 from workers.local import run_locally
 from workers.pretraining import pretrained
-from workers.progress import EpochReport
+from workers.training.progress import EpochReport
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 FITNET = {"id": "fitnet", "title": "FitNet", "distiller": "fitnet", "weight": 2.5, "options": {"average": "cells"}}

@@ -116,7 +116,7 @@ def cost_of(network: Network) -> Cost | None:
 
 
 def training_flop(network: Network, schedule: Schedule, teacher: Network | None, dataset: Dataset) -> float | None:
-    """FLOP of a training at paper scale with an evaluation after every epoch; None where something of it was not counted.
+    """FLOP of a training at paper scale with its evaluations; None where something of it was not counted.
 
     images x (3 x student + teacher) + evaluated images x 2 x student. schedule: resolved. teacher: sees the student's images. What the
     method itself computes is left out (docs/results/distill-step.md).
@@ -131,7 +131,8 @@ def training_flop(network: Network, schedule: Schedule, teacher: Network | None,
         images = min(images, schedule.max_iterations * schedule.batch_size)
     pixels = _pixels(network, dataset.id, (1 + recipe.smallest) / 2)  # the middle of the sizes that are drawn
     step = (1 + BACKWARD) * student.flop(pixels) + (taught_by.flop(pixels) if taught_by else 0.0)
-    return epochs * (images * step + evaluation)
+    evaluations = -(-epochs // (schedule.val_interval or 1))  # the last epoch is always evaluated
+    return epochs * images * step + evaluations * evaluation
 
 
 def evaluation_flop(network: Network, dataset: Dataset) -> float | None:

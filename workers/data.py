@@ -99,7 +99,7 @@ def dataset_config(
         "ann_file": f"{split}.json",
         "data_prefix": {"img": f"{images_folder(data, name, split, manifest)}/"},
         "metainfo": {"classes": tuple(manifest["classes"])},
-        "filter_cfg": {"filter_empty_gt": True, "min_size": SMALLEST, "crowds_only": name == "cityscapes"} if train else None,
+        "filter_cfg": _filter(spec, recipe) if train else None,
         "masks": masks,
         "test_mode": not train,
         "pipeline": pipeline,
@@ -108,6 +108,12 @@ def dataset_config(
     if train and recipe.passes > 1 and not limit:
         return {"type": "RepeatDataset", "times": recipe.passes, "dataset": config}
     return config
+
+
+def _filter(spec: TrialSpec, recipe: Recipe) -> dict[str, Any]:
+    """What of a dataset is not trained on, as the zoo's configs say it; a recipe's smallest box is meant for images of full size."""
+    boxes = {"bbox_min_size": recipe.smallest_box} if recipe.smallest_box and spec.scale == "paper" else {}
+    return {"filter_empty_gt": True, "min_size": SMALLEST, "crowds_only": spec.dataset == "cityscapes", **boxes}
 
 
 def input_size(spec: TrialSpec, recipe: Recipe) -> tuple[tuple[int, int], bool]:

@@ -36,7 +36,8 @@ TEST_BATCH = 16  # images at most, all of one size
 class RecordDataset(BaseDetDataset):
     """mmdet's dataset of a COCO annotation file, from the file's records: what CocoDataset gives, without parsing or copies.
 
-    masks: whether its objects come with masks. filter_cfg: as CocoDataset's, and `crowds_only` for leaving out images of nothing else.
+    masks: whether its objects come with masks. filter_cfg: as CocoDataset's, with `crowds_only` for leaving out images of nothing else,
+    and VOCDataset's `bbox_min_size`: smaller objects are there, but neither learnt nor taken for background.
     """
 
     _fully_initialized: bool
@@ -51,6 +52,7 @@ class RecordDataset(BaseDetDataset):
             return
         self.records = opened(Path(self.ann_file), self.masks)
         table, wanted = self.records.table, {} if self.test_mode else self.filter_cfg or {}
+        self.smallest_box: int | None = wanted.get("bbox_min_size")
         kept = np.minimum(table["width"], table["height"]) >= wanted.get("min_size", 0)
         if wanted.get("filter_empty_gt"):
             kept &= table["annotated"]
@@ -65,6 +67,9 @@ class RecordDataset(BaseDetDataset):
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """Image `idx` as mmdet's pipeline starts from it."""
         record = self.records.record(int(self.chosen[idx]))
+        if self.smallest_box:
+            for instance in record["instances"]:
+                instance["ignore_flag"] |= _smaller(instance["bbox"], self.smallest_box)
         return {
             "img_path": os.path.join(self.data_prefix["img"], record["file_name"]),
             "img_id": record["id"],
@@ -74,6 +79,11 @@ class RecordDataset(BaseDetDataset):
             "instances": record["instances"],
             "sample_idx": idx,
         }
+
+
+def _smaller(box: list[float], size: int) -> bool:
+    """Whether mmdet's XMLDataset calls a box xyxy smaller: it counts a side from the first pixel to the last, one less than we do."""
+    return box[2] - box[0] - 1 < size or box[3] - box[1] - 1 < size
 
 
 def loader_processes(gpus: int) -> int:
@@ -129,15 +139,21 @@ def drawn_from(seed: int, epoch: int, index: int) -> Iterator[None]:
 class EpochBatches(BatchSampler):
     """The batches of `batches` as keys of a SeededDataset; `multiple`: an epoch has so many of them, or a multiple."""
 
-    sampler: Any  # mmengine tells it the epoch
+    sampler: Any  # mmengine's, which is told the epoch
 
     def __init__(self, batches: BatchSampler, sampler: DefaultSampler, multiple: int) -> None:
         self.batches, self.sampler, self.multiple = batches, sampler, multiple
+        self.skipped = 0
+
+    def begin(self, epoch: int, skip: int) -> None:
+        """Sets which epoch comes next, counted from 0, and how many of its batches are left out at its beginning."""
+        self.sampler.set_epoch(epoch)
+        self.skipped = skip
 
     def __iter__(self) -> Iterator[list[Any]]:
-        epoch, count = self.sampler.epoch, len(self)
+        epoch, wanted = self.sampler.epoch, range(self.skipped, len(self))
         for number, batch in enumerate(self.batches):
-            if number < count:  # the others are asked for all the same: mmdet's sampler empties itself at its end
+            if number in wanted:  # the others are asked for all the same: mmdet's sampler empties itself at its end
                 yield [(epoch, index) for index in batch]
 
     def __len__(self) -> int:

@@ -29,6 +29,13 @@ def test_a_plain_training_is_three_forward_passes_an_image_and_two_of_those_it_i
     assert on("coco", R18, schedule(epochs=12)) == pytest.approx(12 * epoch, rel=1e-9)
 
 
+def test_only_evaluations_that_there_are_count() -> None:
+    evaluation = evaluation_flop(R18, DATASETS["coco"])
+    assert evaluation
+    every, some = (on("coco", R18, schedule(epochs=12, val_interval=interval)) for interval in (1, 5))
+    assert every - some == pytest.approx(9 * evaluation, rel=1e-9)  # after epochs 5, 10 and 12
+
+
 def test_a_teacher_adds_one_forward_pass_of_its_own_and_is_not_evaluated() -> None:
     added = on("coco", R18, schedule(), R101) - on("coco", R18, schedule())
     assert added == pytest.approx(2 * G101 * 118_287, rel=1e-9)

@@ -21,8 +21,9 @@ from tests.workers import copies
 from workers.data import LoadImage, UnreadableImage, dataset_config, manifest_of
 from workers.datasets import check, prepare, read_manifest
 from workers.detectors import build
-from workers.progress import EpochReport, TrialResult
-from workers.trial import run_trial
+from workers.training.progress import EpochReport
+from workers.training.result import TrialResult
+from workers.training.trial import run_trial
 from workers.weights import Store
 
 SPLITS = {"train": 4, "val": 2}

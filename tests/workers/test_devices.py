@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.order import Order
 from studies.spec import MethodUse
-from tests.workers.test_trial import STUDENT, TEACHER, run, trial
+from tests.workers.training.test_trial import STUDENT, TEACHER, run, trial
 
 # Stands for a machine with a GPU: torch sees one before anything of ours is imported, and whatever reaches for it fails.
 PRETEND = """
@@ -29,7 +29,7 @@ from pathlib import Path
 import mmengine.device
 assert mmengine.device.get_device() == "cuda"
 from studies.trial import TrialSpec
-from workers.trial import run_trial
+from workers.training.trial import run_trial
 data, folder, *specs = sys.argv[1:]
 for number, spec in enumerate(specs):
     result = run_trial(TrialSpec.model_validate_json(spec), Path(folder) / str(number), Path(data), lambda epoch: None)
@@ -89,7 +89,7 @@ from pathlib import Path
 import mmcv.ops
 mmcv.ops.get_compiling_cuda_version = lambda: "not available"  # as where mmcv was built without nvcc
 from studies.trial import TrialFailure
-from tests.workers.test_trial import run, trial
+from tests.workers.training.test_trial import run, trial
 try:
     run(trial(gpus=1), Path(sys.argv[2]), Path(sys.argv[1]))
 except TrialFailure as failure:

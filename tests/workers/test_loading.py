@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mmdet.datasets import CityscapesDataset, CocoDataset
+from mmdet.datasets import CityscapesDataset, CocoDataset, VOCDataset
 from mmdet.registry import DATASETS as DATASET_TYPES
 from mmengine.registry import DefaultScope
 from PIL import Image
@@ -19,13 +19,13 @@ from PIL import Image
 from studies.recipes import RECIPES
 from studies.trial import TrialFailure, TrialSpec
 from tests.workers import copies
-from tests.workers.test_trial import Killed, numbers, run, trial
+from tests.workers.training.test_trial import Killed, numbers, run, trial
 from workers.data import dataset_config, manifest_of
 from workers.datasets import prepare
 from workers.datasets.records import opened
 from workers.detectors import build
 from workers.loading import SeededDataset, drawn_from, evaluation_loader, training_loader
-from workers.progress import EpochReport
+from workers.training.progress import EpochReport
 
 SIZES = [(96, 64), (64, 96), (120, 64), (64, 120), (96, 96)]  # width, height
 
@@ -87,6 +87,26 @@ def test_a_dataset_holds_what_mmdets_own_reading_of_the_file_holds(name: str, sp
             if not masks:
                 del instance["mask"]
         assert ours.get_data_info(index) == expected
+
+
+def test_small_objects_of_voc_are_ignored_as_mmdets_own_reading_of_its_files_ignores_them(tmp_path: Path) -> None:
+    copies.voc(tmp_path / "data" / "voc", {"train": 12, "val": 2})
+    prepare("voc", tmp_path / "data")
+    ours = dataset(trial(dataset="voc", scale="paper", schedule={"recipe": "voc-12e"}), tmp_path / "data")
+    devkit, found, theirs = tmp_path / "data" / "voc" / "VOCdevkit", [], []
+    for year in ("VOC2007", "VOC2012"):
+        mmdets = VOCDataset(
+            data_root=str(devkit),
+            ann_file=f"{year}/ImageSets/Main/trainval.txt",
+            data_prefix={"sub_data_root": f"{year}/"},
+            filter_cfg={"filter_empty_gt": True, "min_size": 32, "bbox_min_size": 32},
+        )
+        theirs += [[instance["ignore_flag"] for instance in mmdets.get_data_info(index)["instances"]] for index in range(len(mmdets))]
+    found = [[int(instance["ignore_flag"]) for instance in ours.get_data_info(index)["instances"]] for index in range(len(ours))]
+    assert found == theirs
+    assert {flags[0] for flags in theirs} == {0, 1}  # the first object is not difficult
+    everything = dataset(trial(dataset="voc", scale="paper", schedule={"recipe": "ld-voc"}), tmp_path / "data")
+    assert {everything.get_data_info(index)["instances"][0]["ignore_flag"] for index in range(len(everything))} == {0}
 
 
 def test_records_are_made_once_and_anew_where_the_file_has_changed(tmp_path: Path) -> None:

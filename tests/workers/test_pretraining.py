@@ -16,7 +16,7 @@ from workers import pretraining
 from workers.detectors import build
 from workers.files import file_sha256
 from workers.pretraining import backbone_config, crops, load_pretrained, pretrained
-from workers.trial import run_trial
+from workers.training.trial import run_trial
 
 SHORT = Pretraining(crops=400, size=32, steps=60, batch=32)
 GFL = Network(detector="gfl", backbone="resnet18", width=8)

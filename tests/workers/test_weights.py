@@ -22,9 +22,10 @@ from studies.trial import TrialFailure, TrialSpec
 from workers import weights
 from workers.datasets import prepare
 from workers.detectors import build
-from workers.progress import EpochReport
 from workers.starts import load_backbone
-from workers.trial import _networks, run_trial
+from workers.training.networks import networks
+from workers.training.progress import EpochReport
+from workers.training.trial import run_trial
 from workers.weights import Store, WeightsError, address_of, read_state
 
 
@@ -188,7 +189,7 @@ def test_the_zoos_detector_for_cityscapes_starts_from_its_detector_for_coco(stor
     given = {"dataset": "cityscapes", "scale": "paper", "network": network, "schedule": {"epochs": 1, "batch_size": 2, "lr": 0.01}}
     spec = TrialSpec.model_validate({**given, "seed": 0})
     with pytest.raises(TrialFailure, match="retort weights fetch zoo/mask-rcnn_r50_fpn_1x_coco"):
-        _networks(spec, 8, store)
+        networks(spec, 8, store)
     trained = {name: torch.full_like(tensor, 0.5) for name, tensor in build(network, 80).state_dict().items()}
     # What the zoo publishes has another sha256.
     (store.folder / "zoo").mkdir(parents=True)
@@ -196,7 +197,7 @@ def test_the_zoos_detector_for_cityscapes_starts_from_its_detector_for_coco(stor
     torch.save(trained, path)
     told = {"source": "made here", "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
     (store.folder / "manifest.json").write_text(json.dumps({"zoo/mask-rcnn_r50_fpn_1x_coco": told}))
-    started = _networks(spec, 8, store).state_dict()
+    started = networks(spec, 8, store).state_dict()
     drawn = {name for name, tensor in started.items() if tensor.is_floating_point() and not (tensor == 0.5).all()}
     layers = ("bbox_head.fc_cls", "bbox_head.fc_reg", "mask_head.conv_logits")
     assert drawn == {f"roi_head.{layer}.{part}" for layer in layers for part in ("weight", "bias")}
@@ -206,7 +207,7 @@ def test_the_zoos_detector_for_cityscapes_starts_from_its_detector_for_coco(stor
     told |= {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     (store.folder / "manifest.json").write_text(json.dumps({"zoo/mask-rcnn_r50_fpn_1x_coco": told}))
     with pytest.raises(TrialFailure, match="another network"):
-        _networks(spec, 8, store)
+        networks(spec, 8, store)
 
 
 def test_a_network_of_other_channels_than_the_published_backbone_starts_from_nothing(store: Store) -> None:
@@ -214,7 +215,7 @@ def test_a_network_of_other_channels_than_the_published_backbone_starts_from_not
         network = {"detector": "ssd", "backbone": "vgg16", "width": 8, "form": form}
         schedule = {"epochs": 1, "batch_size": 2, "lr": 0.01}
         given = {"dataset": "digits", "scale": "paper", "network": network, "schedule": schedule, "seed": 0}
-        return _networks(TrialSpec.model_validate(given), 10, store)
+        return networks(TrialSpec.model_validate(given), 10, store)
 
     with pytest.raises(TrialFailure, match="imagenet/vgg16"):
         networks(None)

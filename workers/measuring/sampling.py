@@ -24,7 +24,7 @@ from workers.distillers.base import Distiller, Step
 from workers.files import write_atomically
 from workers.measuring.pictures import save_image
 from workers.measuring.setting import Measured, Setting, View, levels_of
-from workers.progress import RESUME
+from workers.training.progress import RESUME
 
 MAPS = "sampling.npz"
 LEARNT = frozenset({"pad"})  # whose weights come from parts that train with the student

@@ -10,7 +10,7 @@ from studies.measures import AREAS
 from tests.workers.measuring.conftest import STUDENT, Measure
 from workers.errors import CURVES, Scene
 from workers.measuring.suppression import duplicates
-from workers.progress import TrialResult
+from workers.training.progress import TrialResult
 
 Reference = dict[str, Any]
 

@@ -10,7 +10,7 @@ from studies.spec import Network, Schedule
 
 
 def optimisation(schedule: Schedule, network: Network) -> dict[str, Any]:
-    """`optim_wrapper` and `param_scheduler` of a runner, for a resolved schedule.
+    """`optim_wrapper` and `param_scheduler` as mmengine's configs have them, for a resolved schedule.
 
     The cosine runs over every step, its warm-up on top of it; milestones move in proportion where a schedule has more or fewer
     epochs than its recipe.
@@ -19,10 +19,9 @@ def optimisation(schedule: Schedule, network: Network) -> dict[str, Any]:
     assert schedule.epochs
     recipe = RECIPES[schedule.recipe]
     optimizer = _as_scheduled(optimizer_of(recipe, network.detector, network.backbone, network.form), schedule)
-    parts = schedule.accumulate or 1
     return {
-        "optim_wrapper": _wrapper(optimizer, schedule.scaled_lr) | ({"accumulative_counts": parts} if parts > 1 else {}),
-        "param_scheduler": [*_warm_up(optimizer.warm_up, parts), _decay(recipe, schedule.epochs, schedule.scaled_lr)],
+        "optim_wrapper": _wrapper(optimizer, schedule.scaled_lr),
+        "param_scheduler": [*_warm_up(optimizer.warm_up, schedule.accumulate or 1), _decay(recipe, schedule.epochs, schedule.scaled_lr)],
     }
 
 
@@ -49,7 +48,7 @@ def _wrapper(optimizer: Optimizer, lr: float) -> dict[str, Any]:
 
 
 def _warm_up(warm_up: WarmUp | None, parts: int) -> list[dict[str, Any]]:
-    """The scheduler of the first steps, which mmengine counts in forward passes: `parts` of them are a step."""
+    """The scheduler of the first steps, counted in batches, as it is stepped: `parts` of them are a step."""
     if warm_up is None:
         return []
     span = {"by_epoch": False, "begin": 0, "end": warm_up.iterations * parts}

@@ -18,8 +18,9 @@ from workers.detectors import build, describe
 from workers.distill import DistilledDetector
 from workers.files import file_sha256
 from workers.measure import input_size, multiply_adds, on_paper
-from workers.progress import EpochReport, TrialResult
-from workers.trial import run_trial
+from workers.training.progress import EpochReport
+from workers.training.result import TrialResult
+from workers.training.trial import run_trial
 
 STUDENT = {"detector": "gfl", "backbone": "resnet18", "width": 8}
 TEACHER = {"detector": "gfl", "backbone": "resnet34", "width": 8}
@@ -89,7 +90,7 @@ def test_a_step_in_parts_is_one_step_and_resumes(tmp_path: Path, data: Path, tea
     spec = distilled(teacher, "fitnet", scale="nano", schedule=schedule)
     expected = run(spec, tmp_path / "undisturbed", data)
     state = torch.load(tmp_path / "undisturbed" / "last.pt", weights_only=True)
-    assert state["iteration"] == 2 * 3 * 3  # forward passes
+    assert state["batches"] == 2 * 3 * 3
     assert {int(each["step"]) for each in state["optimizer"]["state"].values()} == {2 * 3}
 
     def killed_after(done: EpochReport) -> None:
@@ -262,7 +263,7 @@ WITHOUT_GPUS = """
 import sys
 from pathlib import Path
 from studies.trial import TrialFailure
-from tests.workers.test_trial import run, trial
+from tests.workers.training.test_trial import run, trial
 try:
     run(trial(gpus=1), Path(sys.argv[2]), Path(sys.argv[1]))
 except TrialFailure as failure:
@@ -291,7 +292,7 @@ SHORT_OF_MEMORY = """
 import resource, sys
 from pathlib import Path
 from studies.trial import TrialFailure
-from tests.workers.test_trial import SHORT, run, trial
+from tests.workers.training.test_trial import SHORT, run, trial
 run(trial(), Path(sys.argv[2]) / "first", Path(sys.argv[1]))  # everything is loaded
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20,) * 2)

@@ -9,9 +9,9 @@ from torch import nn
 
 from studies.recipes import RECIPES
 from studies.trial import TrialSpec
-from workers.averaging import WeightAverage
-from workers.progress import EpochReport
-from workers.trial import run_trial
+from workers.training.averaging import WeightAverage
+from workers.training.progress import EpochReport
+from workers.training.trial import run_trial
 
 SHORT = {
     "dataset": "digits",
