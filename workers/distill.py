@@ -20,9 +20,9 @@ from studies.catalog import in_form
 from studies.methods import methods
 from studies.spec import MethodUse
 from workers.detectors import assignment, head_outputs
+from workers.detectors.inputs import preprocessor_of
+from workers.detectors.mixup import mixtures
 from workers.distillers.base import Distiller, NetworkInfo, Outputs, RoIOutputs, Step, Targets
-from workers.inputs import preprocessor_of
-from workers.mixup import mixtures
 from workers.roi import RoIRecorder, on_same_rois
 
 

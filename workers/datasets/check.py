@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import workers.datasets.digits as digits
 from studies.catalog import DATASETS
 from studies.trial import TrialFailure
-from workers import digits
 from workers.datasets.coco import read as read_coco
 from workers.datasets.manifest import read_manifest, write_whole
 from workers.datasets.records import make_records

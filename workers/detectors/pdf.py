@@ -24,9 +24,9 @@ from torch.nn import functional as F
 
 from studies.spec import Network
 from workers.detectors.families import NORMALISATION
+from workers.detectors.mixup import mixtures
+from workers.detectors.mutual_guidance import corners, decode, detection_loss
 from workers.distillers.base import flatten_levels
-from workers.mixup import mixtures
-from workers.mutual_guidance import corners, decode, detection_loss
 
 STRIDES = (8, 16, 32, 64)
 PRIOR_SCALE = 3  # side of a prior in strides: 24 pixels at stride 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from workers.measure import input_size, multiply_adds, on_paper, parameter_counts
+from workers.evaluation.costs import input_size, multiply_adds, on_paper, parameter_counts
 from workers.measuring.setting import Measured, Setting
 
 COMPONENTS = ("backbone", "neck", "head")

@@ -12,9 +12,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from studies.trial import ERROR_CURVES, TrialSpec
-from workers.evaluation import DetectionMetric
+from workers.evaluation.costs import costs
+from workers.evaluation.precision import DetectionMetric
 from workers.files import write_atomically
-from workers.measure import costs
 
 
 class Evaluation:

@@ -15,7 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 from studies.recipes import RECIPES, optimizer_of
 from studies.trial import TrialSpec
 from workers.detectors.memory import memory_of, remember
-from workers.mixup import mix_until
+from workers.detectors.mixup import mix_until
 from workers.training.averaging import WeightAverage
 from workers.training.networks import exported
 from workers.training.optimisation import optimisation

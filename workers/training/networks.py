@@ -13,11 +13,11 @@ from studies.trial import TrialFailure, TrialSpec
 from workers.detectors import build, describe, load_checkpoint
 from workers.distill import DistilledDetector
 from workers.files import file_sha256
-from workers.pretraining import load_pretrained
 from workers.process import device_for
-from workers.starts import load_backbone, load_detector
 from workers.training.seeding import seed_everything
-from workers.weights import Store
+from workers.weights.pretraining import load_pretrained
+from workers.weights.starts import load_backbone, load_detector
+from workers.weights.store import Store
 
 
 def networks(spec: TrialSpec, classes: int, store: Store, taught: Path | None = None) -> Any:

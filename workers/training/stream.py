@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from workers.loading import training_loader
+from workers.datasets.loading import training_loader
 
 
 class Stream:
-    """Batches of a training dataset (see `workers.loading.training_loader`), epoch by epoch."""
+    """Batches of a training dataset (see `workers.datasets.loading.training_loader`), epoch by epoch."""
 
     def __init__(self, dataset: Any, seed: int, batch_size: int, one_shape: bool, loaders: int, parts: int) -> None:
         self.seed = seed

@@ -11,11 +11,10 @@ from mmengine.registry import DefaultScope
 
 from studies.recipes import RECIPES
 from studies.trial import TrialFailure, TrialSpec
-from workers.data import dataset_config, evaluator_config, input_size, manifest_of, skipped
+from workers.datasets.images import dataset_config, evaluator_config, input_size, manifest_of, skipped
+from workers.datasets.loading import evaluation_loader, loader_processes
 from workers.failures import failures_named
 from workers.files import file_sha256
-from workers.loading import evaluation_loader, loader_processes
-from workers.pretraining import pretrained
 from workers.process import allow_open_files, compute_threads, environment, quiet
 from workers.training.evaluating import Evaluation
 from workers.training.loop import Intervals, Told, Training
@@ -25,7 +24,8 @@ from workers.training.pace import Pace
 from workers.training.progress import EpochReport, Progress, StepReport
 from workers.training.result import TrialResult, finished, write_result
 from workers.training.stream import Stream
-from workers.weights import Store, store_beside
+from workers.weights.pretraining import pretrained
+from workers.weights.store import Store, store_beside
 
 
 def run_trial(

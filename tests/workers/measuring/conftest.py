@@ -10,7 +10,7 @@ from studies.measurement import MeasurementSpec
 from studies.spec import MethodUse
 from studies.trial import TrialSpec
 from workers.measuring.run import MeasurementResult, run_measurement
-from workers.training.progress import TrialResult
+from workers.training.result import TrialResult
 from workers.training.trial import run_trial
 
 STUDENT = {"detector": "gfl", "backbone": "resnet18", "width": 8}

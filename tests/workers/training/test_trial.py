@@ -16,8 +16,8 @@ from studies.spec import MethodUse, Network
 from studies.trial import TrialFailure, TrialSpec
 from workers.detectors import build, describe
 from workers.distill import DistilledDetector
+from workers.evaluation.costs import input_size, multiply_adds, on_paper
 from workers.files import file_sha256
-from workers.measure import input_size, multiply_adds, on_paper
 from workers.training.progress import EpochReport
 from workers.training.result import TrialResult
 from workers.training.trial import run_trial

@@ -15,10 +15,10 @@ from studies.catalog import ZOO
 from studies.recipes import RECIPES, Optimizer, Pretraining, Recipe
 from studies.spec import MethodUse, Network, Schedule
 from studies.trial import TrialSpec
-from workers.data import dataset_config, evaluation_images, input_size, training_images
+from workers.datasets.images import dataset_config, evaluation_images, input_size, training_images
 from workers.detectors import build, describe, zoo_config
+from workers.detectors.mixup import mix_until
 from workers.distill import DistilledDetector
-from workers.mixup import mix_until
 from workers.training.optimisation import optimisation
 
 # Part of a zoo config's file name -> the recipe, first match.

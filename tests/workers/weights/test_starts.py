@@ -21,9 +21,9 @@ from studies.trial import TrialFailure
 from tests.workers.published_files import PUBLISHED, Tensors
 from workers.detectors import build, model_config, zoo_config
 from workers.detectors.configs import register, scope
-from workers.inputs import input_of
-from workers.starts import FRESH, load_backbone, load_detector
-from workers.weights import IMAGENET, Store
+from workers.detectors.inputs import input_of
+from workers.weights.starts import FRESH, load_backbone, load_detector
+from workers.weights.store import IMAGENET, Store
 
 
 def catalogue() -> Iterator[Network]:

@@ -12,11 +12,11 @@ from studies.trial import TrialFailure
 from tests.workers.synthetic import batch
 from workers.detectors import build, describe, model_config
 from workers.detectors.configs import register, scope
+from workers.detectors.inputs import PairedPreprocessor, input_of, preprocessor_of, same_batches
+from workers.detectors.mixup import mix_until
 from workers.distill import DistilledDetector
-from workers.inputs import PairedPreprocessor, input_of, preprocessor_of, same_batches
+from workers.evaluation.differences import prediction_difference
 from workers.measuring.d_pred import logits
-from workers.metrics import prediction_difference
-from workers.mixup import mix_until
 
 # Every (student, teacher) of the papers' tables, as detector, backbone and form.
 PAIRS = """

@@ -1,6 +1,6 @@
 """What a network costs: parameters, multiply-adds by component, and images per second; for a trial's table and as a command.
 
-    python -m workers.measure retinanet resnet50 [--scale paper|nano] [--form distribution] [--size 800x1280] [--json] [--speed]
+    python -m workers.evaluation.costs retinanet resnet50 [--scale paper|nano] [--form distribution] [--size 800x1280] [--json] [--speed]
 
 Multiply-adds are counted as mmcv 1's `get_model_complexity_info` does, whose figures the papers print as FLOPs: per output
 value a convolution's or linear layer's products (and 1 for its bias), 2 for affine normalisation, 1 for activations, pooling
@@ -219,7 +219,9 @@ def measure(network: Network, scale: str, size: tuple[int, int] | None = None) -
 def main() -> None:
     """The command."""
     logging.disable(logging.INFO)
-    parser = argparse.ArgumentParser(prog="python -m workers.measure", description="Parameters, multiply-adds and speed of a network.")
+    parser = argparse.ArgumentParser(
+        prog="python -m workers.evaluation.costs", description="Parameters, multiply-adds and speed of a network."
+    )
     parser.add_argument("detector", choices=DETECTORS)
     parser.add_argument("backbone", choices=BACKBONES)
     parser.add_argument("--scale", choices=[s for s in get_args(Scale) if s in SIZES], default="paper")

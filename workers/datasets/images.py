@@ -14,7 +14,7 @@ from studies.spec import OnBroken
 from studies.trial import TrialFailure, TrialSpec
 from workers.datasets.manifest import images_folder, read_manifest
 from workers.detectors.families import NORMALISATION, OWN_INPUT, PDF_INPUT
-from workers.evaluation import DetectionMetric
+from workers.evaluation.precision import DetectionMetric
 
 SMALLEST = 32  # pixels of an image's shorter side, for training
 NANO_INPUT = (128, 128)  # pixels, the longer and the shorter side at most
@@ -75,7 +75,7 @@ def dataset_config(
     limit: int | None = None,
     masks: bool = False,
 ) -> dict[str, Any]:
-    """Config of one split ("train" or "val") of a trial's dataset (`workers.loading.RecordDataset`), filtered as in the zoo.
+    """Config of one split ("train" or "val") of a trial's dataset (`workers.datasets.loading.RecordDataset`), filtered as in the zoo.
 
     recipe: decides which images the network sees in training. limit: keep the first images only. masks: whether the network
     learns masks.

@@ -12,11 +12,11 @@ import torch
 from studies.recipes import RECIPES, Pretraining
 from studies.spec import Network
 from studies.trial import TrialSpec
-from workers import pretraining
 from workers.detectors import build
 from workers.files import file_sha256
-from workers.pretraining import backbone_config, crops, load_pretrained, pretrained
 from workers.training.trial import run_trial
+from workers.weights import pretraining
+from workers.weights.pretraining import backbone_config, crops, load_pretrained, pretrained
 
 SHORT = Pretraining(crops=400, size=32, steps=60, batch=32)
 GFL = Network(detector="gfl", backbone="resnet18", width=8)

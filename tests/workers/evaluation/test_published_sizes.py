@@ -15,7 +15,7 @@ from studies.catalog import ZOO
 from studies.spec import Network
 from workers.detectors import build
 from workers.detectors.families import PDF_INPUT
-from workers.measure import CLASSES, SIZES, Counter, images_per_second, input_size, measure, on_paper, parameter_counts
+from workers.evaluation.costs import CLASSES, SIZES, Counter, images_per_second, input_size, measure, on_paper, parameter_counts
 
 CLASSIFIER = 2048 * 1000 + 1000  # weights of ResNet-50's ImageNet layer
 PUBLISHED = yaml.safe_load((Path(__file__).parent / "published_sizes.yaml").read_text())
@@ -81,13 +81,24 @@ def test_images_per_second_come_with_their_spread() -> None:
 
 
 def test_the_command_says_what_it_measured() -> None:
-    command = [sys.executable, "-m", "workers.measure", "retinanet", "resnet50", "--form", "distribution", "--size", "160x192", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "workers.evaluation.costs",
+        "retinanet",
+        "resnet50",
+        "--form",
+        "distribution",
+        "--size",
+        "160x192",
+        "--json",
+    ]
     told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert told["parameters"] > told["trainable_parameters"] > 39e6
 
 
 def test_the_command_refuses_a_backbone_of_another_family() -> None:
-    command = [sys.executable, "-m", "workers.measure", "yolov3", "resnet50"]
+    command = [sys.executable, "-m", "workers.evaluation.costs", "yolov3", "resnet50"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert "YOLOv3 is not offered on ResNet-50; its backbones: darknet53" in result.stderr

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.count_costs import counted
 from studies.costs import INPUT, OWN_INPUT, PDF_INPUT, USUAL_INPUT, cost_of
 from studies.spec import Network
-from workers import data
+from workers.datasets import images as data
 from workers.detectors import families
 
 SMALL = [

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+import workers.datasets.digits as digits
 from studies.recipes import Pretraining
 from studies.spec import Network
-from workers import digits
 from workers.detectors.configs import config_of, model_config, register, scope
 from workers.detectors.families import NORMALISATION
 from workers.files import write_checkpoint

@@ -137,7 +137,7 @@ def test_what_is_recorded_has_the_described_form(network: Network) -> None:
 
 def modules_of(network: Network) -> list[tuple[str, str]]:
     """Name and kind of every module, of the network built without memory; a resized class counts as what it resizes."""
-    from workers.measure import on_paper
+    from workers.evaluation.costs import on_paper
 
     return [(name, type(module).__name__.removeprefix("Resized")) for name, module in on_paper(network, CLASSES).named_modules()]
 
@@ -150,7 +150,7 @@ def test_nano_has_the_graph_of_the_paper_size(network: Network) -> None:
 
 @pytest.mark.parametrize("backbone", [b for b in DETECTORS["gfl"].backbones if b not in {"resnet50", "resnet101"}])
 def test_a_zoo_detector_stands_on_every_backbone_at_paper_size(backbone: str) -> None:
-    from workers.measure import on_paper, parameter_counts
+    from workers.evaluation.costs import on_paper, parameter_counts
 
     counts = parameter_counts(on_paper(Network(detector="gfl", backbone=backbone), CLASSES))
     assert counts["trainable_parameters"] < counts["parameters"]  # stem and first stage are frozen
@@ -321,7 +321,7 @@ def test_priors_of_pdf_distil_at_its_input_size() -> None:
 
 
 def test_pdf_backbones_have_published_stages_at_full_size() -> None:
-    from workers.measure import on_paper
+    from workers.evaluation.costs import on_paper
 
     for backbone, stages in {"resnet34": (256, 512), "shufflenetv2_0.5": (96, 192), "shufflenetv2_1.0": (232, 464)}.items():
         model = on_paper(Network(detector="fcos", backbone=backbone, form="pdf_pafpn"), 20)
@@ -334,7 +334,7 @@ def test_pdf_backbones_have_published_stages_at_full_size() -> None:
 @pytest.mark.parametrize("detector", FORMS["doubled"].detectors)
 @pytest.mark.parametrize("width", [None, 8])
 def test_the_doubled_form_has_twice_the_channels_in_backbone_neck_and_head(detector: str, width: int | None) -> None:
-    from workers.measure import on_paper, parameter_counts
+    from workers.evaluation.costs import on_paper, parameter_counts
 
     networks = [Network(detector=detector, backbone=DETECTORS[detector].backbones[0], width=width, form=form) for form in (None, "doubled")]
     plain, doubled = (on_paper(network, CLASSES) for network in networks)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from workers import digits
+import workers.datasets.digits as digits
 from workers.datasets import prepare, read_manifest
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from studies.trial import TrialFailure
-from workers.mixup import blended
+from workers.detectors.mixup import blended
 
 
 @dataclass(frozen=True)

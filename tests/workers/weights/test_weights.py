@@ -19,14 +19,14 @@ from mmengine.logging import HistoryBuffer
 
 from studies.spec import Network
 from studies.trial import TrialFailure, TrialSpec
-from workers import weights
 from workers.datasets import prepare
 from workers.detectors import build
-from workers.starts import load_backbone
 from workers.training.networks import networks
 from workers.training.progress import EpochReport
 from workers.training.trial import run_trial
-from workers.weights import Store, WeightsError, address_of, read_state
+from workers.weights import store as weights
+from workers.weights.starts import load_backbone
+from workers.weights.store import Store, WeightsError, address_of, read_state
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
-"""The list of the zoo's weights in `studies` against mmdet's own files; `python -m tests.workers.test_zoo` writes it anew."""
+"""The list of the zoo's weights in `studies` against mmdet's own files; `python -m tests.workers.weights.test_zoo` writes it anew."""
 
 from studies.catalog import FORMS
 from studies.weights import ZOO_LIST, zoo_names
-from workers.weights import NAME, address_of, zoo
+from workers.weights.store import NAME, address_of, zoo
 
 
 def published() -> list[str]:

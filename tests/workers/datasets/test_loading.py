@@ -20,11 +20,11 @@ from studies.recipes import RECIPES
 from studies.trial import TrialFailure, TrialSpec
 from tests.workers import copies
 from tests.workers.training.test_trial import Killed, numbers, run, trial
-from workers.data import dataset_config, manifest_of
 from workers.datasets import prepare
+from workers.datasets.images import dataset_config, manifest_of
+from workers.datasets.loading import SeededDataset, drawn_from, evaluation_loader, training_loader
 from workers.datasets.records import opened
 from workers.detectors import build
-from workers.loading import SeededDataset, drawn_from, evaluation_loader, training_loader
 from workers.training.progress import EpochReport
 
 SIZES = [(96, 64), (64, 96), (120, 64), (64, 120), (96, 96)]  # width, height
@@ -151,7 +151,7 @@ def test_processes_that_ask_at_once_make_records_once(tmp_path: Path) -> None:
     ask = (
         "import pathlib; from workers.datasets.records import opened; print(opened(pathlib.Path('train.json'), False).record(19999)['id'])"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     command = [sys.executable, "-c", ask]
     asked = [subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert [process.communicate()[0].strip() for process in asked] == ["19999"] * 3

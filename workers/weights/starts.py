@@ -14,8 +14,8 @@ from torch import Tensor
 from studies.trial import TrialFailure
 from workers.detectors import zoo_config
 from workers.detectors.families import INPUTS, NORMALISATION
-from workers.inputs import Input, input_of
-from workers.weights import Store, read_state, zoo_config_of
+from workers.detectors.inputs import Input, input_of
+from workers.weights.store import Store, read_state, zoo_config_of
 
 # Not trained on ImageNet: counters of batches, offsets of deformable convolutions, SSD's two convolutions after VGG.
 FRESH = re.compile(r"num_batches_tracked$|conv_offset\.|^features\.(31|33)\.")

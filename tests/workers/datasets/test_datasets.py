@@ -18,13 +18,13 @@ from studies.recipes import RECIPES
 from studies.spec import Network, Schedule
 from studies.trial import ERROR_CURVES, TrialFailure, TrialSpec
 from tests.workers import copies
-from workers.data import LoadImage, UnreadableImage, dataset_config, manifest_of
 from workers.datasets import check, prepare, read_manifest
+from workers.datasets.images import LoadImage, UnreadableImage, dataset_config, manifest_of
 from workers.detectors import build
 from workers.training.progress import EpochReport
 from workers.training.result import TrialResult
 from workers.training.trial import run_trial
-from workers.weights import Store
+from workers.weights.store import Store
 
 SPLITS = {"train": 4, "val": 2}
 NAMES = ["coco", "voc", "cityscapes", "street"]
