@@ -163,18 +163,25 @@ def warnings(data: dict[str, Any]) -> list[str]:
     return list(read_submission(data).presentation.warnings)
 
 
-def test_a_summed_loss_on_another_batch_is_told() -> None:
+def test_a_loss_that_takes_another_number_of_images_than_published_is_told() -> None:
     (told,) = warnings(study())
-    assert told == "ld: the loss of LD is summed over the batch, and its weight is stated for 3 images per device; here are 16"
-    assert warnings(study(schedule={"batch_size": 24}, resources={"gpus": 8})) == []
-    assert warnings(study(schedule={"batch_size": 24, "accumulate": 8})) == []
+    assert told == "ld: the loss of LD depends on how many images a device has: 3 where it was published, here 2 or 3"
+    (told,) = warnings(study(schedule={"batch_size": 16, "accumulate": 16}))
+    assert told.endswith("3 where it was published, here 1")
+    (told,) = warnings(study(schedule={"batch_size": 16}, resources={"gpus": 8}))
+    assert told.endswith("3 where it was published, here 2")
+    (told,) = warnings(study(schedule={"batch_size": 24}, arms=[{"id": "ld", "distiller": "ld", "per_device_images": 4096}]))
+    assert told.endswith("3 where it was published, here 24")
     averaged = [{"id": "ld", "distiller": "ld", "options": {"average": "weight_sum"}}, {"id": "fitnet", "distiller": "fitnet"}]
     assert warnings(study(arms=averaged)) == []
 
 
-def test_a_loss_that_grows_with_the_root_is_told_too() -> None:
-    (told,) = warnings(study(arms=[{"id": "fbkd", "distiller": "fbkd"}]))
-    assert "grows like the root of the batch" in told
+@pytest.mark.parametrize("schedule", [{"batch_size": 24}, {"batch_size": 24, "accumulate": 8}, {"batch_size": 12, "accumulate": 2}])
+def test_nothing_is_told_where_parts_of_the_batch_are_as_published(schedule: dict[str, Any]) -> None:
+    assert warnings(study(schedule=schedule)) == []
+    assert warnings(study(schedule=schedule, arms=[{"id": "fbkd", "distiller": "fbkd"}, {"id": "pkd", "distiller": "pkd"}])) == [] or (
+        schedule["batch_size"] == 24 and "accumulate" in schedule
+    )
 
 
 def test_a_changed_recipe_gives_another_trial_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from studies.methods.ld import METHOD, LDOptions
 from studies.spec import MethodUse
 from tests.workers.synthetic import CLASSES, Scene, scene
 from workers.distill import build_distiller
-from workers.distillers.ld import LD, over_workers
+from workers.distillers.ld import LD
 from workers.distillers.regions import best_boxes, decode_distribution, points_inside
 
 ALL = {"main_ld": True, "vlr_ld": True, "main_kd": True, "vlr_kd": True}
@@ -164,9 +164,15 @@ def test_individual_ld_silences_the_students_own_box_losses() -> None:
     assert ld(scene()).own_loss_factors() == {}
 
 
-def test_the_divisor_is_at_least_one() -> None:
-    assert over_workers(torch.tensor(0.0)).item() == 1
-    assert over_workers(torch.tensor(7.5)).item() == 7.5
+def test_the_divisor_is_the_sum_of_the_weights_and_at_least_one() -> None:
+    s = scene()
+    for lowered, expected in ((0.0, None), (20.0, 1.0)):
+        s.step.student.logits = tuple(level - lowered for level in s.step.student.logits)
+        divided = ld(s, average="weight_sum")
+        weights = divided.weight_sum(s.step).item()
+        assert weights > 1 if expected is None else weights < 1
+        ratio = ld(s, average="none")(s.step)["loss_ld"] / divided(s.step)["loss_ld"]
+        assert ratio.item() == pytest.approx(expected or weights, rel=1e-5)
 
 
 def test_suppression_takes_the_best_boxes_of_each_image() -> None:
