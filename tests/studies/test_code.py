@@ -18,14 +18,14 @@ def test_a_method_that_is_not_used_does_not_count() -> None:
 
 
 def test_what_a_source_imports_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    files = {"workers.training.trial": "from workers import data", "workers.datasets.images": "x = 1", "workers.other": "y = 1"}
+    files = {"workers.training.trial": "from workers import data", "workers.data": "x = 1", "workers.other": "y = 1"}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(code, "_source", lambda module: tmp_path / module if module in files else None)
     first = code_version()
     (tmp_path / "workers.other").write_text("y = 2")
     assert code_version() == first
-    (tmp_path / "workers.datasets.images").write_text("x = 2")
+    (tmp_path / "workers.data").write_text("x = 2")
     assert code_version() != first
 
 

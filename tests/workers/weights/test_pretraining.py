@@ -15,7 +15,7 @@ from studies.trial import TrialSpec
 from workers.detectors import build
 from workers.files import file_sha256
 from workers.training.trial import run_trial
-from workers.weights.store import pretraining
+from workers.weights import pretraining
 from workers.weights.pretraining import backbone_config, crops, load_pretrained, pretrained
 
 SHORT = Pretraining(crops=400, size=32, steps=60, batch=32)

@@ -24,7 +24,7 @@ from workers.detectors import build
 from workers.training.networks import networks
 from workers.training.progress import EpochReport
 from workers.training.trial import run_trial
-from workers.weights.store import store as weights
+from workers.weights import store as weights
 from workers.weights.starts import load_backbone
 from workers.weights.store import Store, WeightsError, address_of, read_state
 
