@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from tests.golden.cases import Case, check, each_case
-from workers.distillers.pdf_distil import code_loss, difference, map_weights, paper_loss, share
+from workers.distillation.imitation import share
+from workers.distillers.pdf_distil import code_loss, difference, map_weights, paper_loss
 from workers.evaluation.differences import prediction_difference
 
 # Outputs of the released code: the row of Table 1, and how often the factor; only October's halves the equal weights.

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from workers.distillers.regions import box_iou
+from workers.geometry.boxes import aligned, box_iou
+from workers.geometry.centerness import centrality
 
 Form = Literal["accv", "dynamic", "capped"]
 SIGMA = 2.0  # s of A' = A^((s-p)/s)
@@ -69,8 +70,7 @@ def centerness(gt: Tensor, priors: Tensor) -> Tensor:
     Also 0 where the box's size, sqrt(area), leaves (w/2, 2h) of the prior; the smallest priors know no lower bound, the
     largest no upper one.
     """
-    low, high = priors[None, :, :2] - gt[:, None, :2], gt[:, None, 2:] - priors[None, :, :2]
-    ratio = (torch.minimum(low, high) / torch.maximum(low, high)).clamp(min=0).amin(2)
+    ratio = centrality(priors[None, :, :2], gt[:, None])
     size = (gt[:, 2:] - gt[:, :2]).prod(1).sqrt()[:, None]
     least, most = priors[:, 2] / 2, priors[:, 3] * 2
     least = least.masked_fill(least == least.min(), 0)
@@ -155,9 +155,7 @@ def balanced_l1(difference: Tensor, alpha: float = 0.5, gamma: float = 1.5, beta
 
 def giou_loss(boxes: Tensor, target: Tensor) -> Tensor:
     """1 - GIoU of aligned boxes (.., 4) xyxy (Rezatofighi et al., CVPR 2019)."""
-    common = (torch.minimum(boxes[..., 2:], target[..., 2:]) - torch.maximum(boxes[..., :2], target[..., :2])).clamp(min=0).prod(-1)
-    around = (torch.maximum(boxes[..., 2:], target[..., 2:]) - torch.minimum(boxes[..., :2], target[..., :2])).prod(-1)
-    union = (boxes[..., 2:] - boxes[..., :2]).prod(-1) + (target[..., 2:] - target[..., :2]).prod(-1) - common
+    common, union, around = aligned(boxes, target)
     tiny = torch.finfo(boxes.dtype).tiny
     return 1 - common / union.clamp(min=tiny) + (around - union) / around.clamp(min=tiny)
 

@@ -11,7 +11,7 @@ from studies.catalog import start_of
 from studies.recipes import RECIPES, Pretraining
 from studies.trial import TrialFailure, TrialSpec
 from workers.detectors import build, describe, load_checkpoint
-from workers.distill import DistilledDetector
+from workers.distillation.student import DistilledDetector
 from workers.files import file_sha256
 from workers.process import device_for
 from workers.training.seeding import seed_everything

@@ -19,7 +19,8 @@ from tests.workers.synthetic import SIDE
 from workers.detectors import build, describe, model_config, zoo_config
 from workers.detectors.distribution import REG_MAX, CentreDistanceCoder, expected_distances
 from workers.detectors.pdf import Priors
-from workers.distill import DistilledDetector, Recorder
+from workers.distillation.captures import Assignment, Backbone, Recorder
+from workers.distillation.student import DistilledDetector
 
 CLASSES = 3
 
@@ -109,11 +110,11 @@ def test_what_is_recorded_has_the_described_form(network: Network) -> None:
     assert (info.bins == REG_MAX + 1) == ("distribution" in offered.traits)
     dense = "dense_logits" in offered.traits
     assigned = dense and not of_pdf_distil(network.form)  # Mutual Guidance assigns classes and boxes apart
-    recorder = Recorder(model, frozenset({"backbone", "targets"}) if assigned else frozenset({"backbone"}))
+    recorder = Recorder(model, frozenset({Backbone, Assignment}) if assigned else frozenset({Backbone}))
     model.loss(*batch())
     outputs = recorder.take()
     assert tuple(m.shape[1] for m in outputs.neck) == info.neck_channels
-    assert tuple(m.shape[1] for m in outputs.backbone) == info.backbone_channels
+    assert tuple(m.shape[1] for m in outputs.of(Backbone)) == info.backbone_channels
     assert tuple(SIDE // m.shape[-1] for m in outputs.neck) == info.strides
     if not dense:
         return
@@ -125,7 +126,7 @@ def test_what_is_recorded_has_the_described_form(network: Network) -> None:
     )
     if not assigned:
         return
-    targets = recorder.take_targets()
+    targets = outputs.of(Assignment)
     for labels, weights, logits in zip(targets.labels, targets.label_weights, outputs.logits, strict=True):
         assert labels.shape == weights.shape == (2, logits.shape[-2] * logits.shape[-1] * count)
         assert labels.min() >= 0

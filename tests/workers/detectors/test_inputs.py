@@ -14,7 +14,7 @@ from workers.detectors import build, describe, model_config
 from workers.detectors.configs import register, scope
 from workers.detectors.inputs import PairedPreprocessor, input_of, preprocessor_of, same_batches
 from workers.detectors.mixup import mix_until
-from workers.distill import DistilledDetector
+from workers.distillation.student import DistilledDetector
 from workers.evaluation.differences import prediction_difference
 from workers.measuring.d_pred import logits
 

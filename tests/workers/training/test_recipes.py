@@ -18,7 +18,7 @@ from studies.trial import TrialSpec
 from workers.datasets.images import dataset_config, evaluation_images, input_size, training_images
 from workers.detectors import build, describe, zoo_config
 from workers.detectors.mixup import mix_until
-from workers.distill import DistilledDetector
+from workers.distillation.student import DistilledDetector
 from workers.training.optimisation import optimisation
 
 # Part of a zoo config's file name -> the recipe, first match.

@@ -15,7 +15,8 @@ from mmdet.structures import DetDataSample
 from studies.spec import MethodUse, Network
 from studies.trial import TrialFailure, TrialSpec
 from workers.detectors import build, describe
-from workers.distill import DistilledDetector
+from workers.distillation.student import DistilledDetector
+from workers.distillers.crosskd import Tower
 from workers.evaluation.costs import input_size, multiply_adds, on_paper
 from workers.files import file_sha256
 from workers.training.progress import EpochReport
@@ -174,8 +175,9 @@ def test_a_prediction_leaves_nothing_for_the_next_training_step() -> None:
     model = DistilledDetector(student, teacher, [MethodUse(id="crosskd")], infos).eval()
     samples = [DetDataSample(metainfo={"img_shape": (128, 128), "ori_shape": (128, 128), "scale_factor": (1.0, 1.0)}) for _ in range(2)]
     model(torch.rand(2, 3, 128, 128), samples, mode="predict")
-    assert "neck" not in model.recorder.kept
-    assert not any(model.recorder.kept["tower"].values())
+    assert model.recorder.neck == ()
+    assert model.recorder.outputs is None
+    assert model.recorder.captures[Tower].take() == {"cls": (), "reg": ()}
 
 
 @pytest.mark.parametrize("detector", ["gfl", "retinanet"])

@@ -10,7 +10,7 @@ from studies.methods import methods
 from studies.spec import MethodUse, Network
 from tests.workers.synthetic import batch
 from workers.detectors import build, describe
-from workers.distill import DistilledDetector
+from workers.distillation.student import DistilledDetector
 
 PAIRS = [
     (detector, name)

@@ -1,14 +1,12 @@
 """The distillation step: student and teacher run forward once each, and distillers turn what was recorded into losses.
 
-Recording works by forward hooks, so mmdet's models and losses stay as they are; nothing of the teacher is part of the
-student's state or optimizer.
+Nothing of the teacher is part of the student's state or optimizer.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -20,103 +18,11 @@ from studies.catalog import in_form
 from studies.methods import methods
 from studies.methods.base import device_shares
 from studies.spec import MethodUse
-from workers.detectors import assignment, head_outputs
 from workers.detectors.inputs import preprocessor_of
 from workers.detectors.mixup import mixtures
-from workers.distillers.base import Distiller, NetworkInfo, Outputs, RoIOutputs, Step, Targets
-from workers.roi import RoIRecorder, on_same_rois
-
-
-class Recorder:
-    """Keeps the outputs of the latest forward pass of one detector. Call `take` once per step."""
-
-    def __init__(self, model: Any, captures: frozenset[str]) -> None:
-        self.head = model.rpn_head if hasattr(model, "rpn_head") else model.bbox_head
-        self.kept: dict[str, Any] = {}
-        self.targets: Targets | None = None
-        model.neck.register_forward_hook(self._keeper("neck"))
-        self.head.register_forward_hook(self._keeper("head"))
-        if "backbone" in captures:
-            model.backbone.register_forward_hook(self._keeper("backbone"))
-        if "pre_relu" in captures:
-            self.kept["pre_relu"] = {}
-            for name in model.backbone.res_layers:
-                self._record_pre_relu(getattr(model.backbone, name)[-1], name)
-        if "tower" in captures:
-            self.kept["tower"] = {}
-            for branch in ("cls", "reg"):
-                self._record_tower(branch, getattr(self.head, f"{branch}_convs"))
-        if "targets" in captures:
-            self._record_targets()
-
-    def _keeper(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            self.kept[name] = output
-
-        return keep
-
-    def _record_pre_relu(self, block: Any, name: str) -> None:
-        """Keeps the input of the block's last ReLU; the ReLU gets a copy, since it works in place."""
-        calls = 2 if hasattr(block, "norm2") and not hasattr(block, "norm3") else 3
-        seen = 0
-
-        def keep(module: nn.Module, inputs: tuple[Tensor]) -> Tensor | None:
-            nonlocal seen
-            seen += 1
-            if seen % calls:
-                return None
-            self.kept["pre_relu"][name] = inputs[0]
-            return inputs[0].clone()
-
-        block.relu.register_forward_pre_hook(keep)
-
-    def _record_tower(self, branch: str, convs: Any) -> None:
-        """Keeps the features of a head tower before the activation of the conv that cross-head distillation reads."""
-        from workers.distillers.crosskd import tower_index
-
-        levels: list[Tensor] = self.kept["tower"].setdefault(branch, [])
-
-        def keep(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
-            levels.append(inputs[0])
-            return inputs[0].clone()
-
-        convs[tower_index(self.head)].activate.register_forward_pre_hook(keep)
-
-    def _record_targets(self) -> None:
-        """Keeps what the head's own assignment gives to its loss, by wrapping `get_targets` on this instance."""
-        assign = self.head.get_targets
-
-        def recorded(*args: Any, **kwargs: Any) -> Any:
-            result = assign(*args, **kwargs)
-            self.targets = assignment(result, images=len(self.kept["neck"][0]))
-            return result
-
-        self.head.get_targets = recorded
-
-    def take(self) -> Outputs:
-        """The outputs since the last call, in float32; forgets them."""
-        tower = {branch: _float(tuple(levels)) for branch, levels in self.kept.get("tower", {}).items()}
-        outputs = Outputs(
-            backbone=_float(self.kept.pop("backbone", ())),
-            neck=_float(self.kept.pop("neck")),
-            pre_relu=_float(tuple(self.kept.get("pre_relu", {}).values())),
-            tower=tower,
-        )
-        if "head" in self.kept:
-            for name, maps in head_outputs(self.head, self.kept.pop("head")).items():
-                setattr(outputs, name, maps if maps is None else _float(maps))
-        for levels in self.kept.get("tower", {}).values():
-            levels.clear()
-        return outputs
-
-    def take_targets(self) -> Targets:
-        """The student's assignment of this step."""
-        assert self.targets is not None, "targets were not recorded: name 'targets' in the distiller's captures"
-        return self.targets
-
-
-def _float(maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return tuple(m.float() for m in maps)
+from workers.distillation.base import Distiller
+from workers.distillation.captures import Capture, Recorder, RoIs, in_float, on_same_rois
+from workers.distillation.step import NetworkInfo, Outputs, Step
 
 
 def scale_losses(losses: dict[str, Any], factors: dict[str, float]) -> None:
@@ -168,12 +74,11 @@ class DistilledDetector(BaseModel):
         self.distillers = nn.ModuleList(distillers)
         self.weighted = list(zip(distillers, (_resolved(use, *infos) for use in uses), strict=True))
         self.iteration = 0  # set by the training loop before each step
-        captures = frozenset[str]().union(*(d.captures for d in distillers))
+        captures = frozenset[type[Capture[Any]]]().union(*(d.captures for d in distillers))
         self.teacher_head = any(d.reads_head for d in distillers)
         self.exact_head = any(d.exact_head for d in distillers)
         self.recorder = Recorder(student, captures)
-        self.teacher_recorder = Recorder(teacher, captures - {"targets", "roi"})
-        self.roi_recorder = RoIRecorder(student) if "roi" in captures else None
+        self.teacher_recorder = Recorder(teacher, frozenset(capture for capture in captures if capture.of_teacher))
         for distiller in distillers:
             distiller.inherit(student, teacher)
         self._anchors: dict[tuple[tuple[int, int], ...], list[Tensor]] = {}
@@ -187,22 +92,35 @@ class DistilledDetector(BaseModel):
         taught = inputs if teacher_inputs is None else teacher_inputs
         if mode != "loss":
             result = self.student(inputs, data_samples, mode=mode)
-            self.recorder.take()  # nothing of a prediction is left for the next training step
+            self.recorder.forget()  # nothing of a prediction is left for the next training step
             return result
-        with self.roi_recorder or nullcontext():
-            losses = self.student(inputs, data_samples, mode="loss")
+        losses = self.student(inputs, data_samples, mode="loss")
+        neck, student = self.recorder.neck, self.recorder.take()
         with torch.no_grad():
             levels = self.teacher.extract_feat(taught)
             if self.exact_head:
                 with torch.autocast(inputs.device.type, enabled=False):
-                    self.teacher_recorder.head(_float(levels))
+                    self.teacher_recorder.head(in_float(levels))
             elif self.teacher_head:
                 self.teacher_recorder.head(levels)
-            student_rois, teacher_rois = self._rois(levels)
+            teacher = self.teacher_recorder.take()
+            if RoIs in student.captured:
+                teacher.captured[RoIs] = on_same_rois(self.teacher, levels, student.of(RoIs))
         for distiller, _ in self.weighted:
             scale_losses(losses, distiller.own_loss_factors())
         with torch.autocast(inputs.device.type, enabled=False):
-            step = replace(self._step(inputs), student_rois=student_rois, teacher_rois=teacher_rois)
+            step = Step(
+                student=student,
+                teacher=teacher,
+                gt_boxes=[],  # below
+                gt_labels=[],
+                image_shape=(int(inputs.shape[-2]), int(inputs.shape[-1])),
+                iteration=self.iteration,
+                anchors=lambda: self._anchors_of(student),
+                data_samples=data_samples,
+                own_losses=losses,
+                gradients=functools.cache(lambda: self._gradients(losses, neck)),
+            )
             of_method: dict[str, Tensor] = {}
             for share, instances in mixtures(data_samples):
                 of_objects = replace(step, gt_boxes=[_boxes(i) for i in instances], gt_labels=[i.labels for i in instances])
@@ -223,26 +141,11 @@ class DistilledDetector(BaseModel):
                 losses[name] = use.weight * ramp * value
         return losses
 
-    def _rois(self, levels: tuple[Tensor, ...]) -> tuple[RoIOutputs | None, RoIOutputs | None]:
-        """The student's RoI outputs and the teacher's on the same proposals, where a distiller reads them."""
-        if self.roi_recorder is None:
-            return None, None
-        student = self.roi_recorder.take()
-        return student, on_same_rois(self.teacher, levels, student)
-
-    def _step(self, inputs: Tensor) -> Step:
-        """The outputs of both networks; objects are set by the caller."""
-        student = self.recorder.take()
-        return Step(
-            student=student,
-            teacher=self.teacher_recorder.take(),
-            gt_boxes=[],
-            gt_labels=[],
-            image_shape=(int(inputs.shape[-2]), int(inputs.shape[-1])),
-            iteration=self.iteration,
-            anchors=lambda: self._anchors_of(student),
-            targets=self.recorder.take_targets,
-        )
+    def _gradients(self, losses: dict[str, Any], neck: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Gradients of the student's own losses with respect to its pyramid; zero on a level that they do not depend on."""
+        total, _ = self.parse_losses(losses)
+        found = torch.autograd.grad(total, neck, retain_graph=True, allow_unused=True)
+        return tuple(torch.zeros_like(level) if each is None else each.float() for each, level in zip(found, neck, strict=True))
 
     def _anchors_of(self, outputs: Outputs) -> list[Tensor]:
         """Anchors per level, (H_l*W_l*A, 4) xyxy pixels; kept per feature size."""

@@ -5,15 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from workers.distillers.masks import (
-    box_cells,
-    box_levels,
-    centred_priors,
-    level_masks,
-    near_masks,
-    overlapping_priors,
-    point_priors,
-)
+from workers.distillation.shares import centred_priors, overlapping_priors, point_priors
+from workers.geometry.cells import box_cells, box_levels, level_masks
+from workers.geometry.regions import near_masks
 
 SIZES = [(13, 20), (7, 10), (4, 5)]  # of a 104 x 160 image, the last row and column partly outside
 STRIDES = (8, 16, 32)

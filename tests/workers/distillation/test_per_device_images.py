@@ -15,8 +15,10 @@ from studies.spec import MethodUse, Network
 from tests.studies.test_settled import choices
 from tests.workers.synthetic import ONE, TWO, Kind, batch, make_step
 from workers.detectors import build, describe
-from workers.distill import DistilledDetector, over_devices
-from workers.distillers.base import Distiller, Outputs, RoIOutputs, Step, Targets
+from workers.distillation.base import Distiller
+from workers.distillation.captures import Assignment, RoIs
+from workers.distillation.step import Outputs, RoIOutputs, Step, Targets
+from workers.distillation.student import DistilledDetector, over_devices
 
 IMAGES, EACH = 16, 2
 TERMS: dict[str, dict[str, Any]] = {  # terms that are off by default, at once
@@ -94,6 +96,10 @@ def leaves(outputs: Outputs) -> Outputs:
     def leaf(value: Any) -> Any:
         if isinstance(value, Tensor):
             return value.detach().clone().requires_grad_()
+        if isinstance(value, RoIOutputs):
+            return leaf_rois(value)
+        if isinstance(value, Targets):
+            return value
         return {k: leaf(v) for k, v in value.items()} if isinstance(value, dict) else None if value is None else tuple(map(leaf, value))
 
     return Outputs(**{each.name: leaf(getattr(outputs, each.name)) for each in fields(outputs)})
@@ -104,6 +110,10 @@ def tensors(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     if value is None:
+        return []
+    if isinstance(value, RoIOutputs):
+        return [each for each in (value.logits, value.deltas, value.features) if each is not None]
+    if isinstance(value, Targets):
         return []
     if isinstance(value, Outputs):
         return [tensor for each in fields(value) for tensor in tensors(getattr(value, each.name))]
@@ -124,6 +134,8 @@ def chosen(value: Any, images: slice) -> Any:
     """Some images of outputs or targets, copied; tensors have the images in front."""
     if isinstance(value, Tensor):
         return value.detach()[images].clone()
+    if isinstance(value, RoIOutputs):
+        return chosen_rois(value, images)
     if isinstance(value, Outputs | Targets):
         return type(value)(**{each.name: chosen(getattr(value, each.name), images) for each in fields(value)})
     if isinstance(value, dict):
@@ -131,10 +143,8 @@ def chosen(value: Any, images: slice) -> Any:
     return None if value is None else tuple(chosen(each, images) for each in value)
 
 
-def chosen_rois(rois: RoIOutputs | None, images: slice) -> RoIOutputs | None:
+def chosen_rois(rois: RoIOutputs, images: slice) -> RoIOutputs:
     """The RoIs of some images, copied and numbered from 0."""
-    if rois is None:
-        return None
     own = (rois.rois[:, 0] >= images.start) & (rois.rois[:, 0] < images.stop)
     cut = {each.name: None if (value := getattr(rois, each.name)) is None else value.detach()[own] for each in fields(rois)}
     return RoIOutputs(**cut | {"rois": cut["rois"] - torch.tensor([images.start, 0.0, 0, 0, 0])})
@@ -145,15 +155,11 @@ def on_devices(step: Step, each: int) -> list[Step]:
     made: list[Step] = []
     for first in range(0, step.images, each):
         images = slice(first, first + each)
-        student, teacher = (chosen_rois(rois, images) for rois in (step.student_rois, step.teacher_rois))
         own: dict[str, Any] = {
             "student": leaves(chosen(step.student, images)),
             "teacher": chosen(step.teacher, images),
             "gt_boxes": step.gt_boxes[images],
             "gt_labels": step.gt_labels[images],
-            "targets": lambda images=images: chosen(step.targets(), images),
-            "student_rois": student and leaf_rois(student),
-            "teacher_rois": teacher,
         }
         made.append(OnDevice(**{part.name: getattr(step, part.name) for part in fields(step)} | own, together=made))
     return made
@@ -170,7 +176,7 @@ def leaf_rois(rois: RoIOutputs) -> RoIOutputs:
 
 def gradients(losses: dict[str, Tensor], distiller: Distiller, steps: list[Step]) -> list[Tensor]:
     """Of the summed losses: for the distiller's parameters, then for what the student gave, image by image."""
-    outputs = [tensors(step.student) + roi_tensors(step.student_rois) for step in steps]
+    outputs = [tensors(step.student) for step in steps]
     trained = [parameter for parameter in distiller.parameters() if parameter.requires_grad]
     wanted = [*trained, *(tensor for each in outputs for tensor in each)]
     found = torch.autograd.grad(torch.stack(list(losses.values())).sum(), wanted, allow_unused=True)
@@ -180,10 +186,6 @@ def gradients(losses: dict[str, Tensor], distiller: Distiller, steps: list[Step]
     return [*zeros[:own], *(torch.cat(parts) for parts in zip(*columns, strict=True))]
 
 
-def roi_tensors(rois: RoIOutputs | None) -> list[Tensor]:
-    return [] if rois is None else [value for value in (rois.logits, rois.deltas, rois.features) if value is not None]
-
-
 def assert_close(found: Tensor, expected: Tensor, what: str) -> None:
     largest = expected.abs().max().item() if expected.numel() else 0.0
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5 * largest), (what, (found - expected).abs().max().item(), largest)
@@ -191,7 +193,7 @@ def assert_close(found: Tensor, expected: Tensor, what: str) -> None:
 
 def compare(distiller: Distiller, step: Step, per_device: int | None) -> None:
     """The losses and gradients of a step, in parts of `per_device` images, are the means of those of devices with 2 images."""
-    whole = replace(step, student=leaves(step.student), student_rois=step.student_rois and leaf_rois(step.student_rois))
+    whole = replace(step, student=leaves(step.student))
     devices = on_devices(step, EACH)
     found = over_devices(distiller, whole, per_device)
     each = [distiller(device) for device in devices]
@@ -253,17 +255,15 @@ def test_parts_are_views_of_the_step_with_their_own_images(kind: Kind, objects: 
         for level, maps in enumerate(whole.neck):
             assert torch.equal(torch.cat([each.neck[level] for each in outputs]), maps)
             assert outputs[1].neck[level].data_ptr() == maps[2:].data_ptr()
-    assert torch.equal(torch.cat([part.targets().labels[0] for part in parts]), step.targets().labels[0])
-    assert [part.student_rois is None for part in parts] == [kind is ONE] * 3
+    assert torch.equal(torch.cat([part.student.of(Assignment).labels[0] for part in parts]), step.student.of(Assignment).labels[0])
+    assert [RoIs in part.student.captured for part in parts] == [kind is TWO] * 3
 
 
 def test_proposals_go_with_their_images_and_are_numbered_anew() -> None:
     step = make_step(TWO, images=5)
     image = torch.tensor([0.0, 0, 0, 1, 2, 2, 3, 3, 3, 3, 4, 4])
-    for rois in (step.student_rois, step.teacher_rois):
-        assert rois is not None
-        rois.rois[:, 0] = image
-    rois = [part.student_rois for part in step.parts([2, 2, 1])]
-    assert [each.rois[:, 0].tolist() for each in rois if each] == [[0, 0, 0, 1], [0, 0, 1, 1, 1, 1], [0, 0]]
-    assert step.student_rois is not None
-    assert torch.equal(torch.cat([each.features for each in rois if each]), step.student_rois.features)
+    for outputs in (step.student, step.teacher):
+        outputs.of(RoIs).rois[:, 0] = image
+    rois = [part.student.of(RoIs) for part in step.parts([2, 2, 1])]
+    assert [each.rois[:, 0].tolist() for each in rois] == [[0, 0, 0, 1], [0, 0, 1, 1, 1, 1], [0, 0]]
+    assert torch.equal(torch.cat([each.features for each in rois]), step.student.of(RoIs).features)

@@ -5,7 +5,7 @@ import torch
 
 from studies.spec import MethodUse
 from tests.workers.synthetic import CLASSES, Scene, scene
-from workers.distill import build_distiller
+from workers.distillation.student import build_distiller
 from workers.distillers.pdf_distil import PDFDistil, hard_weights
 
 STRATEGIES = ["all", "kl", "l1", "l2", "l2_root", "most_similar_25", "most_similar_50", "most_different_50", "most_different_25"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "add-a-distiller.md"
 REFUSED = "arms.2.options.loss_weight: Input should be greater than or equal to 0"
 

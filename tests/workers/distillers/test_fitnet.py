@@ -6,7 +6,8 @@ import torch
 from studies.catalog import DETECTORS, Detector
 from studies.methods.fitnet import METHOD, FitNetOptions
 from tests.workers.synthetic import Scene, scene
-from workers.distillers.fitnet import FitNet, gt_mask, hint_loss
+from workers.distillation.imitation import hint_loss
+from workers.distillers.fitnet import FitNet, gt_mask
 
 
 def fitnet(scene: Scene, **options: object) -> FitNet:

@@ -1,6 +1,6 @@
-"""Geometry that says where a student imitates: overlaps of boxes, cells inside boxes, the valuable localization region.
+"""Boxes: overlaps, centres, the enclosing box, and what is inside.
 
-Boxes are (.., 4) xyxy in pixels; a is compared with b pairwise, giving (A, B). Nothing here carries a gradient of use.
+Boxes are (.., 4) xyxy in pixels. Most functions compare a with b pairwise, giving (A, B); `aligned` takes them row by row.
 """
 
 import torch
@@ -29,6 +29,15 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
     return common / (area(a)[:, None] + area(b)[None] - common).clamp(min=TINY)
 
 
+def aligned(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Areas of the intersection, the union and the enclosing box of boxes (.., 4) and (.., 4), row by row: (..) each."""
+    low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
+    common = (high - low).clamp(min=0).prod(-1)
+    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - common
+    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).prod(-1)
+    return common, union, hull
+
+
 def centres(boxes: Tensor) -> Tensor:
     """Centre (x, y) of every box, (A, 2); points (A, 2) are their own."""
     if boxes.shape[1] == 2:
@@ -40,16 +49,6 @@ def squared_distance(a: Tensor, b: Tensor) -> Tensor:
     """Squared distance of the centres of every pair, (A, B)."""
     (ax, ay), (bx, by) = centres(a).unbind(1), centres(b).unbind(1)
     return (ax[:, None] - bx[None]).square() + (ay[:, None] - by[None]).square()
-
-
-def cells_inside(boxes: Tensor, size: tuple[int, int], stride: int) -> Tensor:
-    """Whether the centre of each cell of an (H, W) map lies inside one of the boxes: bool (H, W)."""
-    height, width = size
-    x = (torch.arange(width, device=boxes.device, dtype=boxes.dtype) + 0.5) * stride
-    y = (torch.arange(height, device=boxes.device, dtype=boxes.dtype) + 0.5) * stride
-    across = (x > boxes[:, None, 0]) & (x < boxes[:, None, 2])  # (G, W)
-    down = (y > boxes[:, None, 1]) & (y < boxes[:, None, 3])  # (G, H)
-    return (down[:, :, None] & across[:, None, :]).any(0)
 
 
 def diou(anchors: Tensor, gt: Tensor, released: bool = False) -> Tensor:
@@ -67,42 +66,14 @@ def diou(anchors: Tensor, gt: Tensor, released: bool = False) -> Tensor:
     return box_iou(anchors, gt) - apart
 
 
-def atss_thresholds(levels: list[Tensor], gt: Tensor, overlap: Tensor, topk: int = 9) -> Tensor:
-    """ATSS's threshold of each box: mean + standard deviation of its IoU with the `topk` nearest anchors of every level, (G,).
-
-    overlap: IoU of all anchors with the boxes, (A, G).
-    """
-    distance = squared_distance(gt, torch.cat(levels)).sqrt()  # (G, A)
-    sizes = [len(anchors) for anchors in levels]
-    nearest = torch.cat(
-        [
-            iou.gather(1, far.topk(min(topk, far.shape[1]), largest=False).indices)
-            for iou, far in zip(overlap.T.split(sizes, 1), distance.split(sizes, 1), strict=True)
-        ],
-        dim=1,
-    )
-    return nearest.mean(1) + nearest.std(1)
-
-
-def vlr_mask(levels: list[Tensor], gt: Tensor, overlap: Tensor, released: bool, gamma: float = 0.25, topk: int = 9) -> Tensor:
-    """Valuable localization region of every box, (A, G): gamma * threshold <= DIoU <= threshold (released: < threshold)."""
-    threshold = atss_thresholds(levels, gt, overlap, topk)
-    near = diou(torch.cat(levels), gt, released)
-    below = near < threshold if released else near <= threshold
-    return below & (near >= gamma * threshold)
-
-
-def vlr_weights(levels: list[Tensor], gt: Tensor, released: bool, gamma: float = 0.25, topk: int = 9) -> Tensor:
-    """IoU of anchors with the boxes whose valuable localization region they are in, 0 elsewhere, (A, G)."""
-    overlap = box_iou(torch.cat(levels), gt)
-    if len(gt) == 0:
-        return overlap
-    return overlap * vlr_mask(levels, gt, overlap, released, gamma, topk)
-
-
 def points_inside(points: Tensor, gt: Tensor) -> Tensor:
     """Whether each point (P, 2) lies strictly inside each box, bool (P, G)."""
     return ((points[:, None] > gt[None, :, :2]) & (points[:, None] < gt[None, :, 2:])).all(2)
+
+
+def one_pixel_more(boxes: Tensor) -> Tensor:
+    """Boxes whose last pixel is their x1, y1, as in the code before 2018: widths are x1 - x0 + 1."""
+    return torch.cat([boxes[:, :2], boxes[:, 2:] + 1], dim=1)
 
 
 def decode_distribution(logits: Tensor, points: Tensor, stride: int) -> Tensor:

@@ -12,10 +12,12 @@ from studies.methods import methods
 from studies.spec import MethodUse
 from studies.trial import TrialFailure
 from tests.workers.synthetic import CLASSES, ONE, STUDENT_STAGES, TEACHER_STAGES, TWO, Kind, make_step, network
-from workers.distill import build_distiller
-from workers.distillers.base import Distiller, Step
+from workers.distillation.base import Distiller
+from workers.distillation.captures import Assignment, Backbone, RoIs
+from workers.distillation.step import Step
+from workers.distillation.student import build_distiller
 from workers.distillers.chen2017 import bounded_regression, deltas_of, soft_objectness
-from workers.distillers.ofd import margins, partial_distance
+from workers.distillers.ofd import PreReLU, margins, partial_distance
 from workers.distillers.pad import Branch
 
 NECK = {"loss_defeat_neck_foreground", "loss_defeat_neck_background"}
@@ -81,10 +83,10 @@ def build(method: str, options: dict[str, Any], kind: Kind) -> Distiller:
 def student_tensors(step: Step, distiller: Distiller) -> dict[str, tuple[Tensor, ...]]:
     """What of the student the distiller says that it reads, by name."""
     read = {"neck": step.student.neck}
-    if "pre_relu" in distiller.captures:
-        read = {"pre_relu": step.student.pre_relu}
-    if "backbone" in distiller.captures:
-        read["backbone"] = step.student.backbone[1:]
+    if PreReLU in distiller.captures:
+        read = {"pre_relu": step.student.of(PreReLU)}
+    if Backbone in distiller.captures:
+        read["backbone"] = step.student.of(Backbone)[1:]
     return read
 
 
@@ -111,18 +113,17 @@ def test_gradients_reach_every_part_that_is_trained(method: str, options: dict[s
         assert "neck" in reached
         assert adapters
     if any("backbone" in name for name in names):
-        assert all(m.grad is not None for m in step.student.backbone[1:])
+        assert all(m.grad is not None for m in step.student.of(Backbone)[1:])
     if method == "ofd":
-        assert all(m.grad is not None and m.grad.abs().sum() > 0 for m in step.student.pre_relu)
+        assert all(m.grad is not None and m.grad.abs().sum() > 0 for m in step.student.of(PreReLU))
     if "loss_chen_rpn_box" in names:
         assert all(m.grad is not None and m.grad.abs().sum() > 0 for m in step.student.boxes)
     if "loss_chen_roi_box" in names:
-        assert step.student_rois is not None
-        assert step.student_rois.deltas is not None
-        assert step.student_rois.deltas.grad is not None
+        deltas = step.student.of(RoIs).deltas
+        assert deltas is not None
+        assert deltas.grad is not None
     if method == "li2017":
-        assert step.student_rois is not None
-        assert step.student_rois.features.grad is not None
+        assert step.student.of(RoIs).features.grad is not None
 
 
 @each_term
@@ -163,7 +164,7 @@ def test_mean_forms_do_not_grow_with_the_batch(method: str, options: dict[str, A
 
     def twice(step: Step) -> Step:
         networks = {
-            role: replace(o, neck=doubled(o.neck), backbone=doubled(o.backbone), pre_relu=doubled(o.pre_relu))
+            role: replace(o, neck=doubled(o.neck), captured={kind: doubled(o.of(kind)) for kind in (Backbone, PreReLU)})
             for role, o in (("student", step.student), ("teacher", step.teacher))
         }
         return replace(step, **networks, gt_boxes=step.gt_boxes * 2, gt_labels=step.gt_labels * 2)  # type: ignore[arg-type]
@@ -176,11 +177,11 @@ def test_mean_forms_do_not_grow_with_the_batch(method: str, options: dict[str, A
 
 def test_captures_are_narrowed_to_what_the_options_need() -> None:
     assert build("defeat", {}, ONE).captures == frozenset()
-    assert build("defeat", {"backbone_background": 1}, ONE).captures == {"backbone"}
-    assert build("defeat", {}, TWO).captures == {"roi"}
-    assert build("chen2017", {}, TWO).captures == {"targets", "roi"}
-    assert build("chen2017", {"rpn": False}, TWO).captures == {"roi"}
-    assert build("chen2017", {"roi": False}, TWO).captures == {"targets"}
+    assert build("defeat", {"backbone_background": 1}, ONE).captures == {Backbone}
+    assert build("defeat", {}, TWO).captures == {RoIs}
+    assert build("chen2017", {}, TWO).captures == {Assignment, RoIs}
+    assert build("chen2017", {"rpn": False}, TWO).captures == {RoIs}
+    assert build("chen2017", {"roi": False}, TWO).captures == {Assignment}
 
 
 def test_chen_shares_the_class_loss_with_the_students_own() -> None:
@@ -197,8 +198,7 @@ def test_chen_leaves_boxes_alone_that_beat_the_teacher_by_the_margin() -> None:
 
 
 def test_chen_reads_the_deltas_of_the_ground_truth_class() -> None:
-    rois = make_step(TWO).student_rois
-    assert rois is not None
+    rois = make_step(TWO).student.of(RoIs)
     assert rois.deltas is not None
     picked = deltas_of(rois, rois.labels)
     for row, label in enumerate(rois.labels.tolist()):

@@ -8,9 +8,10 @@ from studies.methods import methods
 from studies.methods.ld import METHOD, LDOptions
 from studies.spec import MethodUse
 from tests.workers.synthetic import CLASSES, Scene, scene
-from workers.distill import build_distiller
+from workers.distillation.captures import Assignment
+from workers.distillation.student import build_distiller
 from workers.distillers.ld import LD
-from workers.distillers.regions import best_boxes, decode_distribution, points_inside
+from workers.geometry.boxes import best_boxes, decode_distribution, points_inside
 
 ALL = {"main_ld": True, "vlr_ld": True, "main_kd": True, "vlr_kd": True}
 NAMES = {"main_ld": "loss_ld", "vlr_ld": "loss_ld_vlr", "main_kd": "loss_ld_kd", "vlr_kd": "loss_ld_kd_vlr"}
@@ -129,7 +130,7 @@ def test_the_papers_variant_keeps_sides_apart_sums_bins_divides_and_uses_true_di
 
 def test_main_ld_of_one_box_is_the_formula() -> None:
     s = scene()
-    labels = s.step.targets().labels
+    labels = s.step.student.of(Assignment).labels
     for level in labels:
         level.fill_(CLASSES)
     labels[1][1, 4 * 3 + 2] = 0  # image 1, level 1, y 3, x 2

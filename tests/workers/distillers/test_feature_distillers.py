@@ -14,12 +14,13 @@ from studies.methods import methods
 from studies.spec import MethodUse
 from studies.trial import TrialFailure
 from tests.workers.synthetic import ONE, STUDENT, TEACHER, TWO, Kind, make_step, network
-from workers.distill import build_distiller
-from workers.distillers.base import Distiller, NetworkInfo, Outputs, Step
+from workers.distillation.base import Distiller
+from workers.distillation.inherit import inherit_neck_and_head
+from workers.distillation.non_local import NonLocal
+from workers.distillation.step import NetworkInfo, Outputs, Step
+from workers.distillation.student import build_distiller
 from workers.distillers.fgd import box_weights
-from workers.distillers.inherit import inherit_neck_and_head
 from workers.distillers.mgd import random_mask
-from workers.distillers.non_local import NonLocal
 from workers.distillers.pkd import pattern_loss
 
 FRS = {"loss_frs_feature", "loss_frs_prediction"}

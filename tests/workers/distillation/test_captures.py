@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from studies.spec import MethodUse, Network
 from workers.detectors import describe, zoo_config
-from workers.distill import DistilledDetector
-from workers.distillers.base import RoIOutputs
-from workers.roi import RoIRecorder, first_stage, on_same_rois
+from workers.distillation.captures import RoIs, first_stage, on_same_rois
+from workers.distillation.step import RoIOutputs
+from workers.distillation.student import DistilledDetector
 
 CLASSES, CHANNELS, SIDE = 3, 32, 128
 ZOO = {
@@ -65,9 +65,10 @@ def recorded(model: Any, objects: bool = True) -> tuple[dict[str, Any], RoIOutpu
     """Losses and RoI outputs of one training step."""
     images, samples = batch(objects)
     model.train()
-    with RoIRecorder(model) as recorder:
-        losses = model.loss(images, samples)
-    return losses, recorder.take()
+    capture = RoIs()
+    capture.attach(model)
+    losses = model.loss(images, samples)
+    return losses, capture.take()
 
 
 @pytest.mark.parametrize("name", list(ZOO))
@@ -97,17 +98,16 @@ def test_recording_changes_no_loss_and_leaves_nothing_behind() -> None:
     (images, samples), (_, again) = batch(), batch()
     torch.manual_seed(5)  # of the samplers
     plain = model.loss(images, again)
-    hooks = len(model.roi_head.bbox_roi_extractor._forward_hooks)
+    capture = RoIs()
+    capture.attach(model)
     torch.manual_seed(5)
-    with RoIRecorder(model) as recorder:
-        watched = model.loss(images, samples)
+    watched = model.loss(images, samples)
     for name in ("loss_cls", "loss_bbox", "loss_rpn_cls"):
         torch.testing.assert_close(watched[name], plain[name], rtol=0, atol=0)
-    assert "loss" not in vars(model.roi_head.bbox_head)
-    assert len(model.roi_head.bbox_roi_extractor._forward_hooks) == hooks
-    recorder.take()
+    capture.take()
+    assert capture.pooled is None
     with pytest.raises(AssertionError, match="has not run"):
-        recorder.take()
+        capture.take()
 
 
 def test_gradients_of_what_was_recorded_reach_the_student() -> None:

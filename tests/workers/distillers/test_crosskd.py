@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from studies.spec import MethodUse, Network
 from studies.trial import TrialFailure
 from workers.detectors import build, describe, zoo_config
-from workers.distill import DistilledDetector, Recorder, build_distiller
-from workers.distillers.base import NetworkInfo, Outputs, Step, Targets
-from workers.distillers.crosskd import CrossKD, box_distance, on_map, tower_index
+from workers.distillation.captures import Assignment, Recorder
+from workers.distillation.step import NetworkInfo, Outputs, Step, Targets
+from workers.distillation.student import DistilledDetector, build_distiller
+from workers.distillers.crosskd import CrossKD, Tower, box_distance, tower_index
+from workers.geometry.levels import on_map
 
 register_all_modules(init_default_scope=False)
 
@@ -55,7 +57,7 @@ class Net(nn.Module):
 
 
 def run(net: Net, levels: tuple[Tensor, ...]) -> Outputs:
-    recorder = Recorder(net, frozenset({"tower"}))
+    recorder = Recorder(net, frozenset({Tower}))
     net.bbox_head(net.neck(levels))
     return recorder.take()
 
@@ -79,6 +81,7 @@ def make_step(detector: str, student: Net, teacher: Net, same_features: bool = F
     weights[0][:, -3:] = 0
     sides = [torch.full((*label.shape, 4), 2.0) for label in labels]
     sizes = [f.shape[-2:] for f in ours]
+    outputs.captured[Assignment] = Targets(tuple(labels), tuple(weights), tuple(sides))
     return Step(
         student=outputs,
         teacher=run(teacher, theirs),
@@ -87,7 +90,6 @@ def make_step(detector: str, student: Net, teacher: Net, same_features: bool = F
         image_shape=(IMAGE, IMAGE),
         iteration=0,
         anchors=lambda: student.bbox_head.prior_generator.grid_priors(sizes, device="cpu"),
-        targets=lambda: Targets(tuple(labels), tuple(weights), tuple(sides)),
     )
 
 
@@ -174,9 +176,9 @@ def test_number_of_positives(detector: str, objects: bool, expected: float) -> N
 def test_ignored_anchors_have_no_part() -> None:
     student, teacher = networks("retinanet")
     step = make_step("retinanet", student, teacher)
-    targets = step.targets()
-    none = replace(targets, label_weights=tuple(torch.zeros_like(w) for w in targets.label_weights))
-    losses = crosskd("retinanet", student, teacher)(replace(step, targets=lambda: none))
+    targets = step.student.of(Assignment)
+    step.student.captured[Assignment] = replace(targets, label_weights=tuple(torch.zeros_like(w) for w in targets.label_weights))
+    losses = crosskd("retinanet", student, teacher)(step)
     assert all(loss == 0 for loss in losses.values())
 
 
@@ -193,7 +195,7 @@ def test_recorded_tower_is_before_the_activation(detector: str) -> None:
     student, teacher = networks(detector)
     step = make_step(detector, student, teacher)
     for outputs in (step.student, step.teacher):
-        assert all((level < 0).any() for branch in ("cls", "reg") for level in outputs.tower[branch])
+        assert all((level < 0).any() for branch in ("cls", "reg") for level in outputs.of(Tower)[branch])
 
 
 @pytest.mark.parametrize("detector", ["gfl", "retinanet"])
