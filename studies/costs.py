@@ -10,17 +10,13 @@ from typing import Literal
 
 import yaml
 
-from studies.catalog import Dataset, of_pdf_distil
+from studies.catalog import Dataset
+from studies.inputs import input_sides
 from studies.recipes import RECIPES
 from studies.spec import Network, Schedule
 
 FILE = Path(__file__).with_name("costs.yaml")
 
-# Input of a network, (shorter, longer) side in pixels before a recipe makes it smaller: of families and forms that have their own, else of
-# the dataset.
-OWN_INPUT = {"ssd": (512, 512), "yolov3": (608, 608)}
-PDF_INPUT = (320, 320)
-INPUT, USUAL_INPUT = {"cityscapes": (1024, 2048)}, (800, 1333)
 PADDED = 32  # images are padded to multiples of it
 
 FLOP = 2  # of one multiply-add
@@ -153,13 +149,6 @@ def reference_size(network: Network) -> tuple[int, int]:
     """(height, width) in pixels that a network's multiply-adds are counted at: its whole input on COCO, padded."""
     shorter, longer = input_sides(network, "coco")
     return padded(shorter), padded(longer)
-
-
-def input_sides(network: Network, dataset: str) -> tuple[int, int]:
-    """(shorter, longer) side of a network's input at paper scale, before a recipe makes it smaller."""
-    if of_pdf_distil(network.form):
-        return PDF_INPUT
-    return OWN_INPUT.get(network.detector) or INPUT.get(dataset, USUAL_INPUT)
 
 
 def padded(side: float) -> int:

@@ -72,7 +72,7 @@ class Recipe:
     """A named training schedule.
 
     epochs: of `passes` passes over the images each. decay: epochs after which the rate is divided by 10, or "cosine" down to
-    `floor` of it. largest: longer and shorter side of the largest images, in training and tests, in pixels; None: the dataset's.
+    `floor` of it. largest: shorter and longer side of the largest images, in training and tests, in pixels; None: the dataset's.
     smallest: shorter side of the smallest training images over that of the largest. optimizer: None leaves it to
     the family (`OPTIMIZERS`). iterations: cuts every epoch after so many steps. average: what is evaluated and exported is a moving
     average of the weights that keeps this share of itself at every step. pretraining: what backbones have learnt before, at nano.
@@ -147,7 +147,7 @@ RECIPES: dict[str, Recipe] = {
             "the model zoo's 12 epochs on PASCAL VOC, as 4 of three passes over images of 1000x600",
             4,
             (3,),
-            largest=(1000, 600),
+            largest=(600, 1000),
             passes=3,
             optimizer=Optimizer(0.01, warm_up=None),
             smallest_box=32,

@@ -3,7 +3,8 @@
 import pytest
 
 from studies.catalog import DATASETS
-from studies.costs import FLOP_PER_BYTE, GPUS, cost_of, evaluation_flop, gpu_named, input_sides, reference_size, training_flop
+from studies.costs import FLOP_PER_BYTE, GPUS, cost_of, evaluation_flop, gpu_named, reference_size, training_flop
+from studies.inputs import input_sides
 from studies.spec import Network, Schedule
 from studies.submission import read_submission
 from studies.tables.shipped import numbered_tables, table_ids

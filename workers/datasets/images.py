@@ -9,16 +9,15 @@ import cv2
 from mmcv.transforms import LoadImageFromFile
 
 from studies.catalog import of_pdf_distil
+from studies.inputs import NANO, OWN, Sides, input_sides
 from studies.recipes import Recipe
 from studies.spec import OnBroken
 from studies.trial import TrialFailure, TrialSpec
 from workers.datasets.manifest import images_folder, read_manifest
-from workers.detectors.families import NORMALISATION, OWN_INPUT, PDF_INPUT
+from workers.detectors.families import NORMALISATION
 from workers.evaluation.precision import DetectionMetric
 
 SMALLEST = 32  # pixels of an image's shorter side, for training
-NANO_INPUT = (128, 128)  # pixels, the longer and the shorter side at most
-PAPER_INPUT = {"digits": (128, 128), "coco": (1333, 800), "voc": (1333, 800), "cityscapes": (2048, 1024)}
 
 
 class UnreadableImage(Exception):
@@ -116,21 +115,22 @@ def _filter(spec: TrialSpec, recipe: Recipe) -> dict[str, Any]:
     return {"filter_empty_gt": True, "min_size": SMALLEST, "crowds_only": spec.dataset == "cityscapes", **boxes}
 
 
-def input_size(spec: TrialSpec, recipe: Recipe) -> tuple[tuple[int, int], bool]:
-    """((longer, shorter) side of the network's input in pixels, whether images keep their shape), as its family is tested."""
+def input_size(spec: TrialSpec, recipe: Recipe) -> tuple[Sides, bool]:
+    """((shorter, longer) side of the network's input in pixels, whether images keep their shape), as its family is tested."""
     if spec.scale != "paper":
-        return NANO_INPUT, True
+        return NANO, True
+    sides = input_sides(spec.network, spec.dataset)
     if of_pdf_distil(spec.network.form):
-        return PDF_INPUT, False
-    if spec.network.detector in OWN_INPUT:
-        return OWN_INPUT[spec.network.detector], spec.network.detector != "ssd"
-    return recipe.largest or PAPER_INPUT.get(spec.dataset, (1333, 800)), True
+        return sides, False
+    if spec.network.detector in OWN:
+        return sides, spec.network.detector != "ssd"
+    return recipe.largest or sides, True
 
 
 def evaluation_images(spec: TrialSpec, recipe: Recipe) -> dict[str, Any]:
     """The transform of the images that a network is tested on."""
-    size, keeps = input_size(spec, recipe)
-    return {"type": "Resize", "scale": size, "keep_ratio": keeps}
+    (short, long), keeps = input_size(spec, recipe)
+    return {"type": "Resize", "scale": (long, short), "keep_ratio": keeps}
 
 
 def training_images(spec: TrialSpec, recipe: Recipe, mirror: bool) -> list[dict[str, Any]]:
@@ -139,7 +139,7 @@ def training_images(spec: TrialSpec, recipe: Recipe, mirror: bool) -> list[dict[
     mirror: whether an object stays itself in the mirror (a digit does not). Sources: the zoo's configs; for "pdf" the kinds that
     PDF-Distil names (4.1), with mmdet's transforms and the ranges of colour of its released code.
     """
-    (long, short), keeps = input_size(spec, recipe)
+    (short, long), keeps = input_size(spec, recipe)
     smaller = round(long * recipe.smallest) if long == short else long, round(short * recipe.smallest)
     resize = evaluation_images(spec, recipe)
     flip = [{"type": "RandomFlip", "prob": 0.5}] if mirror else []

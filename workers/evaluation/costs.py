@@ -23,12 +23,12 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
+from studies import inputs
 from studies.catalog import BACKBONES, DETECTORS, FORMS, Scale, in_form, misfit_of, of_pdf_distil
 from studies.recipes import NANO_WIDTH
 from studies.spec import Network
 from workers.detectors import build, model_config
 from workers.detectors.configs import register, scope
-from workers.detectors.families import OWN_INPUT, PDF_INPUT
 
 CLASSES = {"paper": 80, "nano": 10}  # of COCO and of the digits, for the command
 SIZES = {"paper": (800, 1280), "nano": (128, 128)}
@@ -191,21 +191,21 @@ def costs(network: Network, scale: Scale, detector: nn.Module, dataset: Any) -> 
     rates = speeds(lambda: [plain.test_step(image) for image in images], len(images), device.type, repeats=3)
     return {
         "Params": parameter_counts(counted)["trainable_parameters"] / 1e6,
-        "FLOPs": multiply_adds(counted, input_size(network, scale))["total"] / 1e9,
+        "FLOPs": multiply_adds(counted, counted_size(network, scale))["total"] / 1e9,
         "FPS": statistics.median(rates),
     }
 
 
-def input_size(network: Network, scale: str) -> tuple[int, int]:
+def counted_size(network: Network, scale: str) -> tuple[int, int]:
     """(height, width) that multiply-adds are counted at: at paper scale that of the papers' tables."""
     if scale != "paper":
         return SIZES["nano"]
-    return PDF_INPUT if of_pdf_distil(network.form) else OWN_INPUT.get(network.detector, SIZES["paper"])
+    return inputs.PDF if of_pdf_distil(network.form) else inputs.OWN.get(network.detector, SIZES["paper"])
 
 
 def measure(network: Network, scale: str, size: tuple[int, int] | None = None) -> dict[str, Any]:
     """Parameters and multiply-adds of a network at an input size (height, width), by default that of the papers."""
-    size = size or input_size(network, scale)
+    size = size or counted_size(network, scale)
     model = on_paper(network, CLASSES[scale])
     return {
         **network.model_dump(exclude_none=True),

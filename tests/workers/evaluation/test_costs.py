@@ -3,10 +3,8 @@
 import pytest
 
 from benchmarks.count_costs import counted
-from studies.costs import INPUT, OWN_INPUT, PDF_INPUT, USUAL_INPUT, cost_of
+from studies.costs import cost_of
 from studies.spec import Network
-from workers.datasets import images as data
-from workers.detectors import families
 
 SMALL = [
     ("faster_rcnn", "resnet18", None),
@@ -35,9 +33,3 @@ def test_a_network_costs_what_is_written_down(detector: str, backbone: str, form
         known.rois,
         known.parameters,
     )
-
-
-def test_inputs_are_those_of_the_training() -> None:
-    assert (OWN_INPUT, PDF_INPUT) == (families.OWN_INPUT, families.PDF_INPUT)
-    sides = {name: tuple(sorted(size)) for name, size in data.PAPER_INPUT.items() if name != "digits"}
-    assert sides == {name: INPUT.get(name, USUAL_INPUT) for name in sides}

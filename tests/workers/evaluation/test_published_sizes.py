@@ -12,10 +12,10 @@ import yaml
 from torch import nn
 
 from studies.catalog import ZOO
+from studies.inputs import PDF
 from studies.spec import Network
 from workers.detectors import build
-from workers.detectors.families import PDF_INPUT
-from workers.evaluation.costs import CLASSES, SIZES, Counter, images_per_second, input_size, measure, on_paper, parameter_counts
+from workers.evaluation.costs import CLASSES, SIZES, Counter, counted_size, images_per_second, measure, on_paper, parameter_counts
 
 CLASSIFIER = 2048 * 1000 + 1000  # weights of ResNet-50's ImageNet layer
 PUBLISHED = yaml.safe_load((Path(__file__).parent / "published_sizes.yaml").read_text())
@@ -46,8 +46,8 @@ def test_multiply_adds_are_counted_at_the_papers_sizes_and_below_at_one() -> Non
         Network(detector=detector, backbone=backbone, form=form)
         for detector, backbone, form in (("gfl", "resnet50", None), ("fcos", "resnet18", "pdf_fpn"), ("ssd", "vgg16", None))
     )
-    assert [input_size(network, "paper") for network in (plain, pdf, ssd)] == [(800, 1280), PDF_INPUT, (512, 512)]
-    assert {input_size(network, scale) for network in (plain, pdf, ssd) for scale in ("smoke", "nano")} == {(128, 128)}
+    assert [counted_size(network, "paper") for network in (plain, pdf, ssd)] == [(800, 1280), PDF, (512, 512)]
+    assert {counted_size(network, scale) for network in (plain, pdf, ssd) for scale in ("smoke", "nano")} == {(128, 128)}
 
 
 def test_what_is_counted_on_paper_is_what_is_built() -> None:

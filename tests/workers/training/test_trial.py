@@ -17,7 +17,7 @@ from studies.trial import TrialFailure, TrialSpec
 from workers.detectors import build, describe
 from workers.distillation.student import DistilledDetector
 from workers.distillers.crosskd import Tower
-from workers.evaluation.costs import input_size, multiply_adds, on_paper
+from workers.evaluation.costs import counted_size, multiply_adds, on_paper
 from workers.files import file_sha256
 from workers.training.progress import EpochReport
 from workers.training.result import TrialResult
@@ -157,7 +157,7 @@ def test_a_distilled_student_costs_what_the_plain_detector_costs(tmp_path: Path,
     network = Network(**STUDENT)
     expected = {
         "Params": sum(p.numel() for p in build(network, 10).parameters()) / 1e6,  # nothing of it is frozen
-        "FLOPs": multiply_adds(on_paper(network, 10), input_size(network, "nano"))["total"] / 1e9,
+        "FLOPs": multiply_adds(on_paper(network, 10), counted_size(network, "nano"))["total"] / 1e9,
     }
     for result in (plain, student):
         assert {name: result.metrics[name] for name in expected} == expected
