@@ -91,6 +91,7 @@ class Schedule(SpecModel):
     weight_decay: float | None = Field(None, ge=0, le=1, description="of the optimizer")
     warm_up: int | None = Field(None, ge=0, le=1_000_000, description="steps over which the learning rate rises at first; 0: none")
     accumulate: int | None = Field(None, ge=1, le=256, description="parts that a step's images pass in, one after another")
+    val_interval: int | None = Field(None, ge=1, le=1000, description="epochs between evaluations; the last epoch is always evaluated")
     max_iterations: int | None = Field(None, ge=1, description="cut every epoch after this many steps (smoke runs)")
 
     @field_validator("recipe")
@@ -120,6 +121,7 @@ class Schedule(SpecModel):
                 weight_decay=optimizer.weight_decay,
                 warm_up=optimizer.warm_up.iterations if optimizer.warm_up else 0,
                 accumulate=1,
+                val_interval=recipe.val_interval,
                 max_iterations=recipe.iterations,
             )
         )

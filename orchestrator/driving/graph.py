@@ -30,6 +30,7 @@ class Graph:
         self.arms = {arm.id: arm for arm in store.arms(study_id)}
         self.claimed: set[str] = set()  # handed to Tune, end not seen yet
         self.ask_again: dict[str, float] = {}  # trials another study trains -> when to look again
+        self.signs: dict[str, dict[str, Any]] = {}  # trial -> its last sign of life inside an epoch; not stored
         self.source = source_of_code()
         self.code_version = functools.cache(code_version)  # as it was when this driver began: its processes keep what they imported
         self.measurement_code = functools.cache(measurement_code)
@@ -120,8 +121,10 @@ class Graph:
         self.refresh()
 
     def reported(self, name: str, result: dict[str, Any]) -> None:
-        """An epoch, the result, or the failure that `trainable.train` reports."""
-        if "epoch" in result:
+        """A sign of life inside an epoch, an epoch, the result, or the failure that `trainable.train` reports."""
+        if "step" in result:
+            self.signs[name] = {field: result[field] for field in ("epoch", "epochs", "step", "steps", "metrics")}
+        elif "epoch" in result:
             self.store.record_epoch(self.study_id, self.attempt, name, result["epoch"], result["epochs"], result["metrics"])
         elif "result" in result:
             self.store.finish_trial(self.study_id, self.attempt, name, **result["result"])

@@ -8,6 +8,7 @@ import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from studies.trial import TrialFailure, TrialSpec
 
 
 def train(config: dict[str, Any]) -> None:
-    """Does the job of an order: trains, or measures. Reports {epoch, epochs, metrics} per epoch and at the end {result} or
-    {failure, reason}.
+    """Does the job of an order: trains, or measures. Reports {epoch, epochs, metrics} per epoch, now and then inside one
+    {epoch, epochs, step, steps, metrics}, and at the end {result} or {failure, reason}.
 
     A TrialFailure is reported, not raised: the driver decides what is tried again, never Tune.
     """
@@ -44,13 +45,16 @@ def _trained(order: Order, folder: Path) -> dict[str, Any]:
     """The result of a training, as `Store.finish_trial` takes it."""
     from ray import tune
 
-    from workers.progress import EpochReport
-    from workers.trial import run_trial
+    from workers.training.progress import EpochReport, StepReport
+    from workers.training.trial import run_trial
 
     def report(done: EpochReport) -> None:
         tune.report({"epoch": done.epoch, "epochs": done.epochs, "metrics": done.metrics})
 
-    result = run_trial(TrialSpec.model_validate(order.spec), folder, Path(order.data), report)
+    def report_step(done: StepReport) -> None:
+        tune.report(asdict(done))
+
+    result = run_trial(TrialSpec.model_validate(order.spec), folder, Path(order.data), report, report_step)
     return {
         "metrics": result.metrics,
         "checkpoint": str(result.checkpoint),

@@ -28,7 +28,7 @@ class Method:
     """One distillation method as the catalogue knows it.
 
     id: name in a spec. title: as printed in tables. paper: citation. options: pydantic model of its options.
-    implementation: "module:Class" of the `workers.distillers.base.Distiller`.
+    implementation: "module:Class" of the `workers.distillation.base.Distiller`.
     student_traits / teacher_traits: what it reads of each head (`catalog.TRAITS`).
     same_detector: why teacher and student must be the same detector family, or None.
     per_device_images: images that a device had in its published training, of a loss that is no plain mean over images (it sums over

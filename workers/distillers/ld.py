@@ -23,10 +23,13 @@ import torch
 from torch import Tensor
 
 from studies.methods import Options
-from workers.distillers.base import Distiller, NetworkInfo, Step
-from workers.distillers.cells import Where, at, by_image, on_cells, on_levels
+from workers.distillation.base import Distiller
+from workers.distillation.captures import Assignment
+from workers.distillation.step import NetworkInfo, Step
 from workers.distillers.ld_imitation import Imitation
-from workers.distillers.regions import centres, points_inside, vlr_weights
+from workers.geometry.boxes import centres, points_inside
+from workers.geometry.levels import Where, at, by_image, on_cells, on_levels
+from workers.geometry.regions import vlr_weights
 
 Region = list[tuple[Where, Tensor]]  # per level: which boxes, and their weights (P,)
 
@@ -60,7 +63,7 @@ def score_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 class LD(Distiller):
     """See the module."""
 
-    captures = frozenset({"targets"})
+    captures = frozenset({Assignment})
 
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__(options, student, teacher)
@@ -95,7 +98,9 @@ class LD(Distiller):
 
     def positives(self, step: Step) -> list[Tensor]:
         """The student's positives, bool (N, H, W, A) per level."""
-        labels = [on_cells(lab, logits, self.anchors) for lab, logits in zip(step.targets().labels, step.student.logits, strict=True)]
+        labels = [
+            on_cells(lab, logits, self.anchors) for lab, logits in zip(step.student.of(Assignment).labels, step.student.logits, strict=True)
+        ]
         return [(lab >= 0) & (lab < self.classes) for lab in labels]
 
     def weight_sum(self, step: Step) -> Tensor:
@@ -111,7 +116,7 @@ class LD(Distiller):
         """The valuable localization region, weighted by IoU (points: by confidence)."""
         levels, boxes, released = step.anchors(), torch.cat(step.gt_boxes), self.options.vlr == "code"
         pairs = points_inside(centres(torch.cat(levels)), boxes) if self.points else vlr_weights(levels, boxes, released)
-        maps = on_levels(by_image(pairs, step.gt_boxes), step, self.anchors)
+        maps = on_levels(by_image(pairs, step.gt_boxes), step.student.logits, self.anchors)
         if self.options.exclude_positives:
             maps = [m.masked_fill(p, 0) for m, p in zip(maps, positives, strict=True)]
         if self.points:
