@@ -21,6 +21,7 @@ from api.catalog import endpoints as catalog
 from api.docs import endpoints as docs
 from api.figures import endpoints as figures
 from api.health import endpoints as health
+from api.outbox import endpoints as outbox
 from api.plans import endpoints as plans
 from api.problems import ProblemDocument
 from api.schedules import endpoints as schedules
@@ -68,7 +69,7 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
     login.install(app)
     of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, schedules.router)
     of_access = (access.tokens, access.others, login.router)
-    for router in (*of_studies, catalog.router, *of_access, webhooks.router, health.router, docs.router):
+    for router in (*of_studies, catalog.router, *of_access, webhooks.router, outbox.router, health.router, docs.router):
         app.include_router(router)
     _describe(app)
     return app

@@ -4,7 +4,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from api.embedded.stack import load_stack
 from studies.home import retort_home
 
 _RETRY_SECONDS = 10.0  # how long a request that may be repeated waits for a service that restarts
+_TRIALS_A_PAGE = 1000
 _SILENCE_SECONDS = 40.0  # the event stream says something every 15 s, if only that it is there
 
 
@@ -93,9 +94,14 @@ class Client:
         """One study."""
         return self._json("GET", f"/v1/studies/{study}")
 
-    def trials(self, study: int) -> list[dict[str, Any]]:
-        """Its trials, teachers first."""
-        trials: list[dict[str, Any]] = self._json("GET", f"/v1/studies/{study}/trials")["items"]
+    def trials(self, study: int, names: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """All its trials, teachers first, or those of these names; page by page."""
+        asked: dict[str, Any] = {"limit": _TRIALS_A_PAGE, **({"name": list(names)} if names else {})}
+        page = self._json("GET", f"/v1/studies/{study}/trials", params=asked)
+        trials: list[dict[str, Any]] = page["items"]
+        while page["next"]:
+            page = self._json("GET", f"/v1/studies/{study}/trials", params={**asked, "cursor": page["next"]})
+            trials += page["items"]
         return trials
 
     def tables(self) -> list[dict[str, Any]]:
@@ -123,6 +129,11 @@ class Client:
     def resume(self, study: int) -> dict[str, Any]:
         """Queue what is not finished again."""
         return self._json("POST", f"/v1/studies/{study}:resume")
+
+    def resend(self) -> int:
+        """Tell MLflow what was set aside; how many changes these are."""
+        rows: int = self._json("POST", "/v1/outbox:resend")["rows"]
+        return rows
 
     def add_schedule(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """A new schedule."""

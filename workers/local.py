@@ -10,6 +10,7 @@ from studies.expand import PlannedTrial, expand
 from studies.spec import StudySpec
 from studies.trial import TeacherRef, TrialFailure
 from workers.datasets import prepare
+from workers.folder import alone_in
 from workers.training.progress import EpochReport, StepReport
 from workers.training.result import TrialResult
 from workers.training.trial import run_trial
@@ -41,7 +42,8 @@ def run_locally(
     def run(trial: PlannedTrial, teacher: TeacherRef | None) -> tuple[TrialResult, Path]:
         spec = trial.resolve(study, teacher)
         folder = home / "trials" / spec.key(digest, code_version(spec.methods))
-        return run_trial(spec, folder, home / "data", lambda epoch: report(trial, epoch), lambda step: report_step(trial, step)), folder
+        with alone_in(folder):
+            return run_trial(spec, folder, home / "data", lambda epoch: report(trial, epoch), lambda step: report_step(trial, step)), folder
 
     if wanted.teacher is None:
         return run(wanted, None)

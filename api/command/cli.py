@@ -233,6 +233,12 @@ def resume(study: StudyId, watch: Annotated[bool, typer.Option("--watch", help="
 
 
 @app.command()
+def resend() -> None:
+    """Tell MLflow again what it could not be told; `retort status` says what that is."""
+    _say(f"{_client().resend()} changes are sent to MLflow again")
+
+
+@app.command()
 def table(
     study: Annotated[int | None, typer.Argument(metavar="[ID]", min=1, help="number of a study (retort list)")] = None,
     format: Annotated[TableForm, typer.Option(help="md is aligned for the terminal")] = TableForm.MD,

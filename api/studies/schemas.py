@@ -68,10 +68,12 @@ class TrialAnswer(BaseModel):
     mlflow: str | None = Field(description="its page in MLflow")
 
 
-class TrialList(BaseModel):
-    """The trials of a study, every teacher before its students, and behind them its measurements."""
+class TrialPage(BaseModel):
+    """Some trials of a study, every teacher before its students, and behind them its measurements. `next`: the cursor of the following
+    page, null on the last."""
 
     items: list[TrialAnswer]
+    next: str | None
 
 
 class PlannedTrialAnswer(BaseModel):

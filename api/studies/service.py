@@ -1,13 +1,13 @@
 """From the store's rows to answers, and from its refusals to problems."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from api.access.callers import refuse_others
 from api.problems import conflict, not_found
-from api.studies.schemas import PlanAnswer, PlannedTrialAnswer, StudyAnswer, StudyDetail, StudyPage, TrialAnswer, TrialList
+from api.studies.schemas import PlanAnswer, PlannedTrialAnswer, StudyAnswer, StudyDetail, StudyPage, TrialAnswer, TrialPage
 from api.times import at, maybe_at
 from orchestrator.access.audit import Audit
 from orchestrator.access.tokens import Holder
@@ -92,10 +92,12 @@ class Studies:
         except NoSuchStudy:
             raise not_found("study", str(study_id)) from None
 
-    def trials(self, study_id: int) -> TrialList:
-        """Its trials, teachers first, and its measurements."""
+    def trials(self, study_id: int, cursor: int | None, limit: int, names: Sequence[str]) -> TrialPage:
+        """Its trials (of these names, if any) behind the position `cursor`, teachers first, then its measurements."""
         study = self.row(study_id)
-        return TrialList(items=[self._trial(study, trial) for trial in self.store.trials(study_id)])
+        trials = self.store.trial_page(study_id, cursor, limit + 1, names)
+        more, trials = len(trials) > limit, trials[:limit]
+        return TrialPage(items=[self._trial(study, trial) for trial in trials], next=str(trials[-1].position) if more else None)
 
     def table(self, study_id: int, form: Format) -> str:
         """Its table as text, from what is stored until now."""

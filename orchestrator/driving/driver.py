@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.driving.graph import ASK_AGAIN_SECONDS, Graph
 from orchestrator.driving.trainable import prepare_dataset
-from orchestrator.machine import IllegalMove, StudyState
+from orchestrator.machine import OPEN, IllegalMove, StudyState
 from orchestrator.records.errors import Superseded
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
@@ -21,12 +21,13 @@ from studies.spec import Resources
 from studies.trial import Setting, TrialFailure
 
 HEARTBEAT_SECONDS = 5.0
+PATIENCE_SECONDS = 150.0  # so long a database may be locked or away without a driver or its trials coming to harm
 
 
 def drive(study_id: int, attempt: int) -> None:
     """Runs an attempt to its end. Raises Superseded when another attempt has taken over."""
     configured = settings()
-    store = Store(configured.database)
+    store = Store(configured.database, patience=PATIENCE_SECONDS)
     try:
         study = store.start_attempt(study_id, attempt)
     except IllegalMove as refused:
@@ -34,7 +35,7 @@ def drive(study_id: int, attempt: int) -> None:
             raise
         store.stopped(study_id, attempt)
         return
-    threading.Thread(target=_beat, args=(store, study_id), daemon=True).start()
+    threading.Thread(target=_beat, args=(store, study_id, attempt), daemon=True).start()
     try:
         _train(store, study_id, attempt, Setting.model_validate(study.spec), configured)
     except TrialFailure as failed:
@@ -42,7 +43,8 @@ def drive(study_id: int, attempt: int) -> None:
         return
     except KeyboardInterrupt:
         pass
-    if all(trial.state.final for trial in store.trials(study_id)):
+    counts = store.counts(study_id)
+    if not any(counts[state] for state in OPEN):
         store.conclude(study_id, attempt)
     elif store.study(study_id).state == StudyState.CANCELLING:
         store.stopped(study_id, attempt)
@@ -71,10 +73,15 @@ def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings
         try:
             tuner(graph, slots).fit()
         finally:
-            for leftover in (settings.home / "tune").glob(f"study-{study_id}-a*"):
-                shutil.rmtree(leftover, ignore_errors=True)  # Tune's own notes; the database has everything
+            _forget_notes(settings, study_id, attempt)
         if graph.claimed:
             return  # interrupted
+
+
+def _forget_notes(settings: Settings, study_id: int, attempt: int) -> None:
+    """Removes what Tune has noted, for the database has everything. Of this attempt and those before it: a later one may be at work."""
+    for number in range(1, attempt + 1):
+        shutil.rmtree(settings.home / "tune" / f"study-{study_id}-a{number}", ignore_errors=True)
 
 
 def connect(settings: Settings, resources: Resources) -> int:
@@ -94,12 +101,12 @@ def slots_in(there: dict[str, Any], resources: Resources) -> int:
     return min(int(there[what] // count) for what, count in wanted.items() if count)
 
 
-def _beat(store: Store, study_id: int) -> None:
+def _beat(store: Store, study_id: int, attempt: int) -> None:
     """Keeps the study's leases while this process lives."""
     while True:
         time.sleep(HEARTBEAT_SECONDS)
         try:
-            store.keep_leases(study_id)
+            store.keep_leases(study_id, attempt)
         except Exception as error:
             print(f"heartbeat: {error}", file=sys.stderr)
 

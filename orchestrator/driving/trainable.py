@@ -3,11 +3,8 @@
 `workers` and Tune are imported inside the functions: the driver imports this module early, and must stay free of torch.
 """
 
-import fcntl
 import os
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,9 +24,11 @@ def train(config: dict[str, Any]) -> None:
     _hide_gpus(order)
     from ray import tune
 
+    from workers.folder import alone_in
+
     folder = Path(order.folder)
     try:
-        with _alone_in(folder):
+        with alone_in(folder, order.fence):
             result = _measured(order, folder) if order.job == "measurement" else _trained(order, folder)
     except TrialFailure as failed:
         _leave_traceback(folder)
@@ -94,15 +93,6 @@ def prepare_dataset(name: str, data: Path) -> str:
     from workers.datasets import prepare
 
     return prepare(name, data)
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock: the process of a lost attempt may outlive its driver by a moment and must be gone first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _leave_traceback(folder: Path) -> None:

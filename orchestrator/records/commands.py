@@ -10,12 +10,13 @@ from orchestrator import machine
 from orchestrator.machine import StudyState
 from orchestrator.records.errors import IdempotencyMismatch
 from orchestrator.records.new_study import add_study
+from orchestrator.records.queries import Queries
 from orchestrator.records.schema import Attempt, Dataset, Study
 from orchestrator.records.unit import Units
 from studies.submission import Submission
 
 
-class Commands(Units):
+class Commands(Queries, Units):
     """Units of work on a study, each one transaction."""
 
     def create_study(self, submission: Submission, idempotency_key: str | None = None, owner: str | None = None) -> tuple[Study, bool]:
@@ -48,18 +49,18 @@ class Commands(Units):
         """The study, cancelled or cancelling. Raises NoSuchStudy, IllegalMove."""
         with self._unit(study_id) as unit:
             unit.advance(machine.CancelRequested())
-        return unit.study
+        return self.study(study_id)
 
     def request_resume(self, study_id: int) -> Study:
         """The study, queued again. Raises NoSuchStudy, IllegalMove."""
         with self._unit(study_id) as unit:
             unit.advance(machine.ResumeRequested())
-        return unit.study
+        return self.study(study_id)
 
     def new_attempt(self, study_id: int) -> Attempt | None:
         """Opens the next attempt of a queued study; None when it is no longer queued or already has one."""
         with self._unit(study_id) as unit:
-            if unit.study.state != StudyState.QUEUED or unit.machine.driven:
+            if unit.study.state != StudyState.QUEUED or unit.attempt is not None:
                 return None
             last = unit.session.scalar(select(func.max(Attempt.number)).where(Attempt.study_id == study_id)) or 0
             attempt = Attempt(study_id=study_id, number=last + 1, submission=f"study-{study_id}-a{last + 1}", created=self.now())

@@ -11,3 +11,7 @@ class IdempotencyMismatch(ValueError):
 
 class Superseded(Exception):
     """The caller is the driver of an attempt that is over; it must stop and write nothing more."""
+
+
+class LeaseLost(Superseded):
+    """Another has taken over the folder of a trial; whoever trained it may write nothing more of it."""

@@ -5,8 +5,7 @@ from orchestrator.records.health import Health
 from orchestrator.records.leases import Leases
 from orchestrator.records.outbox import OutboxRecords
 from orchestrator.records.progress import Progress
-from orchestrator.records.queries import Queries
 
 
-class Store(Queries, Commands, Leases, Progress, OutboxRecords, Health):
+class Store(Commands, Leases, Progress, OutboxRecords, Health):
     """Whoever acts on a study comes through here; each concern has a file of its own."""

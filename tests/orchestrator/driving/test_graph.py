@@ -1,5 +1,6 @@
 """The graph that feeds a driver's Tuner: order, reuse, and what becomes of failures."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.driving.order import Order
@@ -65,7 +66,9 @@ def test_a_failure_a_trial_reports_ends_it_and_a_lost_process_does_not(store: St
     graph.lost(ALONE, "its process died")
     graph.reported(TEACHER, {"failure": "nan", "reason": "the loss became NaN"})
     again = graph.next()
-    assert again == alone
+    assert again
+    assert again == replace(alone, fence=again.fence)
+    assert again.fence > alone.fence
     assert driven.trial(PUPIL).reason == f"it needs {TEACHER}, which failed: the loss became NaN"
 
 
