@@ -21,6 +21,8 @@ from api.catalog import endpoints as catalog
 from api.docs import endpoints as docs
 from api.figures import endpoints as figures
 from api.health import endpoints as health
+from api.logs import endpoints as logs
+from api.metrics import endpoints as metrics
 from api.outbox import endpoints as outbox
 from api.plans import endpoints as plans
 from api.problems import ProblemDocument
@@ -67,9 +69,10 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
     app.add_middleware(Gate, names=reached.hosts)
     problems.install(app)
     login.install(app)
-    of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, schedules.router)
+    of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, logs.router, schedules.router)
     of_access = (access.tokens, access.others, login.router)
-    for router in (*of_studies, catalog.router, *of_access, webhooks.router, outbox.router, health.router, docs.router):
+    of_health = (outbox.router, health.router, metrics.router)
+    for router in (*of_studies, catalog.router, *of_access, webhooks.router, *of_health, docs.router):
         app.include_router(router)
     _describe(app)
     return app

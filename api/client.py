@@ -122,6 +122,11 @@ class Client:
         """What the service has at a path of its own."""
         return self._send("GET", path).content
 
+    def logs(self, study: int, trial: str | None = None, cursor: str | None = None) -> dict[str, Any]:
+        """A piece of what its drivers, or one of its trials, printed."""
+        wanted = {"trial": trial, "cursor": cursor}
+        return self._json("GET", f"/v1/studies/{study}/logs", params={name: value for name, value in wanted.items() if value is not None})
+
     def cancel(self, study: int) -> dict[str, Any]:
         """Stop it gracefully, keeping what is trained."""
         return self._json("POST", f"/v1/studies/{study}:cancel")

@@ -98,9 +98,11 @@ class AttemptStarted:
 
 @dataclass(frozen=True)
 class AttemptLost:
-    """A driver ended without having finished the study."""
+    """A driver ended without having finished the study. planned: it was asked to (the stack goes down, its devices are wanted), which
+    says nothing against the study."""
 
     reason: str
+    planned: bool = False
 
 
 @dataclass(frozen=True)
@@ -333,8 +335,8 @@ def _attempt_lost(move: _Move, event: AttemptLost) -> None:
     if move.study.state == StudyState.CANCELLING:
         _stopped(move, Stopped())
         return
-    move.study = replace(move.study, stalls=move.study.stalls + 1)
-    if move.study.stalls >= MAX_STALLS:
+    move.study = replace(move.study, stalls=move.study.stalls + (not event.planned))
+    if not event.planned and move.study.stalls >= MAX_STALLS:
         _study_failed(move, StudyFailed(f"{MAX_STALLS} attempts in a row were lost without a new epoch, the last one: {event.reason}"))
         return
     _let_go(move)

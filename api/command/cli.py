@@ -130,8 +130,8 @@ def down() -> None:
 def status() -> None:
     """Show each part of the stack, its address and health. Exit status 1 unless all is well."""
     from api.command.views import status_table
+    from api.embedded.health import status as parts_of
     from api.embedded.stack import load_stack
-    from api.embedded.supervision import status as parts_of
     from studies.home import retort_home
 
     stack = load_stack()
@@ -213,6 +213,24 @@ def list_(limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=200, he
     _console().print(studies_table(page["items"]))
     if page["next"]:
         _say(f"there are more: retort list -n {min(200, limit * 2)}")
+
+
+@app.command()
+def logs(
+    study: StudyId,
+    trial: Annotated[str | None, typer.Argument(metavar="[TRIAL]", help="a trial, as in student/seed-0 [the study's driver]")] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="go on until the study is at rest")] = False,
+) -> None:
+    """Print what a study's driver or one of its trials printed, also after the end."""
+    from api.command.logs import log_lines
+
+    nothing = True
+    for line in log_lines(_client(), study, trial, follow):
+        nothing = False
+        _say(line)
+    if nothing:
+        what = f"trial {one_line(trial)}" if trial else f"study {study}"
+        print(f"{what} has printed nothing yet; how it is: retort show {study}", file=sys.stderr)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api.command.watch import STYLES, Snapshot, header, span
-from api.embedded.supervision import PartStatus
+from api.embedded.health import PartStatus
 from studies.inert import one_line
 
 USUAL_GPU = "A100"  # whose hours stand where there is room for one number

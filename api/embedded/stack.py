@@ -27,8 +27,17 @@ PORTS: dict[str, tuple[int, str]] = {
 }
 # Ray opens these too; nobody types them, so each stack takes free ones and two stacks never meet.
 _QUIET_PORTS = ("ray-client", "agent-http", "agent-grpc", "ray-metrics", "runtime-env", "autoscaler-metrics", "dashboard-metrics")
+DEADLINES = ("START", "SILENCE", "EPOCH", "LOCK", "DRIVER")
 # What a person sets for `up` and the parts read.
-_PASSED_ON = ("RETORT_CONCURRENT_STUDIES", "RETORT_ALLOWED_HOSTS", "RETORT_REQUESTS_PER_MINUTE", "RETORT_BODY_MB_PER_MINUTE")
+_PASSED_ON = (
+    "RETORT_CONCURRENT_STUDIES",
+    "RETORT_MLFLOW_UI",
+    "RETORT_STILL_SECONDS",
+    *(f"RETORT_DEADLINE_{name}" for name in DEADLINES),
+    "RETORT_ALLOWED_HOSTS",
+    "RETORT_REQUESTS_PER_MINUTE",
+    "RETORT_BODY_MB_PER_MINUTE",
+)
 _LONGEST_SOCKET = 100  # bytes of a unix socket's path that every system takes
 _OBJECT_STORE_BYTES = 512 * 2**20  # trials exchange files, not objects
 
@@ -107,6 +116,7 @@ class Stack:
             Part("ray", "Ray", self._ray(), self.url("dashboard"), self.url("dashboard") + "/api/version"),
             Part("api", "API", self._api(), self.url("api"), self.url("api") + "/readyz"),
             Part("orchestrator", "orchestrator", [sys.executable, "-m", "orchestrator.service"]),
+            *(Part(f"watchdog-{n}", f"watchdog {n}", [sys.executable, "-m", "api.embedded.watchdog"]) for n in (1, 2)),
         ]
 
     def environment(self) -> dict[str, str]:
@@ -161,7 +171,7 @@ class Stack:
 
     def _ray(self) -> list[str]:
         return [
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats", "--log-color", "false"),
+            *(sys.executable, "-m", "orchestrator.ray_head", "--disable-usage-stats", "--log-color", "false"),
             *("--node-ip-address", LOOPBACK, "--port", str(self.ports["ray"])),
             *("--include-dashboard", "true", "--dashboard-host", LOOPBACK, "--dashboard-port", str(self.ports["dashboard"])),
             *("--num-cpus", str(self.cpus), "--object-store-memory", str(_OBJECT_STORE_BYTES)),

@@ -1,6 +1,7 @@
 """Keeps every unfinished study in the hands of exactly one Ray Job: submits, watches, stops and replaces drivers."""
 
 import logging
+import os
 import re
 import sys
 import time
@@ -17,6 +18,8 @@ from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
 STOP_WAIT_SECONDS = 60  # a driver has so long to stop in good order
+DRIVER_SECONDS = float(os.environ.get("RETORT_DEADLINE_DRIVER", "240"))  # a driver that is silent for so long is replaced
+STARTING_SECONDS = 720.0  # and one that has not come up after so long
 _STATUS = re.compile(r"Request failed with status code (\d{3})\b")
 GONE = ("STOPPED", "FAILED", "SUCCEEDED")
 
@@ -87,6 +90,8 @@ class Jobs:
         """New attempts of the studies that are next."""
         rested = [study for study in self.store.queued_studies() if self._rested(study)]
         attempts = [self.store.new_attempt(study.study_id) for study in rested[:free]]
+        for attempt in filter(None, attempts):
+            log.info("opened", extra={"study": attempt.study_id, "attempt": attempt.number})
         return [(self.store.study(attempt.study_id), attempt) for attempt in attempts if attempt]
 
     def _rested(self, study: Queued) -> bool:
@@ -103,8 +108,21 @@ class Jobs:
                 self.store.end_attempt(study.id, attempt.number, "Ray no longer knows it")
         elif str(getattr(info.status, "value", info.status)) in GONE:
             self.store.end_attempt(study.id, attempt.number, _outcome(info))
+            self.store.forget_driver(study.id, attempt.number)
         elif study.state == StudyState.CANCELLING:
             self._stop(attempt.submission)
+        elif overdue := self._overdue(attempt):
+            self.store.end_attempt(study.id, attempt.number, overdue)
+            self.store.forget_driver(study.id, attempt.number)
+            self._stop(attempt.submission)  # should it wake up before, it finds that its attempt is over
+
+    def _overdue(self, attempt: Attempt) -> str | None:
+        """What a driver that is there and does nothing is given up for."""
+        silence = self.store.driver_silence(attempt.study_id, attempt.number)
+        if silence is not None:
+            return f"its driver gave no sign of life for {silence:.0f} s" if silence > DRIVER_SECONDS else None
+        waited = (self.store.now() - attempt.created) / 1000
+        return f"its driver did not come up within {waited:.0f} s" if waited > STARTING_SECONDS else None
 
     def _stop(self, submission: str) -> None:
         """SIGINT now, SIGKILL by Ray after STOP_WAIT_SECONDS; asked again should Ray have forgotten."""

@@ -3,15 +3,22 @@
 `workers` and Tune are imported inside the functions: the driver imports this module early, and must stay free of torch.
 """
 
+import logging
 import os
+import re
 import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from orchestrator import logs
+from orchestrator.driving.deadlines import leave_process
 from orchestrator.driving.order import Order
+from orchestrator.outputs import TRIAL_OUTPUT, written_to
 from studies.measurement import MeasurementSpec
 from studies.trial import TrialFailure, TrialSpec
+
+log = logging.getLogger(__name__)
 
 
 def train(config: dict[str, Any]) -> None:
@@ -22,13 +29,15 @@ def train(config: dict[str, Any]) -> None:
     """
     order = Order.of(config)
     _hide_gpus(order)
-    from ray import tune
+    from ray import get_runtime_context, tune
 
     from workers.folder import alone_in
 
     folder = Path(order.folder)
     try:
-        with alone_in(folder, order.fence):
+        with alone_in(folder, order.fence), written_to(folder / TRIAL_OUTPUT):
+            _configure_logs(order)
+            leave_process(folder, get_runtime_context().get_node_id())
             result = _measured(order, folder) if order.job == "measurement" else _trained(order, folder)
     except TrialFailure as failed:
         _leave_traceback(folder)
@@ -48,6 +57,7 @@ def _trained(order: Order, folder: Path) -> dict[str, Any]:
     from workers.training.trial import run_trial
 
     def report(done: EpochReport) -> None:
+        log.info("epoch %s/%s %s", done.epoch, done.epochs, " ".join(f"{name}={value:.4g}" for name, value in done.metrics.items()))
         tune.report({"epoch": done.epoch, "epochs": done.epochs, "metrics": done.metrics})
 
     def report_step(done: StepReport) -> None:
@@ -95,6 +105,17 @@ def prepare_dataset(name: str, data: Path) -> str:
     return prepare(name, data)
 
 
+def _configure_logs(order: Order) -> None:
+    """The trial's lines say whose they are; the name of the Tune experiment tells study and attempt."""
+    from ray import tune
+
+    name = re.fullmatch(r"study-(\d+)-a(\d+)", tune.get_context().get_experiment_name() or "")
+    logs.configure(trial=order.trial, **({"study": name[1], "attempt": name[2]} if name else {}))
+    log.info("%s in process %s", order.job, os.getpid())
+
+
 def _leave_traceback(folder: Path) -> None:
-    """For whoever looks into why: the whole story beside the checkpoints."""
+    """For whoever looks into why: the whole story beside the checkpoints, and where `retort logs` shows it."""
     (folder / "error.txt").write_text(traceback.format_exc())
+    with (folder / TRIAL_OUTPUT).open("a") as output:
+        output.write(traceback.format_exc())

@@ -67,8 +67,11 @@ class Commands(Queries, Units):
             unit.session.add(attempt)
         return attempt
 
-    def end_attempt(self, study_id: int, number: int, outcome: str) -> None:
-        """Records that the job of an attempt is over. If its study is not, the attempt was lost (or stopped, when cancelling)."""
+    def end_attempt(self, study_id: int, number: int, outcome: str, planned: bool = False) -> None:
+        """Records that the job of an attempt is over. If its study is not, the attempt was lost (or stopped, when cancelling).
+
+        planned: it was asked to end, so it is no loss; its driver, should it still be there, can write nothing more.
+        """
         with self._unit(study_id) as unit:
             attempt = unit.session.get(Attempt, (study_id, number))
             if attempt is None or attempt.ended is not None:
@@ -76,7 +79,7 @@ class Commands(Queries, Units):
             attempt.ended, attempt.outcome = self.now(), outcome
             if not unit.study.state.final:
                 unit.note(f"attempt {number} ended: {outcome}")
-                unit.advance(machine.AttemptLost(outcome))
+                unit.advance(machine.AttemptLost(outcome, planned))
 
     def note(self, study_id: int, text: str) -> None:
         """An event in words, for those who watch the study."""

@@ -5,6 +5,10 @@ class NoSuchStudy(LookupError):
     """There is no study with this id."""
 
 
+class NoSuchTrial(LookupError):
+    """The study has no trial of this name."""
+
+
 class IdempotencyMismatch(ValueError):
     """An idempotency key that was used before, with another spec."""
 

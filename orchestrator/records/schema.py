@@ -213,6 +213,8 @@ class Heartbeat(Base):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     time: Mapped[int]
     trouble: Mapped[str] = mapped_column(Text, default="")
+    seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")  # the longest round since the heartbeat before
+    troubles: Mapped[int] = mapped_column(default=0, server_default="0")  # rounds that failed since the service started
 
 
 class Schedule(Base):

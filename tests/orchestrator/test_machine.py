@@ -158,6 +158,20 @@ def test_five_attempts_without_a_new_epoch_fail_the_study() -> None:
     assert study.study.reason == "5 attempts in a row were lost without a new epoch, the last one: no such interpreter"
 
 
+def test_planned_stops_are_no_losses_however_many() -> None:
+    study = after(new_study(), machine.AttemptStarted(), machine.AttemptLost("killed"))
+    for _ in range(12):
+        study = after(study, machine.AttemptStarted(), machine.TrialStarted("teacher"), machine.AttemptLost("down", planned=True))
+    assert study.state == StudyState.QUEUED
+    assert study.study.stalls == 1
+    assert study.trials["teacher"] == Trial(TrialState.READY)
+
+
+def test_a_planned_stop_of_a_study_that_is_being_cancelled_cancels_it() -> None:
+    study = after(new_study(), machine.AttemptStarted(), machine.CancelRequested(), machine.AttemptLost("down", planned=True))
+    assert study.state == StudyState.CANCELLED
+
+
 def test_a_new_epoch_between_two_losses_starts_the_count_anew() -> None:
     study = new_study()
     for _ in range(12):
