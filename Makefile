@@ -2,7 +2,7 @@
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint setup format clean
+.PHONY: demo test lint setup format clean chaos
 
 demo: setup
 	@$(BIN)/python -m api.command.demo
@@ -29,3 +29,9 @@ setup:
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache
+
+# The long one of the fault tests: a hundred random kills over every process of a real stack (about an hour).
+KILLS ?= 100
+SEED ?= 0
+chaos: setup
+	@$(BIN)/python -m tests.faults.chaos --kills $(KILLS) --seed $(SEED)

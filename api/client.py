@@ -4,7 +4,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from api.embedded.stack import load_stack
 from studies.home import retort_home
 
 _RETRY_SECONDS = 10.0  # how long a request that may be repeated waits for a service that restarts
+_TRIALS_A_PAGE = 1000
 _SILENCE_SECONDS = 40.0  # the event stream says something every 15 s, if only that it is there
 
 
@@ -55,12 +56,22 @@ def service_url() -> str:
     return stack.url("api")
 
 
+def service_token(url: str) -> str | None:
+    """The token for a service: $RETORT_TOKEN, else that of this home's stack where it is its service; no other is shown it."""
+    if token := os.environ.get("RETORT_TOKEN"):
+        return token
+    stack = load_stack()
+    return stack.operator_token() if stack and stack.url("api") == url else None
+
+
 class Client:
     """A connection to one service. Raises Unreachable and Refused."""
 
-    def __init__(self, url: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str | None = None, token: str | None = None) -> None:
         self.url = (url or service_url()).rstrip("/")
-        self._http = httpx.Client(base_url=self.url, timeout=30, trust_env=False, transport=transport)
+        token = token or service_token(self.url)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
     def submit(self, spec: Any, idempotency_key: str | None = None) -> dict[str, Any]:
         """Submit a study once, however often the connection breaks."""
@@ -83,9 +94,14 @@ class Client:
         """One study."""
         return self._json("GET", f"/v1/studies/{study}")
 
-    def trials(self, study: int) -> list[dict[str, Any]]:
-        """Its trials, teachers first."""
-        trials: list[dict[str, Any]] = self._json("GET", f"/v1/studies/{study}/trials")["items"]
+    def trials(self, study: int, names: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """All its trials, teachers first, or those of these names; page by page."""
+        asked: dict[str, Any] = {"limit": _TRIALS_A_PAGE, **({"name": list(names)} if names else {})}
+        page = self._json("GET", f"/v1/studies/{study}/trials", params=asked)
+        trials: list[dict[str, Any]] = page["items"]
+        while page["next"]:
+            page = self._json("GET", f"/v1/studies/{study}/trials", params={**asked, "cursor": page["next"]})
+            trials += page["items"]
         return trials
 
     def tables(self) -> list[dict[str, Any]]:
@@ -106,6 +122,11 @@ class Client:
         """What the service has at a path of its own."""
         return self._send("GET", path).content
 
+    def logs(self, study: int, trial: str | None = None, cursor: str | None = None) -> dict[str, Any]:
+        """A piece of what its drivers, or one of its trials, printed."""
+        wanted = {"trial": trial, "cursor": cursor}
+        return self._json("GET", f"/v1/studies/{study}/logs", params={name: value for name, value in wanted.items() if value is not None})
+
     def cancel(self, study: int) -> dict[str, Any]:
         """Stop it gracefully, keeping what is trained."""
         return self._json("POST", f"/v1/studies/{study}:cancel")
@@ -113,6 +134,11 @@ class Client:
     def resume(self, study: int) -> dict[str, Any]:
         """Queue what is not finished again."""
         return self._json("POST", f"/v1/studies/{study}:resume")
+
+    def resend(self) -> int:
+        """Tell MLflow what was set aside; how many changes these are."""
+        rows: int = self._json("POST", "/v1/outbox:resend")["rows"]
+        return rows
 
     def add_schedule(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """A new schedule."""
@@ -138,6 +164,45 @@ class Client:
     def remove_schedule(self, schedule: int) -> None:
         """Submit nothing of it any more; its studies stay."""
         self._send("DELETE", f"/v1/schedules/{schedule}")
+
+    def tokens(self) -> list[dict[str, Any]]:
+        """All tokens, oldest first."""
+        items: list[dict[str, Any]] = self._json("GET", "/v1/tokens")["items"]
+        return items
+
+    def create_token(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """A new token, with its secret in `token`."""
+        return self._json("POST", "/v1/tokens", json=wanted)
+
+    def revoke_token(self, token: int) -> dict[str, Any]:
+        """Answer nothing to it any more."""
+        return self._json("DELETE", f"/v1/tokens/{token}")
+
+    def link(self) -> str:
+        """An address that opens the pages once."""
+        return self.url + str(self._json("POST", "/v1/links")["path"])
+
+    def audit(self, cursor: str | None = None, limit: int = 50, subject: str | None = None) -> dict[str, Any]:
+        """A page of who changed what, newest first."""
+        asked = {"limit": limit, "cursor": cursor, "subject": subject}
+        return self._json("GET", "/v1/audit", params={name: value for name, value in asked.items() if value is not None})
+
+    def webhooks(self) -> list[dict[str, Any]]:
+        """All webhooks, oldest first."""
+        items: list[dict[str, Any]] = self._json("GET", "/v1/webhooks")["items"]
+        return items
+
+    def webhook(self, webhook: int) -> dict[str, Any]:
+        """One webhook with its last messages, newest first."""
+        return self._json("GET", f"/v1/webhooks/{webhook}")
+
+    def add_webhook(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """A new webhook, with what its messages are signed with in `secret`."""
+        return self._json("POST", "/v1/webhooks", json=wanted)
+
+    def remove_webhook(self, webhook: int) -> None:
+        """Tell it nothing more."""
+        self._send("DELETE", f"/v1/webhooks/{webhook}")
 
     def catalog(self, what: str) -> list[dict[str, Any]]:
         """The names of one kind that a spec may use."""

@@ -22,9 +22,10 @@ class Loop(Protocol):
 
 
 def run(loop: Loop, store: Store, stop: threading.Event) -> None:
-    """Repeats a loop until `stop`, backing off while it fails; its heartbeat carries the trouble."""
-    troubles, trouble, beaten = 0, "", 0.0
+    """Repeats a loop until `stop`, backing off while it fails; its heartbeat carries the trouble, and how long its rounds take."""
+    troubles, failed, trouble, beaten, longest = 0, 0, "", 0.0, 0.0  # failed: rounds in all; troubles: in a row
     while not stop.is_set():
+        began = time.monotonic()
         try:
             loop.step()
             now = ""
@@ -32,18 +33,21 @@ def run(loop: Loop, store: Store, stop: threading.Event) -> None:
         except Exception as error:
             now = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             troubles += 1
+            failed += 1
             if troubles == 1:
                 log.warning("%s: %s", loop.name, now, exc_info=True)
+        longest = max(longest, time.monotonic() - began)
         if now != trouble or time.monotonic() - beaten > BEAT_SECONDS:
             if trouble and not now:
                 log.warning("%s: all is well again", loop.name)
             trouble, beaten = now, time.monotonic()
-            _beat(loop, store, trouble)
+            _beat(loop, store, trouble, longest, failed)
+            longest = 0.0
         stop.wait(min(loop.interval * 2**troubles, SLOWEST_SECONDS) if troubles else loop.interval)
 
 
-def _beat(loop: Loop, store: Store, trouble: str) -> None:
+def _beat(loop: Loop, store: Store, trouble: str, seconds: float, troubles: int) -> None:
     try:
-        store.beat(loop.name, trouble)
+        store.beat(loop.name, trouble, seconds, troubles)
     except Exception as error:  # the database itself is away: nothing to write it into
         log.warning("%s: no heartbeat: %s", loop.name, error)

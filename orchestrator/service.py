@@ -3,11 +3,10 @@
 It holds nothing that is not in the database: kill it and start it again at any time.
 """
 
-import logging
 import signal
 import threading
 
-from orchestrator import loops
+from orchestrator import logs, loops
 from orchestrator.driving.jobs import Jobs
 from orchestrator.records.store import Store
 from orchestrator.relaying.client import mlflow_client
@@ -15,17 +14,25 @@ from orchestrator.relaying.reaper import Reaper
 from orchestrator.relaying.relay import Relay
 from orchestrator.schedules.loop import Cron
 from orchestrator.settings import settings
+from orchestrator.webhooks.loop import Telling
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     configured = settings()
     store = Store(configured.database)
     client = mlflow_client(configured.mlflow)
-    running: list[loops.Loop] = [Jobs(store, configured), Relay(store, client, configured), Reaper(store, client), Cron(store)]
+    running: list[loops.Loop] = [
+        Jobs(store, configured),
+        Relay(store, client, configured),
+        Reaper(store, client),
+        Cron(store),
+        Telling(store),
+    ]
+    store.forget_loops([loop.name for loop in running])
     threads = [threading.Thread(target=loops.run, args=(loop, store, stop), name=loop.name, daemon=True) for loop in running]
     for thread in threads:
         thread.start()

@@ -47,6 +47,7 @@ class Settings:
             "RETORT_RAY": self.ray,
             "RETORT_RAY_JOBS": self.ray_jobs,
             "RETORT_CONCURRENT_STUDIES": str(self.concurrent_studies),
+            **{name: value for name, value in os.environ.items() if name.startswith("RETORT_DEADLINE_")},
         }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.command import data, schedules, weights
+from api.command import data, schedules, tokens, webhooks, weights
 from studies.inert import one_line
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
 app.add_typer(schedules.app, name="schedule")
+app.add_typer(tokens.app, name="token")
+app.add_typer(webhooks.app, name="webhook")
+app.command("link")(tokens.link)
+app.command("audit")(tokens.audit)
 
 
 class What(StrEnum):
@@ -101,6 +105,7 @@ def up(
     cpus: Annotated[int | None, typer.Option(min=1, help="cores for trials [all]")] = None,
 ) -> None:
     """Start Ray, MLflow, the service and the orchestrator."""
+    from api.client import Client
     from api.embedded.supervision import up as start
     from studies.home import retort_home
 
@@ -109,6 +114,7 @@ def up(
     wanted = {"api": api_port, "mlflow": mlflow_port, "dashboard": dashboard_port, "ray": ray_port}
     stack, started = start(retort_home(), wanted, ports == "auto", cpus, _say)
     _say(f"{'up' if started else 'already up'}: service {stack.url('api')}, MLflow {stack.url('mlflow')}, state in {stack.home}")
+    _say(f"open once, within a quarter of an hour (another link: retort link): {Client(stack.url('api'), stack.operator_token()).link()}")
 
 
 @app.command()
@@ -124,8 +130,8 @@ def down() -> None:
 def status() -> None:
     """Show each part of the stack, its address and health. Exit status 1 unless all is well."""
     from api.command.views import status_table
+    from api.embedded.health import status as parts_of
     from api.embedded.stack import load_stack
-    from api.embedded.supervision import status as parts_of
     from studies.home import retort_home
 
     stack = load_stack()
@@ -210,6 +216,24 @@ def list_(limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=200, he
 
 
 @app.command()
+def logs(
+    study: StudyId,
+    trial: Annotated[str | None, typer.Argument(metavar="[TRIAL]", help="a trial, as in student/seed-0 [the study's driver]")] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="go on until the study is at rest")] = False,
+) -> None:
+    """Print what a study's driver or one of its trials printed, also after the end."""
+    from api.command.logs import log_lines
+
+    nothing = True
+    for line in log_lines(_client(), study, trial, follow):
+        nothing = False
+        _say(line)
+    if nothing:
+        what = f"trial {one_line(trial)}" if trial else f"study {study}"
+        print(f"{what} has printed nothing yet; how it is: retort show {study}", file=sys.stderr)
+
+
+@app.command()
 def cancel(study: StudyId) -> None:
     """Stop a study gracefully; what is trained is kept."""
     answer = _client().cancel(study)
@@ -224,6 +248,12 @@ def resume(study: StudyId, watch: Annotated[bool, typer.Option("--watch", help="
     _say(f"study {answer['id']} is {answer['state']}")
     if watch:
         raise typer.Exit(_followed(client, study))
+
+
+@app.command()
+def resend() -> None:
+    """Tell MLflow again what it could not be told; `retort status` says what that is."""
+    _say(f"{_client().resend()} changes are sent to MLflow again")
 
 
 @app.command()

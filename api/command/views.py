@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api.command.watch import STYLES, Snapshot, header, span
-from api.embedded.supervision import PartStatus
+from api.embedded.health import PartStatus
 from studies.inert import one_line
 
 USUAL_GPU = "A100"  # whose hours stand where there is room for one number
@@ -34,13 +34,14 @@ def status_table(parts: Sequence[PartStatus]) -> Table:
 
 def studies_table(studies: Sequence[dict[str, Any]]) -> Table:
     """Studies, newest first."""
-    table = _table("id", "study", "state", "trials", "submitted", "took", wraps="study")
+    table = _table("id", "study", "owner", "state", "trials", "submitted", "took", wraps="study")
     for study in studies:
         counts = study["trials"]
         good = counts.get("finished", 0) + counts.get("cached", 0)
         table.add_row(
             str(study["id"]),
             Text(one_line(study["name"])),
+            Text(one_line(study["owner"] or "")),
             Text(study["state"], style=STYLES[study["state"]]),
             f"{good} of {sum(counts.values())}",
             datetime.fromisoformat(study["created"]).astimezone().strftime("%Y-%m-%d %H:%M"),

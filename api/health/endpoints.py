@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.access.callers import open_to_all
 from api.dependencies import StoreOf
 from orchestrator.records.store import Store
 
@@ -37,7 +38,7 @@ class Ready(BaseModel):
     orchestrator: Orchestrator
 
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], dependencies=[open_to_all])
 
 
 @router.get("/healthz")
@@ -69,5 +70,9 @@ def _orchestrator(store: Store) -> Orchestrator:
     if not beats:
         return Orchestrator(last_seen_seconds=None, trouble="it has never been seen")
     troubles = [f"{beat.name}: {beat.trouble}" for _, beat in beats if beat.trouble]
+    troubles += [
+        f"MLflow was not told {aside.rows} things of study {aside.study_id} ({aside.trouble}); once that is mended: retort resend"
+        for aside in store.set_aside()
+    ]
     troubles += [f"{beat.name}: silent for {round(age)} s" for age, beat in beats if age > _SILENT_SECONDS]
     return Orchestrator(last_seen_seconds=max(0.0, max(age for age, _ in beats)), trouble="; ".join(troubles))

@@ -20,6 +20,7 @@ class StudyAnswer(BaseModel):
     id: int
     name: str
     state: StudyState
+    owner: str | None = Field(description="who submitted it; null: from before there were tokens")
     at_rest: bool = Field(description="nothing happens until somebody resumes it")
     reason: str | None = Field(description="why it failed")
     created: datetime
@@ -67,10 +68,12 @@ class TrialAnswer(BaseModel):
     mlflow: str | None = Field(description="its page in MLflow")
 
 
-class TrialList(BaseModel):
-    """The trials of a study, every teacher before its students, and behind them its measurements."""
+class TrialPage(BaseModel):
+    """Some trials of a study, every teacher before its students, and behind them its measurements. `next`: the cursor of the following
+    page, null on the last."""
 
     items: list[TrialAnswer]
+    next: str | None
 
 
 class PlannedTrialAnswer(BaseModel):

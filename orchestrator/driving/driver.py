@@ -4,29 +4,34 @@ One Tuner in the main thread is fed from the study's graph; whatever happens to 
 from it. A driver may be killed at any line: the next attempt starts from the database and the trials' own checkpoints.
 """
 
+import logging
+import os
 import shutil
 import signal
 import sys
-import threading
 import time
 from typing import Any
 
+from orchestrator import logs
 from orchestrator.driving.graph import ASK_AGAIN_SECONDS, Graph
+from orchestrator.driving.pulse import Pulse
 from orchestrator.driving.trainable import prepare_dataset
-from orchestrator.machine import IllegalMove, StudyState
+from orchestrator.machine import OPEN, IllegalMove, StudyState
+from orchestrator.outputs import driver_output, written_to
 from orchestrator.records.errors import Superseded
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
 from studies.spec import Resources
 from studies.trial import Setting, TrialFailure
 
-HEARTBEAT_SECONDS = 5.0
+PATIENCE_SECONDS = 150.0  # so long a database may be locked or away without a driver or its trials coming to harm
+log = logging.getLogger("orchestrator.driving.driver")  # run as a module it has no name of its own
 
 
 def drive(study_id: int, attempt: int) -> None:
     """Runs an attempt to its end. Raises Superseded when another attempt has taken over."""
     configured = settings()
-    store = Store(configured.database)
+    store = Store(configured.database, patience=PATIENCE_SECONDS)
     try:
         study = store.start_attempt(study_id, attempt)
     except IllegalMove as refused:
@@ -34,23 +39,25 @@ def drive(study_id: int, attempt: int) -> None:
             raise
         store.stopped(study_id, attempt)
         return
-    threading.Thread(target=_beat, args=(store, study_id), daemon=True).start()
+    pulse = Pulse(store, study_id, attempt)
+    pulse.start()
     try:
-        _train(store, study_id, attempt, Setting.model_validate(study.spec), configured)
+        _train(store, study_id, attempt, Setting.model_validate(study.spec), configured, pulse)
     except TrialFailure as failed:
         store.fail_study(study_id, attempt, failed.sentence)
         return
     except KeyboardInterrupt:
         pass
-    if all(trial.state.final for trial in store.trials(study_id)):
+    counts = store.counts(study_id)
+    if not any(counts[state] for state in OPEN):
         store.conclude(study_id, attempt)
     elif store.study(study_id).state == StudyState.CANCELLING:
         store.stopped(study_id, attempt)
     else:
-        raise SystemExit("interrupted, though nobody asked to cancel: the next attempt goes on from here")
+        store.end_attempt(study_id, attempt, "its job was asked to stop", planned=True)
 
 
-def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings: Settings) -> None:
+def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings: Settings, pulse: Pulse) -> None:
     """Until every trial has its end, or SIGINT. Ray is not even imported when equal trials have done everything."""
     if store.dataset_digest(setting.dataset) is None:
         store.note(study_id, f"preparing dataset {setting.dataset}")
@@ -60,6 +67,7 @@ def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings
     slots = None
     # A Tuner ends, and gives its devices back, when it has nothing more to hand out; what other studies train may come after it.
     while not graph.settle():
+        pulse.beat()
         if graph.first is None:
             if store.study(study_id).state == StudyState.CANCELLING:
                 return
@@ -69,12 +77,17 @@ def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings
         from orchestrator.driving.tuning import tuner  # imports Tune
 
         try:
-            tuner(graph, slots).fit()
+            tuner(graph, slots, pulse).fit()
         finally:
-            for leftover in (settings.home / "tune").glob(f"study-{study_id}-a*"):
-                shutil.rmtree(leftover, ignore_errors=True)  # Tune's own notes; the database has everything
+            _forget_notes(settings, study_id, attempt)
         if graph.claimed:
             return  # interrupted
+
+
+def _forget_notes(settings: Settings, study_id: int, attempt: int) -> None:
+    """Removes what Tune has noted, for the database has everything. Of this attempt and those before it: a later one may be at work."""
+    for number in range(1, attempt + 1):
+        shutil.rmtree(settings.home / "tune" / f"study-{study_id}-a{number}", ignore_errors=True)
 
 
 def connect(settings: Settings, resources: Resources) -> int:
@@ -94,21 +107,22 @@ def slots_in(there: dict[str, Any], resources: Resources) -> int:
     return min(int(there[what] // count) for what, count in wanted.items() if count)
 
 
-def _beat(store: Store, study_id: int) -> None:
-    """Keeps the study's leases while this process lives."""
-    while True:
-        time.sleep(HEARTBEAT_SECONDS)
-        try:
-            store.keep_leases(study_id)
-        except Exception as error:
-            print(f"heartbeat: {error}", file=sys.stderr)
-
-
 def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job's shell may have left it ignored
     study_id, attempt = (int(argument) for argument in sys.argv[1:])
+    output = driver_output(settings(), study_id, attempt)
     try:
-        drive(study_id, attempt)
+        with written_to(output):
+            logs.configure(study=study_id, attempt=attempt)
+            log.info("the driver is up, process %s", os.getpid())
+            try:
+                drive(study_id, attempt)
+            except Superseded:
+                raise
+            except BaseException:
+                log.exception("the driver fails")
+                raise
+            log.info("the driver is done")
     except Superseded as over:
         sys.exit(str(over))
 

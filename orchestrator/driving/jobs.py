@@ -1,20 +1,35 @@
 """Keeps every unfinished study in the hands of exactly one Ray Job: submits, watches, stops and replaces drivers."""
 
 import logging
+import os
+import re
 import sys
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
-from orchestrator.machine import StudyState
+from orchestrator.machine import IllegalMove, StudyState
+from orchestrator.records.queries import Queued
 from orchestrator.records.schema import Attempt, Study
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
 STOP_WAIT_SECONDS = 60  # a driver has so long to stop in good order
+DRIVER_SECONDS = float(os.environ.get("RETORT_DEADLINE_DRIVER", "240"))  # a driver that is silent for so long is replaced
+STARTING_SECONDS = 720.0  # and one that has not come up after so long
+_STATUS = re.compile(r"Request failed with status code (\d{3})\b")
 GONE = ("STOPPED", "FAILED", "SUCCEEDED")
+
+
+class RayAnswer(Exception):
+    """Ray is there, and answered a request with an error. status: of HTTP."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(" ".join(message.split())[:300])
+        self.status = status
 
 
 class JobClient(Protocol):
@@ -46,40 +61,42 @@ class Jobs:
         self._stopping: dict[str, float] = {}  # submission -> when it was last asked to stop
 
     def step(self) -> None:
-        studies = self.store.unfinished_studies()
-        try:
-            self._reconcile(studies)
-        except (ConnectionError, OSError, RuntimeError) as error:
-            self._client = None
-            for study in studies:
-                if study.id not in self._notified:
-                    self.store.note(study.id, f"Ray cannot be reached at {self.settings.ray_jobs}; trying again")
-                    self._notified.add(study.id)
-            raise ConnectionError(f"Ray at {self.settings.ray_jobs}: {error}") from error
+        driven = self.store.driven_studies()
+        free = self.settings.concurrent_studies - len(driven)
+        driven += self._opened(free) if free > 0 else []
+        troubles = []
+        for study, attempt in driven:
+            try:
+                self._watch(study, attempt)
+            except (RayAnswer, IllegalMove) as trouble:  # about this study alone; the others go on
+                troubles.append(f"study {study.id}: {trouble}")
+            except (ConnectionError, OSError, RuntimeError) as error:
+                self._away([study.id for study, _ in driven], error)
         for study_id in self._notified:
             self.store.note(study_id, "Ray is back")
         self._notified.clear()
+        if troubles:
+            raise RuntimeError("; ".join(troubles))
 
-    def _reconcile(self, studies: list[Study]) -> None:
-        live = {study.id: self.store.live_attempt(study.id) for study in studies}
-        free = self.settings.concurrent_studies - sum(attempt is not None for attempt in live.values())
-        for study in studies:
-            attempt = live[study.id]
-            if attempt:
-                self._watch(study, attempt)
-            elif study.state == StudyState.QUEUED and free > 0 and self._rested(study):
-                opened = self.store.new_attempt(study.id)
-                if opened:
-                    free -= 1
-                    self._submit(opened)
+    def _away(self, study_ids: list[int], error: Exception) -> NoReturn:
+        """Tells the studies' watchers once. Raises ConnectionError."""
+        self._client = None
+        for study_id in set(study_ids) - self._notified:
+            self.store.note(study_id, f"Ray cannot be reached at {self.settings.ray_jobs}; trying again")
+            self._notified.add(study_id)
+        raise ConnectionError(f"Ray at {self.settings.ray_jobs}: {error}") from error
 
-    def _rested(self, study: Study) -> bool:
+    def _opened(self, free: int) -> list[tuple[Study, Attempt]]:
+        """New attempts of the studies that are next."""
+        rested = [study for study in self.store.queued_studies() if self._rested(study)]
+        attempts = [self.store.new_attempt(study.study_id) for study in rested[:free]]
+        for attempt in filter(None, attempts):
+            log.info("opened", extra={"study": attempt.study_id, "attempt": attempt.number})
+        return [(self.store.study(attempt.study_id), attempt) for attempt in attempts if attempt]
+
+    def _rested(self, study: Queued) -> bool:
         """Attempts that keep getting lost are tried at growing intervals: at once, then after 2, 4, 8 s."""
-        if study.stalls < 2:
-            return True
-        last = self.store.attempts(study.id)[-1]
-        rested: bool = self.store.now() - (last.ended or 0) > 1000 * 2 ** (study.stalls - 1)
-        return rested
+        return study.stalls < 2 or self.store.now() - (study.ended or 0) > 1000 * 2 ** (study.stalls - 1)
 
     def _watch(self, study: Study, attempt: Attempt) -> None:
         info = self._info(attempt.submission)
@@ -91,13 +108,26 @@ class Jobs:
                 self.store.end_attempt(study.id, attempt.number, "Ray no longer knows it")
         elif str(getattr(info.status, "value", info.status)) in GONE:
             self.store.end_attempt(study.id, attempt.number, _outcome(info))
+            self.store.forget_driver(study.id, attempt.number)
         elif study.state == StudyState.CANCELLING:
             self._stop(attempt.submission)
+        elif overdue := self._overdue(attempt):
+            self.store.end_attempt(study.id, attempt.number, overdue)
+            self.store.forget_driver(study.id, attempt.number)
+            self._stop(attempt.submission)  # should it wake up before, it finds that its attempt is over
+
+    def _overdue(self, attempt: Attempt) -> str | None:
+        """What a driver that is there and does nothing is given up for."""
+        silence = self.store.driver_silence(attempt.study_id, attempt.number)
+        if silence is not None:
+            return f"its driver gave no sign of life for {silence:.0f} s" if silence > DRIVER_SECONDS else None
+        waited = (self.store.now() - attempt.created) / 1000
+        return f"its driver did not come up within {waited:.0f} s" if waited > STARTING_SECONDS else None
 
     def _stop(self, submission: str) -> None:
         """SIGINT now, SIGKILL by Ray after STOP_WAIT_SECONDS; asked again should Ray have forgotten."""
         if time.monotonic() - self._stopping.get(submission, -1e9) > STOP_WAIT_SECONDS + 30:
-            self._ray.stop_job(submission)
+            _asked(lambda: self._ray.stop_job(submission))
             self._stopping[submission] = time.monotonic()
 
     def _submit(self, attempt: Attempt) -> None:
@@ -109,18 +139,19 @@ class Jobs:
         }
         # -P: the code that runs is the one of this process, wherever Ray was started
         entrypoint = f"exec {sys.executable} -P -m orchestrator.driving.driver {attempt.study_id} {attempt.number}"
+        options: dict[str, Any] = {"entrypoint": entrypoint, "submission_id": attempt.submission, "runtime_env": {"env_vars": variables}}
         try:
-            self._ray.submit_job(entrypoint=entrypoint, submission_id=attempt.submission, runtime_env={"env_vars": variables})
-        except RuntimeError:
+            _asked(lambda: self._ray.submit_job(**options))
+        except RayAnswer:
             # Ray answers HTTP 500 to an id it knows: this attempt was submitted before and the answer was lost.
             if self._info(attempt.submission) is None:
                 raise
 
     def _info(self, submission: str) -> Any | None:
         try:
-            return self._ray.get_job_info(submission)
-        except RuntimeError as error:
-            if "404" in str(error) or "does not exist" in str(error):
+            return _asked(lambda: self._ray.get_job_info(submission))
+        except RayAnswer as answer:
+            if answer.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
 
@@ -129,6 +160,17 @@ class Jobs:
         if self._client is None:
             self._client = self._connect(self.settings.ray_jobs)
         return self._client
+
+
+def _asked(request: Callable[[], Any]) -> Any:
+    """The result of a request. Raises RayAnswer where Ray answered with an error, else what the request raised."""
+    try:
+        return request()
+    except RuntimeError as error:  # Ray's client has the status in its text alone
+        found = _STATUS.match(str(error))
+        if found is None:
+            raise
+        raise RayAnswer(int(found[1]), str(error)) from error
 
 
 def _outcome(info: Any) -> str:

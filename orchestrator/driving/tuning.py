@@ -1,6 +1,8 @@
 """Ray Tune around a study's graph: a searcher that suggests what is ready, and a callback that records what happens."""
 
+import logging
 import os
+from pathlib import Path
 from typing import Any
 
 # Tune reads these at import: no result files, no state snapshots, no warnings about a cluster that another study uses.
@@ -14,9 +16,13 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
+from orchestrator.driving.deadlines import Watch
 from orchestrator.driving.graph import Graph
 from orchestrator.driving.order import Order
+from orchestrator.driving.pulse import Pulse
 from orchestrator.driving.trainable import train
+
+log = logging.getLogger(__name__)
 
 
 class GraphSearcher(Searcher):
@@ -48,19 +54,36 @@ class GraphSearcher(Searcher):
 
 
 class Recorder(tune.Callback):
-    """Writes what Tune reports into the graph."""
+    """Writes what Tune reports into the graph, and watches over the trials' deadlines. pulse: told of every round of Tune's loop."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, pulse: Pulse) -> None:
+        self.graph, self.pulse = graph, pulse
+        self.watch = Watch()
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self.pulse.beat()
+        self.watch.look()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.graph.started(Order.of(trial.config).trial)
+        order = Order.of(trial.config)
+        log.info("started in %s", Path(order.folder).name, extra={"trial": order.trial})
+        self.watch.started(order.trial, Path(order.folder))
+        self.graph.started(order.trial)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
-        self.graph.reported(Order.of(trial.config).trial, result)
+        name = Order.of(trial.config).trial
+        if "result" in result or "failure" in result:
+            log.info("ended: %s", result.get("reason") or "with its result", extra={"trial": name})
+            self.watch.over(name)
+        else:
+            self.watch.heard(name, epoch_ended="epoch" in result and "step" not in result)
+        self.graph.reported(name, result)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.graph.lost(Order.of(trial.config).trial, _cause(trial))
+        name = Order.of(trial.config).trial
+        reason = self.watch.over(name) or _cause(trial)
+        log.warning("lost: %s", reason, extra={"trial": name})
+        self.graph.lost(name, reason)
 
 
 def _cause(trial: Any) -> str:
@@ -73,7 +96,7 @@ def _cause(trial: Any) -> str:
     return f"its process raised {lines[-1][:500]}" if lines else "its process failed without a word"
 
 
-def tuner(graph: Graph, slots: int) -> tune.Tuner:
+def tuner(graph: Graph, slots: int, pulse: Pulse) -> tune.Tuner:
     """The Tuner of an attempt. Tune only runs trials here: it retries nothing, keeps no state, prints nothing."""
     resources = graph.setting.resources
     warm = resources.gpus == 0  # a warm process saves the imports; one that held a GPU may hold its memory still
@@ -91,7 +114,7 @@ def tuner(graph: Graph, slots: int) -> tune.Tuner:
             name=f"study-{graph.study_id}-a{graph.attempt}",
             storage_path=str(graph.settings.home / "tune"),
             failure_config=tune.FailureConfig(max_failures=0),
-            callbacks=[Recorder(graph)],
+            callbacks=[Recorder(graph, pulse)],
             verbose=0,
         ),
     )

@@ -10,15 +10,16 @@ from orchestrator import machine
 from orchestrator.machine import StudyState
 from orchestrator.records.errors import IdempotencyMismatch
 from orchestrator.records.new_study import add_study
+from orchestrator.records.queries import Queries
 from orchestrator.records.schema import Attempt, Dataset, Study
 from orchestrator.records.unit import Units
 from studies.submission import Submission
 
 
-class Commands(Units):
+class Commands(Queries, Units):
     """Units of work on a study, each one transaction."""
 
-    def create_study(self, submission: Submission, idempotency_key: str | None = None) -> tuple[Study, bool]:
+    def create_study(self, submission: Submission, idempotency_key: str | None = None, owner: str | None = None) -> tuple[Study, bool]:
         """The stored study and whether it was made now; a known key gives the study it made. Raises IdempotencyMismatch."""
         data = submission.spec.model_dump(mode="json")
         presentation = submission.presentation.model_dump(mode="json")
@@ -27,7 +28,7 @@ class Commands(Units):
             return known, False
         try:
             with self._writes.begin() as session:
-                study = add_study(session, submission, self.now(), idempotency_key)
+                study = add_study(session, submission, self.now(), idempotency_key, owner)
         except IntegrityError:
             known = self._study_of_key(idempotency_key, data, presentation)
             if known is None:
@@ -48,26 +49,29 @@ class Commands(Units):
         """The study, cancelled or cancelling. Raises NoSuchStudy, IllegalMove."""
         with self._unit(study_id) as unit:
             unit.advance(machine.CancelRequested())
-        return unit.study
+        return self.study(study_id)
 
     def request_resume(self, study_id: int) -> Study:
         """The study, queued again. Raises NoSuchStudy, IllegalMove."""
         with self._unit(study_id) as unit:
             unit.advance(machine.ResumeRequested())
-        return unit.study
+        return self.study(study_id)
 
     def new_attempt(self, study_id: int) -> Attempt | None:
         """Opens the next attempt of a queued study; None when it is no longer queued or already has one."""
         with self._unit(study_id) as unit:
-            if unit.study.state != StudyState.QUEUED or unit.machine.driven:
+            if unit.study.state != StudyState.QUEUED or unit.attempt is not None:
                 return None
             last = unit.session.scalar(select(func.max(Attempt.number)).where(Attempt.study_id == study_id)) or 0
             attempt = Attempt(study_id=study_id, number=last + 1, submission=f"study-{study_id}-a{last + 1}", created=self.now())
             unit.session.add(attempt)
         return attempt
 
-    def end_attempt(self, study_id: int, number: int, outcome: str) -> None:
-        """Records that the job of an attempt is over. If its study is not, the attempt was lost (or stopped, when cancelling)."""
+    def end_attempt(self, study_id: int, number: int, outcome: str, planned: bool = False) -> None:
+        """Records that the job of an attempt is over. If its study is not, the attempt was lost (or stopped, when cancelling).
+
+        planned: it was asked to end, so it is no loss; its driver, should it still be there, can write nothing more.
+        """
         with self._unit(study_id) as unit:
             attempt = unit.session.get(Attempt, (study_id, number))
             if attempt is None or attempt.ended is not None:
@@ -75,7 +79,7 @@ class Commands(Units):
             attempt.ended, attempt.outcome = self.now(), outcome
             if not unit.study.state.final:
                 unit.note(f"attempt {number} ended: {outcome}")
-                unit.advance(machine.AttemptLost(outcome))
+                unit.advance(machine.AttemptLost(outcome, planned))
 
     def note(self, study_id: int, text: str) -> None:
         """An event in words, for those who watch the study."""

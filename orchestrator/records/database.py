@@ -12,6 +12,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import sessionmaker
 
 from orchestrator.records.migrations import upgrade
+from orchestrator.records.patience import patiently
 
 
 def engine_for(url: str) -> Engine:
@@ -38,14 +39,19 @@ def engine_for(url: str) -> Engine:
 
 
 class Database:
-    """The database of one Retort. Opening it brings the schema up to date. `clock` gives seconds since 1970."""
+    """The database of one Retort. Opening it brings the schema up to date.
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+    clock: gives seconds since 1970. patience: for how many seconds a `patient` unit is tried again while the database is locked or away.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], float] = time.time, patience: float = 0.0) -> None:
         self.engine = engine_for(url)
+        self.patience = patience
         self._clock = clock
         self._reads = sessionmaker(self.engine, expire_on_commit=False)
-        self._writes = sessionmaker(self.engine.execution_options(retort_writes=True), expire_on_commit=False)
-        upgrade(self.engine)
+        # What a unit reads it has not changed before, so that nothing need be flushed before its end.
+        self._writes = sessionmaker(self.engine.execution_options(retort_writes=True), expire_on_commit=False, autoflush=False)
+        patiently(patience, lambda: upgrade(self.engine))
 
     def close(self) -> None:
         self.engine.dispose()

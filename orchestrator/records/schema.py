@@ -30,7 +30,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON, int: BigInteger}
+    type_annotation_map = {dict[str, Any]: JSON(none_as_null=True), list[Any]: JSON(none_as_null=True), int: BigInteger}
 
 
 class Study(Base):
@@ -41,11 +41,13 @@ class Study(Base):
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
+    owner: Mapped[str | None] = mapped_column(String(200))  # who submitted it; None: nobody is known
     spec: Mapped[dict[str, Any]]
     idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
     state: Mapped[StudyState] = mapped_column(state_of(StudyState), index=True)
     reason: Mapped[str | None] = mapped_column(Text)  # why it failed, one sentence
     stalls: Mapped[int] = mapped_column(default=0)  # attempts lost in a row without a new epoch
+    counts: Mapped[dict[str, Any]] = mapped_column(server_default="{}")  # how many of its trials are in each state
     created: Mapped[int]
     started: Mapped[int | None]  # first attempt's driver came up
     finished: Mapped[int | None]  # entered a final state; None again after a resume
@@ -73,10 +75,14 @@ class Trial(Base):
     """One job of a study: a training, or a measurement of finished ones. `name` is unique in the study ("fitnet/seed-0")."""
 
     __tablename__ = "trial"
-    __table_args__ = (UniqueConstraint("study_id", "name"), Index(None, "key", "state"), Index(None, "state", "finished"))
+    __table_args__ = (
+        UniqueConstraint("study_id", "name"),
+        Index(None, "study_id", "position"),
+        Index(None, "study_id", "state", "position", "role"),  # what is ready next, and how many are in which state
+    )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"), index=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
     arm_id: Mapped[int] = mapped_column(ForeignKey("arm.id", ondelete="CASCADE"))
     position: Mapped[int]  # order in the study, each behind those that it needs
     name: Mapped[str] = mapped_column(String())
@@ -89,9 +95,11 @@ class Trial(Base):
     reason: Mapped[str | None] = mapped_column(Text)  # why it failed, one sentence
     failure: Mapped[str | None] = mapped_column(String(16))  # class of failure: nan, oom, data, user, infra
     losses: Mapped[int] = mapped_column(default=0)  # times its process was lost (infra) since the last resume
-    key: Mapped[str | None] = mapped_column(String(64))  # known once the trials that it needs are finished
+    lacking: Mapped[int] = mapped_column(default=0, server_default="0")  # how many of the trials that it needs have no result yet
+    key: Mapped[str | None] = mapped_column(String(64), index=True)  # known once the trials that it needs are finished
     spec: Mapped[dict[str, Any] | None]  # the resolved TrialSpec or MeasurementSpec as JSON, known with the key
     folder: Mapped[str | None] = mapped_column(String(255))  # its folder's name under $RETORT_HOME/trials
+    fence: Mapped[int | None]  # id of the lease that it was trained under last
     dataset_digest: Mapped[str | None] = mapped_column(String(64))
     source_id: Mapped[int | None] = mapped_column(
         ForeignKey("trial.id", ondelete="SET NULL")
@@ -106,20 +114,24 @@ class Trial(Base):
     seconds: Mapped[float | None]  # time in training, over all its executions
     environment: Mapped[dict[str, Any] | None]  # git sha, library versions, device
     started: Mapped[int | None]
-    finished: Mapped[int | None]
+    finished: Mapped[int | None] = mapped_column(index=True)
     run: Mapped[str | None] = mapped_column(String(64))  # MLflow run id
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Names of the trials whose checkpoints it needs."""
-        measured = self.measurement["detector"] if self.measurement else None
-        return tuple(name for name in (measured, self.teacher) if name is not None)
+
+class Need(Base):
+    """A trial cannot start before another one has its results: its teacher, or what it measures."""
+
+    __tablename__ = "need"
+
+    needed_id: Mapped[int] = mapped_column(ForeignKey("trial.id", ondelete="CASCADE"), primary_key=True)
+    trial_id: Mapped[int] = mapped_column(ForeignKey("trial.id", ondelete="CASCADE"), primary_key=True, index=True)
 
 
 class Attempt(Base):
     """One execution of a study's driver as a Ray Job."""
 
     __tablename__ = "attempt"
+    __table_args__ = (Index(None, "ended"),)
 
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)  # 1-based
@@ -158,13 +170,15 @@ class Outbox(Base):
     """What MLflow has yet to be told, in order of id; a row goes when the relay has sent it."""
 
     __tablename__ = "outbox"
-    __table_args__ = {"sqlite_autoincrement": True}
+    __table_args__ = (Index(None, "trouble", "study_id", "id"), {"sqlite_autoincrement": True})
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
     trial_id: Mapped[int | None] = mapped_column(ForeignKey("trial.id", ondelete="CASCADE"))  # None: about the study itself
     epoch: Mapped[int | None]  # the points of this epoch; None: the run as a whole has changed
     time: Mapped[int]
+    tries: Mapped[int] = mapped_column(default=0, server_default="0")  # how often sending it failed for a reason of its own
+    trouble: Mapped[str | None] = mapped_column(String(300))  # why it was set aside; None: it is yet to be sent
 
 
 class Dataset(Base):
@@ -178,11 +192,14 @@ class Dataset(Base):
 
 
 class Lease(Base):
-    """The right to train in a trial folder, so that two studies never train the same trial twice."""
+    """The right to train in a trial folder, so that two studies never train the same trial twice. Its id is its fencing number: every
+    lease has a greater one than all before it."""
 
     __tablename__ = "lease"
+    __table_args__ = {"sqlite_autoincrement": True}
 
-    folder: Mapped[str] = mapped_column(String(255), primary_key=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    folder: Mapped[str] = mapped_column(String(255), unique=True)
     trial_id: Mapped[int] = mapped_column(ForeignKey("trial.id", ondelete="CASCADE"))
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"), index=True)
     heartbeat: Mapped[int]
@@ -196,6 +213,8 @@ class Heartbeat(Base):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     time: Mapped[int]
     trouble: Mapped[str] = mapped_column(Text, default="")
+    seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")  # the longest round since the heartbeat before
+    troubles: Mapped[int] = mapped_column(default=0, server_default="0")  # rounds that failed since the service started
 
 
 class Schedule(Base):
@@ -206,6 +225,7 @@ class Schedule(Base):
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
+    owner: Mapped[str | None] = mapped_column(String(200))  # who added it, and whose its studies are
     source: Mapped[str | None] = mapped_column(String(255))  # catalogue id or file that the spec was read from
     document: Mapped[dict[str, Any]]
     spec: Mapped[dict[str, Any]]

@@ -10,6 +10,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 T = TypeVar("T")
 
@@ -17,6 +18,15 @@ T = TypeVar("T")
 def mlflow_client(uri: str) -> MlflowClient:
     """Raises nothing yet: it connects with the first request."""
     return MlflowClient(tracking_uri=uri)
+
+
+def answers(client: MlflowClient) -> bool:
+    """Whether MLflow is there and answers a simple question."""
+    try:
+        client.search_experiments(max_results=1)
+    except MlflowException:
+        return False
+    return True
 
 
 def in_batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

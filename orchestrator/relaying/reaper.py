@@ -32,7 +32,7 @@ class Reaper:
                 if run.info.run_id in self._strange:
                     log.info("run %s belongs to no trial any more", run.info.run_id)
                     self.client.set_terminated(run.info.run_id, "KILLED")
-            elif owner.final and not self.store.outbox(1):
+            elif owner.final and not self.store.outbox(owner.study_id, 1):
                 self.store.tell_mlflow_again(owner.study_id, owner.trial_id)
         self._strange = strange
 

@@ -6,14 +6,15 @@ recording, and everything else is a setting. So a relay that dies anywhere is si
 
 import logging
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import DBAPIError
 
 from orchestrator.figures import error_types
 from orchestrator.figures.study import Material, pictures_of
@@ -22,7 +23,7 @@ from orchestrator.figures.style import rendered
 from orchestrator.machine import StudyState, TrialState
 from orchestrator.records.schema import Outbox, Study, Trial
 from orchestrator.records.store import Store
-from orchestrator.relaying.client import in_batches
+from orchestrator.relaying.client import answers, in_batches
 from orchestrator.relaying.runs import ID_TAG, study_identity, study_tags, trial_identity, trial_params, trial_tags
 from orchestrator.reporting.build import build
 from orchestrator.reporting.rendering import FORMATS, render
@@ -34,6 +35,8 @@ from studies.trial import ERROR_CURVES
 
 log = logging.getLogger(__name__)
 METRICS_PER_REQUEST = 1000  # what MLflow takes
+DESCRIPTION_CHARACTERS = 8000  # what MLflow keeps of a tag
+ROWS_A_TURN = 200  # of a study, before the next one has its turn
 METRIC_KEYS = 40  # per run: more make MLflow's pages slow
 # Tells MLflow that an experiment trains models; its pages are for language models otherwise.
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
@@ -53,39 +56,58 @@ class Relay:
     name = "relay"
     interval = 0.5
 
-    def __init__(self, store: Store, client: MlflowClient, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, client: MlflowClient, settings: Settings, show_seconds: float = 5.0, rest_seconds: float = 2.0
+    ) -> None:
+        """show_seconds: a study that runs is shown no more often. rest_seconds: a study with trouble of its own is tried again after this,
+        then after twice this, and so on."""
         self.store, self.client, self.settings = store, client, settings
+        self.show_seconds, self.rest_seconds = show_seconds, rest_seconds
+        self._shown: dict[int, float] = {}  # study -> when it was last shown while it ran
+        self._rests: dict[int, float] = {}  # study with trouble of its own -> when it is tried again
 
     def step(self) -> None:
-        while rows := self.store.outbox():
-            troubles = []
-            for study_id in dict.fromkeys(row.study_id for row in rows):
-                try:
-                    self._send_study(study_id, [row for row in rows if row.study_id == study_id])
-                except Exception as trouble:  # one study's trouble keeps no other from being shown
-                    troubles.append(trouble)
-            if troubles:
-                raise troubles[0]
+        """A turn for every study that has something to tell, again and again until none has: a long one keeps no other waiting, nor does
+        one in trouble. Raises when MLflow or the database is away."""
+        while sum(self._turn(study_id) for study_id in self.store.studies_to_tell()):
+            pass
 
-    def _send_study(self, study_id: int, rows: Sequence[Outbox]) -> None:
-        study = self._with_run(self.store.study(study_id))
-        for trial_id in dict.fromkeys(row.trial_id for row in rows if row.trial_id is not None):
+    def _turn(self, study_id: int) -> int:
+        """Sends some of what a study has to tell; how many rows that were."""
+        if self._rests.get(study_id, 0.0) > time.monotonic():
+            return 0
+        rows = self.store.outbox(study_id, ROWS_A_TURN)
+        study, sent = None, 0
+        for trial_id in dict.fromkeys(row.trial_id for row in rows):
             mine = [row for row in rows if row.trial_id == trial_id]
-            self._deliver(study, f"trial {trial_id}", mine, lambda t=trial_id, m=mine: self._send_trial(study, t, m))
-        own = [row for row in rows if row.trial_id is None]
-        if own:
-            self._deliver(study, "the study", own, lambda: self._show_study(study))
-
-    def _deliver(self, study: Study, what: str, rows: Sequence[Outbox], send: Any) -> None:
-        """Sends, then forgets the rows; what MLflow refuses for good is told to the study's watchers and forgotten too."""
-        try:
-            send()
-        except MlflowException as error:
-            if error.error_code not in REFUSED:
+            try:
+                study = study or self._with_run(self.store.study(study_id))
+                if trial_id is not None:
+                    self._send_trial(study, trial_id, mine)
+                elif not self._show_study(study):
+                    continue
+                self.store.sent([row.id for row in mine])
+                sent += len(mine)
+            except DBAPIError:
                 raise
-            log.warning("MLflow refuses %s of study %d: %s", what, study.id, error)
-            self.store.note(study.id, f"MLflow refuses {what}: {' '.join(str(error).split())[:300]}")
-        self.store.sent([row.id for row in rows])
+            except Exception as trouble:
+                self._fail(study_id, trial_id, mine, trouble)
+                if study is None:  # nothing of this study can be sent
+                    break
+        return sent
+
+    def _fail(self, study_id: int, trial_id: int | None, rows: Sequence[Outbox], trouble: Exception) -> None:
+        """Tries again later, or sets the rows aside. Raises `trouble` when MLflow is away, for then it is nobody's own."""
+        refused = isinstance(trouble, MlflowException) and trouble.error_code in REFUSED
+        if not refused and not answers(self.client):
+            raise trouble
+        what = "the study" if trial_id is None else f"trial {trial_id}"
+        why = f"{what}: {type(trouble).__name__}: {' '.join(str(trouble).split())[:300]}"
+        log.warning("study %s cannot be told to MLflow, %s", study_id, why, exc_info=not refused)
+        self._rests[study_id] = time.monotonic() + self.rest_seconds * 2 ** max(row.tries for row in rows)
+        if self.store.not_sent([row.id for row in rows], why, last=refused):
+            self._rests.pop(study_id)
+            self.store.note(study_id, f"MLflow could not be told and is not asked again: {why}")
 
     # --- trials
 
@@ -93,19 +115,23 @@ class Relay:
         trial = self.store.trial_by_id(trial_id)
         if trial.spec is None and trial.state != TrialState.FAILED:
             return
-        run, made = self._trial_run(study, trial)
+        found = self._trial_run(study, trial)
+        if found is None:
+            return
+        run, made = found
         epochs = list(range(1, trial.epoch + 1)) if made else sorted({row.epoch for row in rows if row.epoch is not None})
         self._send_points(run, trial, epochs)
         if made or any(row.epoch is None for row in rows):
             self._show_trial(study, trial, run)
 
-    def _trial_run(self, study: Study, trial: Trial) -> tuple[str, bool]:
-        """The run of a trial and whether it is new to us (then all its points are to be sent)."""
+    def _trial_run(self, study: Study, trial: Trial) -> tuple[str, bool] | None:
+        """The run of a trial and whether it is new to us (then all its points are to be sent); None where the trial starts over."""
         if trial.run and self._exists(trial.run):
             return trial.run, False
         tags = {"mlflow.parentRunId": study.run or "", **trial_tags(study, trial, self.store.arm_of(trial))}
         run = self._find_or_create(study, trial_identity(study, trial), trial.title, tags, trial.started or study.created)
-        self.store.set_trial_run(trial.id, run)
+        if not self.store.set_trial_run(trial.id, run, trial.key):
+            return None
         self.client.log_batch(run, params=[Param(name, value) for name, value in list(trial_params(trial).items())[:100]])
         return run, True
 
@@ -142,16 +168,22 @@ class Relay:
         self.store.set_study_run(study.id, experiment, study.run)
         return study
 
-    def _show_study(self, study: Study) -> None:
-        """Description, status and, once it is over, the table in all formats. Read anew: its trials have their runs by now."""
+    def _show_study(self, study: Study) -> bool:
+        """Description, status and, once it is over, the table in all formats. Read anew: its trials have their runs by now. False where it
+        was shown a moment ago: all its trials are read for this, so while it runs it is left for later."""
         study = self.store.study(study.id)
+        if not study.state.final and time.monotonic() - self._shown.get(study.id, -self.show_seconds) < self.show_seconds:
+            return False
         assert study.run
         trials = self.store.trials(study.id)
         made = build(study, self.store.presentation(study.id), trials, self.settings.mlflow_ui)
         made = replace(made, notes=[*made.notes, *telling.table_notes(self.store, study.id)])
         urls = {run.trial: run.url for row in made.rows for run in (*row.runs, *row.measurements)}
         links = "\n".join(f"- [{text(one_line(trial.title))}]({url}): {trial.state}" for trial in trials if (url := urls.get(trial.name)))
-        self.client.set_tag(study.run, "mlflow.note.content", f"{render(made, 'md')}\n{links}\n")
+        description = f"{render(made, 'md')}\n{links}\n"
+        self.client.set_tag(study.run, "mlflow.note.content", shortened(description))
+        if len(description) > DESCRIPTION_CHARACTERS:
+            self.client.log_text(study.run, description, "description.md")
         tags = study_tags(study) | telling.tags(self.store, study.id)
         self.client.log_batch(study.run, tags=[RunTag(name, value) for name, value in tags.items()])
         if study.state.final:
@@ -159,6 +191,8 @@ class Relay:
                 self.client.log_text(study.run, render(made, format), f"table.{format}")
             self._show_pictures(study)
         self._set_status(study.run, STUDY_STATUS.get(study.state, "RUNNING"), study.finished)
+        self._shown[study.id] = time.monotonic()
+        return True
 
     def _show_pictures(self, study: Study) -> None:
         """The study's pictures, beside its table. One that cannot be drawn keeps no other from being shown."""
@@ -209,3 +243,12 @@ class Relay:
 def _importance(name: str) -> tuple[int, str]:
     """Average precision first, then the losses, then the rest."""
     return (0 if name.startswith("AP") else 1 if name.startswith("loss") else 2, name)
+
+
+def shortened(description: str) -> str:
+    """A description that MLflow would cut somewhere, cut between two lines, with a word on where the whole is."""
+    if len(description) <= DESCRIPTION_CHARACTERS:
+        return description
+    more = "\n\nThe rest is in description.md, among the artifacts.\n"
+    kept = description[: DESCRIPTION_CHARACTERS - len(more)]
+    return kept[: kept.rfind("\n")] + more

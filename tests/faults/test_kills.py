@@ -32,7 +32,9 @@ def test_a_trial_process_is_killed(bench: Bench, undisturbed: int) -> None:
     assert next(event.data["state"] for event in lost) == "ready"
 
 
-@pytest.mark.parametrize("part", ["orchestrator.service", "api.app:create_app", "mlflow server"])
+@pytest.mark.parametrize(
+    "part", ["orchestrator.service", "api.app:create_app", "mlflow server", "dashboard.py", "log_monitor.py", "monitor.py"]
+)
 def test_a_part_of_the_stack_is_killed(bench: Bench, undisturbed: int, part: str) -> None:
     study = bench.submit(f"{part} is killed", force=True)
     bench.await_event(study, first_epoch)

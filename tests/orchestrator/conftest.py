@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from orchestrator.settings import Settings
 from studies.parse import parse_study
 from studies.spec import StudySpec
 from studies.submission import as_submission
-from studies.trial import TrialSpec
+from studies.trial import FailureKind, TrialSpec
 
 
 @dataclass
@@ -84,6 +84,7 @@ class Driven:
     id: int
     folder: Path
     attempt: int = 1
+    fences: dict[str, int] = field(default_factory=dict)  # of the leases it holds
 
     @staticmethod
     def start(store: Store, folder: Path, spec: StudySpec | None = None) -> "Driven":
@@ -99,14 +100,24 @@ class Driven:
     def claim(self, name: str, key: str | None = None, reuse: bool = True) -> Claim:
         key = key or f"key of {name}"
         spec = trial_spec()
-        return self.store.claim(self.id, self.attempt, name, spec, key, key, "digest", {"git_sha": "abc"}, reuse)
+        claimed = self.store.claim(self.id, self.attempt, name, spec, key, key, "digest", {"git_sha": "abc"}, reuse)
+        if claimed.fence is not None:
+            self.fences[name] = claimed.fence
+        return claimed.claim
 
     def begin(self, name: str, key: str | None = None) -> None:
         assert self.claim(name, key) == Claim.HELD
-        self.store.start_trial(self.id, self.attempt, name)
+        self.start_trial(name)
+
+    def start_trial(self, name: str) -> None:
+        self.store.start_trial(self.id, self.attempt, name, self.fences[name])
 
     def epoch(self, name: str, epoch: int, **metrics: float) -> bool:
-        return self.store.record_epoch(self.id, self.attempt, name, epoch, 2, metrics or {"AP": 10.0 * epoch})
+        fence = self.fences.get(name, 0)
+        return self.store.record_epoch(self.id, self.attempt, name, epoch, 2, metrics or {"AP": 10.0 * epoch}, fence)
+
+    def fail(self, name: str, failure: FailureKind, reason: str) -> None:
+        self.store.fail_trial(self.id, self.attempt, name, failure, reason, self.fences.get(name))
 
     def finish(self, name: str, **metrics: float) -> None:
         checkpoint = self.folder / f"{self.id}-{name.replace('/', '-')}.pth"
@@ -115,6 +126,7 @@ class Driven:
             self.id,
             self.attempt,
             name,
+            fence=self.fences.get(name, 0),
             metrics=metrics or {"AP": 20.0},
             checkpoint=str(checkpoint),
             checkpoint_sha256="c0ffee",

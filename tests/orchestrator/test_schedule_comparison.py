@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from orchestrator.machine import TrialState
-from orchestrator.records.leases import Claim
 from orchestrator.records.schema import Trial
 from orchestrator.records.store import Store
 from orchestrator.schedules.compare import Moved, Results, compare
@@ -116,9 +115,11 @@ class Night:
     def _trial(self, driven: Driven, name: str, code: str, ap: float) -> None:
         known = {"git_sha": "abc", "code_version": code}
         key = f"{name} of {code}"
-        claim = self.store.claim(driven.id, driven.attempt, name, trial_spec(), key, f"{key} {driven.id}", "digest", known, reuse=True)
-        if claim == Claim.HELD:
-            self.store.start_trial(driven.id, driven.attempt, name)
+        folder = f"{key} {driven.id}"
+        claimed = self.store.claim(driven.id, driven.attempt, name, trial_spec(), key, folder, "digest", known, reuse=True)
+        if claimed.fence is not None:
+            driven.fences[name] = claimed.fence
+            driven.start_trial(name)
             driven.epoch(name, 1)
             driven.finish(name, AP=ap)
 

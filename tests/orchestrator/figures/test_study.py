@@ -54,7 +54,10 @@ def measured(driven: Driven) -> None:
         matplotlib.image.imsave(folder / "image-1.png", np.random.default_rng(0).random((30, 40, 3)))
         driven.begin(trial.name)
         result = {"checkpoint": str(folder / "document.json"), "checkpoint_sha256": "d0c", "best_checkpoint": None}
-        driven.store.finish_trial(driven.id, driven.attempt, trial.name, metrics=metrics, seconds=1.0, environment={}, **result)
+        fence = driven.fences[trial.name]
+        driven.store.finish_trial(
+            driven.id, driven.attempt, trial.name, fence=fence, metrics=metrics, seconds=1.0, environment={}, **result
+        )
 
 
 KINDS = [{"kind": kind} for kind in ("errors", "costs", "attention", "detections")]

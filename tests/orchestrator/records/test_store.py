@@ -7,6 +7,8 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
+import orchestrator.access.schema
+import orchestrator.webhooks.schema  # noqa: F401  (both for the tables they add)
 from orchestrator import machine
 from orchestrator.machine import IllegalMove, StudyState, TrialState
 from orchestrator.records.errors import IdempotencyMismatch, NoSuchStudy, Superseded
@@ -124,6 +126,7 @@ def test_a_metric_that_is_no_number_is_left_out(driven: Driven) -> None:
 
 
 def test_an_epoch_of_a_trial_that_does_not_run_is_refused_and_leaves_nothing(driven: Driven) -> None:
+    assert driven.claim(ALONE) == Claim.HELD
     before = len(driven.store.events(driven.id))
     with pytest.raises(IllegalMove):
         driven.epoch(ALONE, 1)
@@ -134,7 +137,7 @@ def test_an_epoch_of_a_trial_that_does_not_run_is_refused_and_leaves_nothing(dri
 def test_a_refused_move_tells_what_happened_before(driven: Driven) -> None:
     driven.train(ALONE)
     with pytest.raises(IllegalMove, match=r"attempt 1 started.*trial student/seed-0 running; trial student/seed-0 finished"):
-        driven.finish(ALONE)
+        driven.claim(ALONE)
 
 
 def test_events_are_read_from_where_one_stopped(driven: Driven) -> None:
@@ -180,7 +183,7 @@ def test_two_studies_never_train_the_same_at_once(driven: Driven, store: Store, 
     other = Driven.start(store, tmp_path)
     assert other.claim(TEACHER, "same") == Claim.BUSY
     clock.seconds += 20
-    store.keep_leases(driven.id)
+    store.keep_leases(driven.id, driven.attempt)
     clock.seconds += 20
     assert other.claim(TEACHER, "same") == Claim.BUSY
     driven.finish(TEACHER)
@@ -204,7 +207,7 @@ def test_the_lease_of_a_silent_driver_is_taken_over(driven: Driven, store: Store
 def test_a_failed_or_lost_trial_gives_its_lease_back(driven: Driven, store: Store, tmp_path: Path) -> None:
     other = Driven.start(store, tmp_path)
     driven.begin(TEACHER, "same")
-    store.fail_trial(driven.id, driven.attempt, TEACHER, "nan", "the loss became NaN")
+    driven.fail(TEACHER, "nan", "the loss became NaN")
     assert other.claim(TEACHER, "same") == Claim.HELD
     store.end_attempt(other.id, other.attempt, "killed")
     assert driven.claim(ALONE, "same") == Claim.HELD
@@ -213,8 +216,8 @@ def test_a_failed_or_lost_trial_gives_its_lease_back(driven: Driven, store: Stor
 def test_a_trial_whose_key_changed_starts_over(driven: Driven, store: Store) -> None:
     driven.begin(ALONE, "old code")
     driven.epoch(ALONE, 1)
-    store.set_trial_run(driven.trial(ALONE).id, "run")
-    store.fail_trial(driven.id, driven.attempt, ALONE, "infra", "its process died")
+    assert store.set_trial_run(driven.trial(ALONE).id, "run", "old code")
+    driven.fail(ALONE, "infra", "its process died")
     driven.begin(ALONE, "new code")
     trial = driven.trial(ALONE)
     assert (trial.epoch, trial.run, store.points(driven.id, ALONE)) == (0, None, [])
@@ -223,7 +226,7 @@ def test_a_trial_whose_key_changed_starts_over(driven: Driven, store: Store) -> 
 def test_a_lost_trial_keeps_its_points(driven: Driven, store: Store) -> None:
     driven.begin(ALONE)
     driven.epoch(ALONE, 1)
-    store.fail_trial(driven.id, driven.attempt, ALONE, "infra", "its process died")
+    driven.fail(ALONE, "infra", "its process died")
     assert driven.trial(ALONE).state == TrialState.READY
     driven.begin(ALONE)
     assert len(store.points(driven.id, ALONE)) == 1
@@ -286,7 +289,7 @@ def test_a_study_being_cancelled_starts_no_more_trials_but_takes_what_was_on_its
     assert driven.claim(ALONE) == Claim.HELD
     store.request_cancel(driven.id)
     assert driven.claim(TEACHER) == Claim.BUSY
-    store.start_trial(driven.id, driven.attempt, ALONE)
+    driven.start_trial(ALONE)
     assert driven.epoch(ALONE, 1)
     assert store.stopped(driven.id, driven.attempt).state == StudyState.CANCELLED
     assert driven.trial(ALONE).state == TrialState.CANCELLED
@@ -328,7 +331,7 @@ def test_sent_rows_leave_the_outbox(driven: Driven, store: Store) -> None:
 def test_a_run_knows_whose_it_is_and_whether_that_is_over(driven: Driven, store: Store) -> None:
     driven.train(ALONE)
     store.set_study_run(driven.id, "1", "parent")
-    store.set_trial_run(driven.trial(ALONE).id, "child")
+    assert store.set_trial_run(driven.trial(ALONE).id, "child", f"key of {ALONE}")
     child, parent = store.owner_of_run("child"), store.owner_of_run("parent")
     assert child
     assert parent

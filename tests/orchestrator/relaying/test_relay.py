@@ -16,12 +16,13 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from PIL import Image
+from sqlalchemy import update
 
-from orchestrator.records.schema import Trial
+from orchestrator.records.schema import Outbox, Study, Trial
 from orchestrator.records.store import Store
 from orchestrator.relaying.client import in_batches, mlflow_client
 from orchestrator.relaying.reaper import Reaper
-from orchestrator.relaying.relay import Relay
+from orchestrator.relaying.relay import Relay, shortened
 from orchestrator.relaying.runs import trial_params
 from orchestrator.schedules.loop import Cron
 from orchestrator.schedules.store import Schedules
@@ -67,7 +68,7 @@ def client(server: str) -> MlflowClient:
 
 @pytest.fixture
 def relay(store: Store, client: MlflowClient, server: str, tmp_path: Path) -> Relay:
-    return Relay(store, client, Settings(tmp_path, "", server, server, "", "", 1))
+    return Relay(store, client, Settings(tmp_path, "", server, server, "", "", 1), show_seconds=0.0, rest_seconds=0.0)
 
 
 def submit(store: Store, folder: Path, request: pytest.FixtureRequest) -> Driven:
@@ -166,7 +167,7 @@ def test_sending_everything_again_changes_nothing(driven: Driven, relay: Relay, 
     before = seen(client, name)
     for trial in store.trials(driven.id):
         store.tell_mlflow_again(driven.id, trial.id)
-        store.set_trial_run(trial.id, None)  # as if the relay had died between making a run and storing its id
+        store.set_trial_run(trial.id, None, trial.key)  # as if the relay had died between making a run and storing its id
     store.tell_mlflow_again(driven.id, None)
     relay.step()
     assert seen(client, name) == before
@@ -187,7 +188,7 @@ def test_failed_and_cancelled_trials_are_failed_and_killed_and_the_unstarted_hav
 ) -> None:
     driven.begin(ALONE)
     driven.begin(TEACHER)
-    store.fail_trial(driven.id, 1, TEACHER, "nan", "the loss became NaN")
+    driven.fail(TEACHER, "nan", "the loss became NaN")
     store.request_cancel(driven.id)
     store.stopped(driven.id, 1)
     relay.step()
@@ -283,6 +284,59 @@ def test_while_mlflow_is_away_nothing_is_lost(
     assert len(store.outbox()) == waiting
     relay.step()
     assert store.outbox() == []
+
+
+def test_a_study_that_cannot_be_told_is_set_aside_and_keeps_no_other_waiting(
+    driven: Driven, store: Store, relay: Relay, client: MlflowClient, tmp_path: Path
+) -> None:
+    with store._writes.begin() as session:
+        session.execute(update(Study).where(Study.id == driven.id).values(presentation={"rows": "lost"}))
+        session.add_all(Outbox(study_id=driven.id, time=0) for _ in range(600))
+    other = Driven.start(store, tmp_path, a_study(name=store.study(driven.id).name + " behind it"))
+    other.train(ALONE)
+    for _ in range(5):
+        relay.step()
+    assert seen(client, store.study(other.id).name)["student · seed 0"]["status"] == "FINISHED"
+    while store.outbox():
+        relay.step()
+    (aside,) = store.set_aside()
+    assert (aside.study_id, aside.rows) == (driven.id, 601)
+    assert aside.trouble.startswith("the study: ValidationError: ")
+    assert "is not asked again" in store.events(driven.id)[-1].data["text"]
+    with store._writes.begin() as session:
+        session.execute(update(Study).where(Study.id == driven.id).values(presentation=other_presentation(store, other)))
+    assert store.send_again() == 601
+    relay.step()
+    assert (store.outbox(), store.set_aside()) == ([], [])
+
+
+def other_presentation(store: Store, driven: Driven) -> dict[str, Any]:
+    return store.presentation(driven.id).model_dump(mode="json")
+
+
+def test_a_running_study_is_shown_every_few_seconds_and_its_end_at_once(
+    driven: Driven, store: Store, client: MlflowClient, relay: Relay
+) -> None:
+    calm = Relay(store, client, relay.settings, show_seconds=3600.0)
+    driven.train(ALONE)
+    calm.step()
+    assert store.outbox() == []
+    driven.train(TEACHER)
+    calm.step()
+    assert {row.trial_id for row in store.outbox()} == {None}
+    driven.train(PUPIL)
+    store.conclude(driven.id, driven.attempt)
+    calm.step()
+    assert store.outbox() == []
+
+
+def test_a_description_that_is_too_long_ends_with_a_whole_line() -> None:
+    long = "".join(f"| row {number} | 12.3 |\n" for number in range(1000))
+    kept = shortened(long)
+    assert len(kept) <= 8000
+    assert kept.splitlines()[-1] == "The rest is in description.md, among the artifacts."
+    assert all(line.endswith("| 12.3 |") for line in kept.splitlines()[:-2])
+    assert shortened("short\n") == "short\n"
 
 
 def test_the_reaper_ends_what_only_mlflow_takes_for_running(driven: Driven, relay: Relay, client: MlflowClient, store: Store) -> None:
