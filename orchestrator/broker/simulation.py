@@ -100,6 +100,7 @@ class Simulation:
         self.arrivals = sorted(studies, key=lambda study: (study.submitted, study.id), reverse=True)
         self.studies: dict[int, machine.Study] = {}
         self.ready: dict[int, list[ReadyTrial]] = {}
+        self.lacking: dict[int, dict[str, int]] = {}  # by study and trial: results that it waits for
         self.running: dict[int, _Running] = {}
         self.ends: list[tuple[float, int]] = []  # heap of (when, running trial)
         self.left: dict[int, dict[str, float]] = {study.id: {t.name: t.seconds for t in study.trials} for study in studies}
@@ -128,15 +129,15 @@ class Simulation:
     def _arrive(self) -> None:
         while self.arrivals and self.arrivals[-1].submitted <= self.now:
             plan = self.arrivals.pop()
-            trials = {
-                trial.name: machine.Trial(TrialState.WAITING if trial.needs else TrialState.READY, trial.needs) for trial in plan.trials
-            }
-            study = machine.Study(f"study {plan.id}", StudyState.QUEUED, trials)
+            startable = [trial.name for trial in plan.trials if not trial.needs]
+            counts = {TrialState.READY: len(startable), TrialState.WAITING: len(plan.trials) - len(startable)}
+            study = machine.Study(f"study {plan.id}", StudyState.QUEUED, counts)
             self.studies[plan.id] = machine.advance(study, machine.AttemptStarted())[0]
+            self.lacking[plan.id] = {trial.name: len(trial.needs) for trial in plan.trials}
             told = {trial.name: trial.seconds if trial.estimate is None else trial.estimate for trial in plan.trials}
             self.paths[plan.id] = chains(told, {trial.name: trial.needs for trial in plan.trials})
             self.ready[plan.id] = []
-            self._make_ready(plan.id, [name for name, trial in trials.items() if trial.state == TrialState.READY])
+            self._make_ready(plan.id, startable)
 
     def _make_ready(self, study: int, names: Sequence[str]) -> None:
         order = {trial.name: place for place, trial in enumerate(self.plans[study].trials)}
@@ -148,11 +149,18 @@ class Simulation:
             made.append(ReadyTrial(self.numbers[study, name], study, trial.need, max(estimate, 1.0), self.paths[study][name], order[name]))
         self.ready[study] = in_order([*self.ready[study], *made])
 
-    def _advance(self, study: int, event: machine.Event) -> None:
-        self.studies[study], changes = machine.advance(self.studies[study], event)
-        ready = [c.name for c in changes if isinstance(c, machine.TrialChange) and c.trial.state == TrialState.READY]
-        if ready:
-            self._make_ready(study, ready)
+    def _advance(self, study: int, event: machine.Event, *around: tuple[str, machine.Trial]) -> None:
+        """Moves a study, which is shown the trials that the event is about."""
+        self.studies[study], _ = machine.advance(replace(self.studies[study], trials=dict(around)), event)
+
+    def _finish(self, study: int, name: str) -> None:
+        lacking = self.lacking[study]
+        waiting = [trial.name for trial in self.plans[study].trials if name in trial.needs]
+        for student in waiting:
+            lacking[student] -= 1
+        released = [student for student in waiting if not lacking[student]]
+        self._advance(study, machine.TrialFinished(name), (name, machine.Trial(TrialState.RUNNING, students=len(released))))
+        self._make_ready(study, released)
 
     def _decide(self) -> Decision:
         self.outcome.decisions += 1
@@ -178,7 +186,7 @@ class Simulation:
         for grant in decision.grants:
             study, name = self.named[grant.trial]
             self.ready[study] = [trial for trial in self.ready[study] if trial.id != grant.trial]
-            self._advance(study, machine.TrialStarted(name))
+            self._advance(study, machine.TrialStarted(name), (name, machine.Trial(TrialState.READY)))
             ends = self.now + self.left[study][name]
             self.running[grant.trial] = _Running(study, self.trials[study, name], grant.nodes, self.now, ends)
             heapq.heappush(self.ends, (ends, grant.trial))
@@ -215,10 +223,11 @@ class Simulation:
         self.outcome.spans.append(Span(study, owner, name, running.trial.need, running.nodes, running.started, end, preempted))
         if preempted:
             self.left[study][name] -= end - running.started
-            self._advance(study, machine.TrialPreempted(name))
+            self._advance(study, machine.TrialPreempted(name), (name, machine.Trial(TrialState.RUNNING)))
+            self._make_ready(study, [name])
             return
-        self._advance(study, machine.TrialFinished(name))
-        if all(trial.state.final for trial in self.studies[study].trials.values()):
+        self._finish(study, name)
+        if not self.studies[study].count(machine.OPEN):
             self._advance(study, machine.AllTrialsEnded())
             self.outcome.ended[study] = end
             del self.ready[study], self.studies[study]
