@@ -86,10 +86,9 @@ def _settle(options: LDOptions, student: Detector, teacher: Detector) -> LDOptio
 
 
 def _per_device(options: LDOptions) -> int | None:
-    """Box terms are sums over a device's images, or divided by a sum over all devices; the others are means over chosen boxes and cells."""
-    summed = (options.main_ld or options.vlr_ld) and (options.average or AVERAGE[options.variant]) == "none"
-    means = options.main_kd or options.vlr_kd or options.imitation not in {"none", "whole"}
-    return 3 if summed or means else None
+    """Its terms are sums over a device's images, divided by nothing or by at least 1, or means over chosen boxes or cells of them."""
+    terms = options.main_ld or options.vlr_ld or options.main_kd or options.vlr_kd
+    return 3 if terms or options.imitation not in {"none", "whole"} else None
 
 
 METHOD = Method(
