@@ -56,7 +56,7 @@ def test_a_trial_without_gpus_trains_and_evaluates_on_the_cpu_where_torch_sees_a
 def test_the_speed_of_a_network_is_measured_on_the_cpu_unless_a_gpu_is_named() -> None:
     measured = (
         "import runpy, sys; sys.argv[0] = 'measure'; sys.argv += ['ssd', 'vgg16', '--scale', 'nano', '--speed', '--json'];"
-        "runpy.run_module('workers.measure', run_name='__main__')"
+        "runpy.run_module('workers.evaluation.costs', run_name='__main__')"
     )
     assert json.loads(told(PRETEND + measured))["images_per_second"] > 0
 
