@@ -195,8 +195,9 @@ def test_the_pace_goes_on_from_that_of_an_earlier_process(monkeypatch: pytest.Mo
     for _ in pace.timed(batches()):
         now[0] += 3.0  # to learn
     assert (pace.images, pace.seconds, pace.images_per_second, pace.data_share) == (6, 8.0, 0.75, 0.25)
-    later, now[0] = Pace(), 100.0
-    later.load_state_dict(pace.state_dict())
+    left, now[0] = pace.state_dict(), 100.0
+    later = Pace()
+    later.load_state_dict(left)
     now[0] = 102.0
     assert (later.images, later.seconds, later.data_share) == (6, 10.0, 0.2)
     later.end_training()
