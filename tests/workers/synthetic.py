@@ -65,11 +65,12 @@ def outputs(kind: Kind, images: int, teacher: bool, channels: int | None = None)
         return tuple(torch.randn(images, c, IMAGE // s, IMAGE // s, requires_grad=not teacher) for c, s in zip(each, strides, strict=True))
 
     stages = TEACHER_STAGES if teacher else STUDENT_STAGES
+    backbone = maps(stages, (4, 8, 16, 32))
     return Outputs(
         neck=maps(channels or (TEACHER if teacher else STUDENT), kind.strides),
         logits=maps(kind.anchors * kind.classes, kind.strides),
         boxes=maps(kind.anchors * 4 * (kind.bins or 1), kind.strides),
-        captured={Backbone: maps(stages, (4, 8, 16, 32)), PreReLU: maps(stages, (4, 8, 16, 32))},
+        captured={Backbone: backbone, PreReLU: maps(stages, (4, 8, 16, 32))},
     )
 
 

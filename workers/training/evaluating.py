@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,10 @@ class Evaluation:
         self.evaluator = Evaluator(metric)
         self.evaluator.dataset_meta = getattr(loader.dataset, "metainfo", None)
 
-    def __call__(self, model: Any, detector: nn.Module, thorough: bool) -> dict[str, float]:
+    def __call__(self, model: Any, detector: nn.Module, thorough: bool, alive: Callable[[], None] = lambda: None) -> dict[str, float]:
         """The metrics of a model's detections; thorough: all that there are, and the costs of the plain detector in it.
+
+        alive: called after every batch.
 
         Leaves the model in eval mode, and the error curves, where they are measured, beside the trial.
         """
@@ -41,6 +44,7 @@ class Evaluation:
         with torch.no_grad():
             for batch in self.loader:
                 self.evaluator.process(data_samples=model.val_step(batch), data_batch=batch)
+                alive()
         dataset: Any = self.loader.dataset
         measured = {**self.evaluator.evaluate(len(dataset)), **self.constants}
         if thorough:

@@ -54,6 +54,7 @@ class Training:
     ) -> None:
         self.member, self.stream, self.evaluation, self.progress, self.told = member, stream, evaluation, progress, told
         self.look_due = Due(intervals.look_seconds, intervals.look_steps)
+        self.sign_due = Due(intervals.look_seconds)
         self.checkpoint_due = Due(intervals.checkpoint_seconds)
         self.epoch, self.losses, self.pace = 0, LossSums(), Pace()
 
@@ -79,6 +80,7 @@ class Training:
             if self.look_due():
                 self._tell_step()
         self.member.end_epoch()
+        self.pace.end_training()
 
     def _end_epoch(self) -> None:
         """Evaluates, notes, writes down, and only then tells: what was told is never trained again."""
@@ -86,12 +88,17 @@ class Training:
         number, last = self.epoch + 1, self.epoch + 1 == self.member.epochs
         with self.member.averaged():
             due = last or number % self.evaluation.every == 0
-            measured = self.evaluation(self.member.model, self.member.detector, thorough=last) if due else {}
+            measured = self.evaluation(self.member.model, self.member.detector, last, self._tell_life) if due else {}
             done = EpochReport(number, self.member.epochs, {**measured, **trained, "epoch_seconds": self.pace.seconds})
             self.progress.add(done, self.member.exported)
         self.epoch, self.losses, self.pace = number, LossSums(), Pace()
         self._save()
         self.told.epoch(done)
+
+    def _tell_life(self) -> None:
+        """An evaluation is asked for signs of life too: it may take minutes."""
+        if self.sign_due():
+            self._tell_step()
 
     def _tell_step(self) -> None:
         pace = {"images_per_second": self.pace.images_per_second, "data_share": self.pace.data_share, "memory": memory()}

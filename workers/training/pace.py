@@ -19,6 +19,7 @@ class Pace:
         self.images = 0
         self.waited = 0.0
         self.before = 0.0  # seconds that an earlier process spent on this epoch
+        self.trained: float | None = None  # seconds until its evaluation, once that has begun
         self.began = time.perf_counter()
 
     @property
@@ -34,14 +35,18 @@ class Pace:
             yield batch
             asked = time.perf_counter()
 
+    def end_training(self) -> None:
+        """What follows is evaluation, and changes no rate of the training."""
+        self.trained = self.seconds
+
     @property
     def images_per_second(self) -> float:
-        return self.images / max(self.seconds, TINY)
+        return self.images / max(self.trained or self.seconds, TINY)
 
     @property
     def data_share(self) -> float:
-        """Of the time, spent waiting for images: 0 to 1."""
-        return self.waited / max(self.seconds, TINY)
+        """Of the training's time, spent waiting for images: 0 to 1."""
+        return self.waited / max(self.trained or self.seconds, TINY)
 
     def state_dict(self) -> dict[str, Any]:
         return {"images": self.images, "waited": self.waited, "seconds": self.seconds}

@@ -32,7 +32,8 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class StepReport:
-    """A sign of life inside an epoch: `step` of the `steps` batches of epoch `epoch` are done, all counted from 1.
+    """A sign of life inside an epoch: `step` of the `steps` batches of epoch `epoch` are done, all counted from 1; told again while the
+    epoch is evaluated.
 
     metrics: `loss` and `loss_*` as means over the epoch so far, `lr`, `images_per_second`, `data_share` (of the time, spent waiting
     for images) and `memory` (the most so far, in GiB).

@@ -33,7 +33,7 @@ def test_own_losses_are_those_that_train() -> None:
     _, losses, step, _ = stepped(MethodUse(id="ld", options={"individual_ld": True}))
     own = {name for name in losses if not name.startswith("loss_ld")}
     assert step.own_losses.keys() == own == {"loss_cls", "loss_bbox", "loss_dfl"}
-    assert sum(float(value) for value in step.own_losses["loss_bbox"]) == 0  # which this method leaves to the teacher
+    assert sum(value.item() for value in step.own_losses["loss_bbox"]) == 0  # which this method leaves to the teacher
     assert [sample.gt_instances.labels.tolist() for sample in step.data_samples] == [[0, 1, 2]] * 2
 
 

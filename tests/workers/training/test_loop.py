@@ -114,7 +114,7 @@ def test_a_checkpoint_is_never_written_inside_a_step(tmp_path: Path, data: Path,
 
 
 def test_it_tells_of_its_steps(tmp_path: Path, data: Path) -> None:
-    epochs, steps = told_of(trial(schedule=SHORT | {"epochs": 2}), tmp_path, data, Intervals(look_steps=2))
+    epochs, steps = told_of(trial(schedule=SHORT | {"epochs": 2}), tmp_path, data, Intervals(look_steps=2, look_seconds=3600))
     assert [(each.epoch, each.epochs, each.step, each.steps) for each in steps] == [(1, 2, 2, 3), (2, 2, 1, 3), (2, 2, 3, 3)]
     wanted = {"loss", "loss_cls", "loss_bbox", "loss_dfl", "lr", "images_per_second", "data_share", "memory"}
     assert {frozenset(each.metrics) for each in steps} == {frozenset(wanted)}
@@ -125,6 +125,13 @@ def test_it_tells_of_its_steps(tmp_path: Path, data: Path) -> None:
     assert 0 < last["data_share"] < 1
     assert 0.05 < last["memory"] < 64
     assert 0 < last["lr"] < 1e-3  # of which it warms up
+
+
+def test_a_long_evaluation_shows_that_it_lives(tmp_path: Path, data: Path) -> None:
+    epochs, steps = told_of(trial(schedule=SHORT | {"epochs": 1}), tmp_path, data, Intervals(look_steps=3, look_seconds=1e-9))
+    during = [each for each in steps if each.step == 3]
+    assert len(during) > 20  # of the validation's batches
+    assert {each.metrics["images_per_second"] for each in during[1:]} == {epochs[0].metrics["images_per_second"]}
 
 
 def test_an_undisturbed_short_trial_tells_of_its_epochs_alone_and_writes_nothing_between(tmp_path: Path, data: Path) -> None:
@@ -188,10 +195,14 @@ def test_the_pace_goes_on_from_that_of_an_earlier_process(monkeypatch: pytest.Mo
     for _ in pace.timed(batches()):
         now[0] += 3.0  # to learn
     assert (pace.images, pace.seconds, pace.images_per_second, pace.data_share) == (6, 8.0, 0.75, 0.25)
-    later, now[0] = Pace(), 100.0
-    later.load_state_dict(pace.state_dict())
+    left, now[0] = pace.state_dict(), 100.0
+    later = Pace()
+    later.load_state_dict(left)
     now[0] = 102.0
     assert (later.images, later.seconds, later.data_share) == (6, 10.0, 0.2)
+    later.end_training()
+    now[0] = 200.0
+    assert (later.seconds, later.data_share) == (108.0, 0.2)
 
 
 def test_thresholds_of_a_detector_that_are_no_weights_are_remembered() -> None:
