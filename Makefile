@@ -11,8 +11,12 @@ demo: setup
 containers: setup
 	@docker/try.sh
 
+# What needs no stack of its own runs side by side on the cores; the rest starts whole stacks and has the machine to itself.
+STACKS := tests/e2e tests/faults tests/api/test_stack.py
+PROCESSES := $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 test: setup lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(addprefix --ignore=,$(STACKS))
+	@$(BIN)/python -m pytest $(STACKS)
 
 lint: setup
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }

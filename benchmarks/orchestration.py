@@ -78,7 +78,7 @@ def plain(task: dict[str, Any]) -> list[float]:
 
     def train(config: dict[str, Any]) -> None:
         from studies.trial import TrialSpec
-        from workers.trial import run_trial
+        from workers.training.trial import run_trial
 
         number = config["number"]
         folder = Path(task["folder"]) / str(number)

@@ -168,6 +168,13 @@ class TrialFailed:
 
 
 @dataclass(frozen=True)
+class TrialPreempted:
+    """A trial made room for another after its checkpoint: it goes on later, and that is no loss."""
+
+    trial: str
+
+
+@dataclass(frozen=True)
 class AllTrialsEnded:
     """The driver has nothing left to do."""
 
@@ -192,6 +199,7 @@ Event = (
     | TrialFinished
     | TrialCached
     | TrialFailed
+    | TrialPreempted
     | AllTrialsEnded
     | StudyFailed
 )
@@ -438,6 +446,12 @@ def _trial_failed(move: _Move, event: TrialFailed) -> None:
     move.put_group(change, {TrialState.WAITING: trial.dependents})
 
 
+def _trial_preempted(move: _Move, event: TrialPreempted) -> None:
+    move.need(*_DRIVEN, to="preempting a trial")
+    trial = move.trial(event.trial, TrialState.RUNNING, to="preempting it")
+    move.put(event.trial, replace(trial, state=TrialState.READY))
+
+
 def _all_trials_ended(move: _Move, event: AllTrialsEnded) -> None:
     move.need(*_DRIVEN, to="finishing")
     if not move.all_ended():
@@ -472,6 +486,7 @@ _RULES: dict[type, Callable[..., None]] = {
     TrialFinished: _trial_finished,
     TrialCached: _trial_cached,
     TrialFailed: _trial_failed,
+    TrialPreempted: _trial_preempted,
     AllTrialsEnded: _all_trials_ended,
     StudyFailed: _study_failed,
 }

@@ -21,6 +21,7 @@ from orchestrator.relaying.reaper import Reaper
 from orchestrator.relaying.relay import Relay
 from orchestrator.schedules.loop import Cron
 from orchestrator.settings import settings
+from orchestrator.webhooks.loop import Telling
 
 log = logging.getLogger(__name__)
 ROUND_SECONDS = 2.0  # between two looks at who leads
@@ -38,7 +39,13 @@ def main() -> None:
         return
     log.info("this orchestrator leads")
     client = mlflow_client(configured.mlflow)
-    running: list[loops.Loop] = [Jobs(store, configured), Relay(store, client, configured), Reaper(store, client), Cron(store)]
+    running: list[loops.Loop] = [
+        Jobs(store, configured),
+        Relay(store, client, configured),
+        Reaper(store, client),
+        Cron(store),
+        Telling(store),
+    ]
     store.forget_loops([loop.name for loop in running])
     threads = [threading.Thread(target=loops.run, args=(loop, store, stop), name=loop.name, daemon=True) for loop in running]
     for thread in threads:

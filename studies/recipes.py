@@ -72,10 +72,12 @@ class Recipe:
     """A named training schedule.
 
     epochs: of `passes` passes over the images each. decay: epochs after which the rate is divided by 10, or "cosine" down to
-    `floor` of it. largest: longer and shorter side of the largest images, in training and tests, in pixels; None: the dataset's.
+    `floor` of it. largest: shorter and longer side of the largest images, in training and tests, in pixels; None: the dataset's.
     smallest: shorter side of the smallest training images over that of the largest. optimizer: None leaves it to
     the family (`OPTIMIZERS`). iterations: cuts every epoch after so many steps. average: what is evaluated and exported is a moving
     average of the weights that keeps this share of itself at every step. pretraining: what backbones have learnt before, at nano.
+    val_interval: epochs from one evaluation to the next. smallest_box: pixels of the image as it is stored; boxes that are narrower or
+    lower are not learnt (nor taken for background).
     """
 
     id: str
@@ -91,6 +93,8 @@ class Recipe:
     iterations: int | None = None
     average: float | None = None
     pretraining: Pretraining | None = None
+    val_interval: int = 1
+    smallest_box: int | None = None
 
     def milestones(self, epochs: int) -> tuple[int, ...]:
         """Epochs after which the rate falls in a training of `epochs`: the recipe's own, moved in proportion."""
@@ -126,7 +130,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe("25e", "the model zoo's 25 epochs (its '2x' of Grid R-CNN)", 25, (17, 23)),
         Recipe("ms-2x", "24 epochs on images of many sizes (the model zoo's GFL)", 24, (16, 22), "multi_scale", smallest=0.6),
         Recipe("ms-640-800-2x", "24 epochs on images of two sizes (the model zoo's FCOS)", 24, (16, 22), "two_scales", smallest=0.8),
-        Recipe("273e", "the model zoo's 273 epochs of YOLOv3", 273, (218, 246), "yolo", smallest=320 / 608),
+        Recipe("273e", "the model zoo's 273 epochs of YOLOv3", 273, (218, 246), "yolo", smallest=320 / 608, val_interval=7),
         Recipe("120e", "the model zoo's 120 epochs of SSD, as 24 of five passes", 24, (16, 22), "ssd", passes=5),
         Recipe(
             "cityscapes-64e",
@@ -143,9 +147,10 @@ RECIPES: dict[str, Recipe] = {
             "the model zoo's 12 epochs on PASCAL VOC, as 4 of three passes over images of 1000x600",
             4,
             (3,),
-            largest=(1000, 600),
+            largest=(600, 1000),
             passes=3,
             optimizer=Optimizer(0.01, warm_up=None),
+            smallest_box=32,
         ),
         Recipe("ld-voc", "LD's 12 epochs on PASCAL VOC, as 4 of three passes (Zheng et al. 2022, supplement)", 4, (3,), passes=3),
         Recipe(

@@ -3,8 +3,10 @@
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from api.access.callers import needs
 from api.dependencies import SettingsOf, StoreOf
 from orchestrator import deployment
+from orchestrator.access.schema import Scope
 
 
 class Check(BaseModel):
@@ -21,7 +23,7 @@ class Checks(BaseModel):
     items: list[Check]
 
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], dependencies=[needs(Scope.ADMIN)])
 
 
 @router.post("/v1/checks")

@@ -28,10 +28,16 @@ PORTS: dict[str, tuple[int, str]] = {
 # Ray opens these too; nobody types them, so each stack takes free ones and two stacks never meet.
 _QUIET_PORTS = ("ray-client", "agent-http", "agent-grpc", "ray-metrics", "runtime-env", "autoscaler-metrics", "dashboard-metrics")
 DEADLINES = ("START", "SILENCE", "EPOCH", "LOCK", "DRIVER")
-# Settings that a person may give to `retort up`.
-_KEPT = (
-    *("RETORT_CONCURRENT_STUDIES", "RETORT_MLFLOW_UI", "RETORT_STILL_SECONDS", "RETORT_DATABASE_PASSWORD_FILE"),
+# What a person sets for `up` and the parts read.
+_PASSED_ON = (
+    "RETORT_CONCURRENT_STUDIES",
+    "RETORT_MLFLOW_UI",
+    "RETORT_STILL_SECONDS",
+    "RETORT_DATABASE_PASSWORD_FILE",
     *(f"RETORT_DEADLINE_{name}" for name in DEADLINES),
+    "RETORT_ALLOWED_HOSTS",
+    "RETORT_REQUESTS_PER_MINUTE",
+    "RETORT_BODY_MB_PER_MINUTE",
 )
 _LONGEST_SOCKET = 100  # bytes of a unix socket's path that every system takes
 _OBJECT_STORE_BYTES = 512 * 2**20  # trials exchange files, not objects
@@ -88,6 +94,18 @@ class Stack:
         """The file with the token that Ray asks for."""
         return self.run / "ray-token"
 
+    @property
+    def operator(self) -> Path:
+        """The file with the operator's token of the service, which makes it."""
+        return Path(self.home) / "token"
+
+    def operator_token(self) -> str | None:
+        """The operator's token, None before the service has made it."""
+        try:
+            return self.operator.read_text().strip()
+        except FileNotFoundError:
+            return None
+
     def url(self, port: str) -> str:
         """Base URL of what answers at a public port."""
         return f"http://{LOOPBACK}:{self.ports[port]}"
@@ -113,13 +131,15 @@ class Stack:
             "NO_PROXY": unproxied,
             "DO_NOT_TRACK": "true",
             "RETORT_STACK": self.id,
+            "RETORT_TOKEN_FILE": str(self.operator),
             "RETORT_HOME": self.home,
             "RETORT_DATABASE_URL": os.environ.get("RETORT_DATABASE_URL", f"sqlite:///{self.home}/retort.db"),
             "RETORT_MLFLOW": self.url("mlflow"),
             "RETORT_RAY": f"{LOOPBACK}:{self.ports['ray']}",
             "RETORT_RAY_JOBS": self.url("dashboard"),
             "RETORT_NODES_MAY_JOIN": "0",
-            **{name: os.environ[name] for name in _KEPT if name in os.environ},
+            "RETORT_WEBHOOK_NETWORKS": os.environ.get("RETORT_WEBHOOK_NETWORKS", "127.0.0.0/8,::1/128"),  # receivers on this machine
+            **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
             "MLFLOW_TRACKING_URI": self.url("mlflow"),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # jobs of its LLM features: three more processes

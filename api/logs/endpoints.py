@@ -5,13 +5,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from api.access.callers import needs
 from api.dependencies import SettingsOf, StoreOf
 from api.problems import invalid_request, not_found, responses
 from api.studies.endpoints import StudyId
+from orchestrator.access.schema import Scope
 from orchestrator.outputs import Cursor, outputs_of, read
 from orchestrator.records.errors import NoSuchStudy, NoSuchTrial
 
-router = APIRouter(prefix="/v1/studies", tags=["studies"])
+router = APIRouter(prefix="/v1/studies", tags=["studies"], dependencies=[needs(Scope.READ)])
 
 
 class LogAnswer(BaseModel):

@@ -7,12 +7,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from api.access.callers import needs
 from api.dependencies import StoreOf
+from orchestrator.access.schema import Scope
 from orchestrator.machine import StudyState, TrialState
 from orchestrator.records.gauges import Gauges
 from orchestrator.records.schema import Heartbeat
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], dependencies=[needs(Scope.READ)])
 
 
 class Figures(Collector):

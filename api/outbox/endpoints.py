@@ -3,9 +3,11 @@
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from api.access.callers import needs
 from api.dependencies import StoreOf
+from orchestrator.access.schema import Scope
 
-router = APIRouter(prefix="/v1/outbox:resend", tags=["health"])
+router = APIRouter(prefix="/v1/outbox:resend", tags=["health"], dependencies=[needs(Scope.ADMIN)])
 
 
 class Resent(BaseModel):

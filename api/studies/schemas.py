@@ -20,6 +20,7 @@ class StudyAnswer(BaseModel):
     id: int
     name: str
     state: StudyState
+    owner: str | None = Field(description="who submitted it; null: from before there were tokens")
     at_rest: bool = Field(description="nothing happens until somebody resumes it")
     reason: str | None = Field(description="why it failed")
     created: datetime

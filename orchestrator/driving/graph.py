@@ -34,6 +34,7 @@ class Graph:
         self.arms = {arm.id: arm for arm in store.arms(study_id)}
         self.claimed: dict[str, int] = {}  # handed to Tune, end not seen yet -> number of its lease
         self.ask_again: dict[str, float] = {}  # trials another study trains -> when to look again
+        self.signs: dict[str, dict[str, Any]] = {}  # trial -> its last sign of life inside an epoch; not stored
         self.source = source_of_code()
         self.code_version = functools.cache(code_version)  # as it was when this driver began: its processes keep what they imported
         self.measurement_code = functools.cache(measurement_code)
@@ -140,8 +141,10 @@ class Graph:
         self._tell(name, lambda fence: self.store.start_trial(self.study_id, self.attempt, name, fence))
 
     def reported(self, name: str, result: dict[str, Any]) -> None:
-        """An epoch, the result, or the failure that `trainable.train` reports."""
-        if "epoch" in result:
+        """A sign of life inside an epoch, an epoch, the result, or the failure that `trainable.train` reports."""
+        if "step" in result:
+            self.signs[name] = {field: result[field] for field in ("epoch", "epochs", "step", "steps", "metrics")}
+        elif "epoch" in result:
             self._tell(name, functools.partial(self._epoch, name, result))
         elif "result" in result:
             self._tell(name, functools.partial(self._finish, name, result["result"]))

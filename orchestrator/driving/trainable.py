@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ log = logging.getLogger(__name__)
 
 
 def train(config: dict[str, Any]) -> None:
-    """Does the job of an order: trains, or measures. Reports {epoch, epochs, metrics} per epoch and at the end {result} or
-    {failure, reason}.
+    """Does the job of an order: trains, or measures. Reports {epoch, epochs, metrics} per epoch, now and then inside one
+    {epoch, epochs, step, steps, metrics}, and at the end {result} or {failure, reason}.
 
     A TrialFailure is reported, not raised: the driver decides what is tried again, never Tune.
     """
@@ -52,14 +53,17 @@ def _trained(order: Order, folder: Path) -> dict[str, Any]:
     """The result of a training, as `Store.finish_trial` takes it."""
     from ray import tune
 
-    from workers.progress import EpochReport
-    from workers.trial import run_trial
+    from workers.training.progress import EpochReport, StepReport
+    from workers.training.trial import run_trial
 
     def report(done: EpochReport) -> None:
         log.info("epoch %s/%s %s", done.epoch, done.epochs, " ".join(f"{name}={value:.4g}" for name, value in done.metrics.items()))
         tune.report({"epoch": done.epoch, "epochs": done.epochs, "metrics": done.metrics})
 
-    result = run_trial(TrialSpec.model_validate(order.spec), folder, Path(order.data), report)
+    def report_step(done: StepReport) -> None:
+        tune.report(asdict(done))
+
+    result = run_trial(TrialSpec.model_validate(order.spec), folder, Path(order.data), report, report_step)
     return {
         "metrics": result.metrics,
         "checkpoint": str(result.checkpoint),

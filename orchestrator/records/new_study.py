@@ -12,10 +12,11 @@ from studies.expand import Expansion
 from studies.submission import Submission
 
 
-def add_study(session: Session, submission: Submission, now: int, idempotency_key: str | None = None) -> Study:
+def add_study(session: Session, submission: Submission, now: int, idempotency_key: str | None = None, owner: str | None = None) -> Study:
     """A queued study with its arms and trials, as part of the transaction of `session`."""
     study = Study(
         name=submission.spec.name,
+        owner=owner,
         spec=submission.spec.model_dump(mode="json"),
         presentation=submission.presentation.model_dump(mode="json"),
         idempotency_key=idempotency_key,

@@ -77,6 +77,6 @@ def trial_params(trial: Trial) -> dict[str, str]:
     if spec["teacher"]:
         params |= {f"teacher.{part}": spec["teacher"]["network"][part] for part in ("detector", "backbone")}
     for use in spec["distillers"]:
-        params[f"{use['id']}.weight"] = use["weight"]
+        params |= {f"{use['id']}.{name}": use.get(name) for name in ("weight", "per_device_images")}
         params |= {f"{use['id']}.{name}": value for name, value in use["options"].items()}
     return {name: str(value) for name, value in params.items() if value is not None}

@@ -27,17 +27,8 @@ MOST_ARMS = 200  # of a study
 HOW = {"id", "scale", "seeds", "scales", "resources", "force", "on_broken"}  # fields that leave a table the paper's own
 
 
-@dataclass(frozen=True)
-class Compiled:
-    """What a table becomes at a scale."""
-
-    study: StudySpec
-    expansion: Expansion
-    presentation: Presentation
-
-
-def compile_table(data: Mapping[str, Any]) -> Compiled:
-    """The study and the presentation of a table document. Raises SpecError, which names the rows and networks of the document."""
+def compile_table(data: Mapping[str, Any]) -> tuple[StudySpec, Expansion, Presentation]:
+    """What a table document becomes at its scale. Raises SpecError, which names the rows and networks of the document."""
     return _Compiler(_Context.of(read_document_as(TableFile, data))).compiled(data)
 
 
@@ -105,7 +96,7 @@ class _Compiler:
         self.arms: dict[str, _Arm] = {}  # by row id, in the order of the table
         self.same: dict[str, str] = {}  # a row that is the same as another of this table -> that one
 
-    def compiled(self, data: Mapping[str, Any]) -> Compiled:
+    def compiled(self, data: Mapping[str, Any]) -> tuple[StudySpec, Expansion, Presentation]:
         for group in self.table.all_groups:
             for name, row in group.rows.items():
                 self._gather(name, _Arm(self.context, group, row, self.where[name]))
@@ -118,7 +109,7 @@ class _Compiler:
         except SpecError as refused:
             raise SpecError(list(dict.fromkeys(Problem(self._place(p.field), p.message) for p in refused.problems))) from None
         expansion = expand(study)
-        return Compiled(study, expansion, self._presentation(data, study, expansion))
+        return study, expansion, self._presentation(data, study, expansion)
 
     # --- the study
 

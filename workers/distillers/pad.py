@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from studies.methods import Options
-from workers.distillers.adapters import convolutions
-from workers.distillers.base import Distiller, NetworkInfo, Step
+from workers.distillation.adapters import convolutions
+from workers.distillation.base import Distiller
+from workers.distillation.step import NetworkInfo, Step
 
 
 def paper_loss(teacher: Tensor, student: Tensor, log_variance: Tensor) -> Tensor:

@@ -72,6 +72,18 @@ def test_a_failure_a_trial_reports_ends_it_and_a_lost_process_does_not(store: St
     assert driven.trial(PUPIL).reason == f"it needs {TEACHER}, which failed: the loss became NaN"
 
 
+def test_a_sign_of_life_inside_an_epoch_is_kept_as_the_last_and_is_no_epoch(store: Store, tmp_path: Path) -> None:
+    driven = Driven.start(store, tmp_path)
+    graph = graph_of(driven, a_study())
+    assert graph.next()
+    graph.started(TEACHER)
+    for step in (50, 100):
+        sign = {"epoch": 1, "epochs": 4, "step": step, "steps": 120, "metrics": {"loss": 1.5, "lr": 0.01}}
+        graph.reported(TEACHER, sign | {"training_iteration": 1})  # Tune adds fields of its own
+    assert graph.signs == {TEACHER: sign}
+    assert driven.trial(TEACHER).epoch == 0
+
+
 def test_idle_processes_are_let_go_once_the_last_trial_is_handed_out(store: Store, tmp_path: Path) -> None:
     driven = Driven.start(store, tmp_path)
     graph = graph_of(driven, a_study())

@@ -8,11 +8,13 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
 
+from orchestrator.access.tokens import Tokens
 from orchestrator.machine import TrialFinished, TrialState
 from orchestrator.records.database import engine_for
 from orchestrator.records.store import Store
 from orchestrator.reporting.build import build
 from orchestrator.reporting.rendering import render
+from orchestrator.schedules.store import Schedules
 
 SPEC = {"name": "an old study", "dataset": "digits", "scale": "nano", "metrics": ["AP", "Params"], "resources": {"cpus": 1, "gpus": 0}}
 NETWORK = {"detector": "gfl", "backbone": "resnet18", "width": 8, "form": None}
@@ -20,7 +22,7 @@ NETWORK = {"detector": "gfl", "backbone": "resnet18", "width": 8, "form": None}
 
 @contextmanager
 def at_schema(url: str, revision: str) -> Iterator[Connection]:
-    """An empty database as an earlier schema had it."""
+    """A database, brought to a revision of the schema."""
     with engine_for(url).execution_options(retort_writes=True).begin() as connection:
         config = Config()
         config.set_main_option("script_location", "orchestrator.records:migrations")
@@ -51,6 +53,23 @@ def at_first_schema(url: str) -> None:
                 ),
                 trial,
             )
+
+
+def test_a_database_from_before_there_were_owners_keeps_its_studies_and_schedules(url: str) -> None:
+    at_first_schema(url)
+    with at_schema(url, "0004") as connection:
+        columns = "(id, name, document, spec, cron, zone, misfire, overlap, paused, due, created)"
+        schedule = f"INSERT INTO schedule {columns} VALUES (1, 'weekly', '{{}}', :spec, '0 2 * * 6', 'UTC', 'once', 'skip', :no, 9, 5)"
+        connection.execute(text(schedule), {"spec": json.dumps(SPEC), "no": False})
+        event = "INSERT INTO event (study_id, kind, data, time) VALUES (1, 'note', '{\"text\": \"old\"}', 5)"
+        connection.execute(text(event))
+    store = Store(url)
+    assert (store.study(1).name, store.study(1).owner) == ("an old study", None)
+    assert [schedule.owner for schedule in Schedules(store).all()] == [None]
+    assert [event.data["text"] for event in store.events(1)] == ["old"]
+    assert len(store.trials(1)) == 3
+    assert Tokens(store).all() == []
+    store.close()
 
 
 def test_an_old_study_is_shown_as_it_was(url: str) -> None:
