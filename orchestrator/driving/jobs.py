@@ -1,7 +1,6 @@
 """Keeps every unfinished study in the hands of exactly one Ray Job: submits, watches, stops and replaces drivers."""
 
 import logging
-import os
 import re
 import sys
 import time
@@ -10,6 +9,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
+from orchestrator.driving.pulse import DRIVER_SECONDS
 from orchestrator.machine import IllegalMove, StudyState
 from orchestrator.records.queries import Queued
 from orchestrator.records.schema import Attempt, Study
@@ -18,8 +18,7 @@ from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
 STOP_WAIT_SECONDS = 60  # a driver has so long to stop in good order
-DRIVER_SECONDS = float(os.environ.get("RETORT_DEADLINE_DRIVER", "240"))  # a driver that is silent for so long is replaced
-STARTING_SECONDS = 720.0  # and one that has not come up after so long
+STARTING_SECONDS = 720.0  # a driver that has not come up after so long is replaced
 _STATUS = re.compile(r"Request failed with status code (\d{3})\b")
 GONE = ("STOPPED", "FAILED", "SUCCEEDED")
 

@@ -1,5 +1,6 @@
 """The heartbeat of a driver: a thread renews its leases, and says that it lives, only while the main loop comes round."""
 
+import os
 import sys
 import threading
 import time
@@ -8,6 +9,7 @@ from typing import Protocol
 
 BEAT_SECONDS = 5.0
 ROUND_SECONDS = 240.0  # the longest round of the loop: a write may wait for a locked database for most of it
+DRIVER_SECONDS = float(os.environ.get("RETORT_DEADLINE_DRIVER", "240"))  # a driver that is silent for so long is replaced
 PREPARATION_SECONDS = 6 * 3600.0  # the longest making or checking of a dataset, which has no rounds
 
 

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from api.embedded import supervisord
+from api.embedded.advice import advice
 from api.embedded.health import status
 from api.embedded.part import pause, starts, starts_file
 from api.embedded.stack import LOOPBACK, PORTS, Part, Stack, StackError, load_stack, new_stack
@@ -126,6 +127,10 @@ def test_a_part_that_is_restarted_again_and_again_is_shown_as_failing_with_its_l
             time.sleep(0.05)
         assert not part.well
         assert part.failing == "started 4 times within 1 min; the last line of its log: the port is taken"
+        (told,) = advice(stack, status(stack), time.time())
+        assert told.startswith(
+            "API fails again and again: started 4 times within 1 min; the last line of its log: the port is taken. It is tried"
+        )
         assert pause(starts(starts_file(Path(stack.home), "api")), time.time()) >= 4.0  # before the fifth
     finally:
         end(stack, lambda _: None)
