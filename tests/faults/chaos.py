@@ -79,9 +79,11 @@ class Chaos:
     studies: dict[int, int] = field(default_factory=dict)  # disturbed study -> its undisturbed one
 
     def run(self, kills: int) -> None:
-        undisturbed = [self._undisturbed(changes) for changes in self.shapes]
+        undisturbed: dict[int, int] = {}  # shape -> study
         while len(self.hits) < kills:
             which = self.random.randrange(len(self.shapes))
+            if which not in undisturbed:
+                undisturbed[which] = self._undisturbed(self.shapes[which])
             study = self.bench.submit(f"chaos {len(self.studies) + 1}", force=True, **self.shapes[which])
             self.studies[study] = undisturbed[which]
             self._disturb(study, kills)
