@@ -30,6 +30,7 @@ _QUIET_PORTS = ("ray-client", "agent-http", "agent-grpc", "ray-metrics", "runtim
 DEADLINES = ("START", "SILENCE", "EPOCH", "LOCK", "DRIVER")
 # Settings that a person may give to `retort up`.
 _KEPT = ("RETORT_CONCURRENT_STUDIES", "RETORT_MLFLOW_UI", "RETORT_STILL_SECONDS", *(f"RETORT_DEADLINE_{name}" for name in DEADLINES))
+_RAY_WORKERS = range(10002, 20000)
 _LONGEST_SOCKET = 100  # bytes of a unix socket's path that every system takes
 _OBJECT_STORE_BYTES = 512 * 2**20  # trials exchange files, not objects
 
@@ -199,6 +200,9 @@ def _port(name: str, wanted: int | None, auto: bool) -> int:
     """The port for `name`, 0 where any will do."""
     default, what = PORTS[name]
     port = wanted or default
+    if name in ("ray", "dashboard") and port in _RAY_WORKERS:
+        told = f"port {port} for {what} lies in {_RAY_WORKERS.start}-{_RAY_WORKERS.stop - 1}, which Ray keeps for its workers"
+        raise StackError(f"{told}; choose another with --{name}-port N")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

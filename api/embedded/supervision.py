@@ -5,6 +5,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -104,7 +105,11 @@ def _migrate(stack: Stack) -> None:
     )
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
-        raise StackError(f"the database {stack.environment()['RETORT_DATABASE_URL']} cannot be opened: {reason[0]}")
+        raise StackError(f"the database {_without_password(stack.environment()['RETORT_DATABASE_URL'])} cannot be opened: {reason[0]}")
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
 
 
 def _revive(stack: Stack, say: Say) -> None:

@@ -211,6 +211,11 @@ def test_a_taken_port_is_told_with_the_option_that_changes_it(tmp_path: Path) ->
             new_stack(tmp_path, {"mlflow": port}, auto=True, cpus=None)
 
 
+def test_a_port_that_rays_workers_may_take_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="port 10500 for Ray's head lies in 10002-19999, which Ray keeps .*--ray-port N"):
+        new_stack(tmp_path, {"ray": 10500}, auto=True, cpus=None)
+
+
 def test_auto_takes_free_ports_and_none_twice(tmp_path: Path) -> None:
     stack = new_stack(tmp_path, {}, auto=True, cpus=None)
     assert set(PORTS) < set(stack.ports)
@@ -253,10 +258,12 @@ def test_parts_see_this_stack_and_no_other(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("RAY_ADDRESS", "ray://elsewhere:10001")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
     monkeypatch.setenv("HTTP_PROXY", "http://proxy")
+    monkeypatch.setenv("RETORT_MLFLOW_UI", "http://mlflow.example")
     monkeypatch.setenv("NO_PROXY", "example.org")
     stack = new_stack(tmp_path, {}, auto=True, cpus=None)
     environment = stack.environment()
     assert "RAY_ADDRESS" not in environment
     assert environment["MLFLOW_TRACKING_URI"] == stack.url("mlflow")
     assert environment["RETORT_HOME"] == str(tmp_path)
+    assert environment["RETORT_MLFLOW_UI"] == "http://mlflow.example"
     assert environment["no_proxy"] == environment["NO_PROXY"] == "example.org,127.0.0.1,localhost"

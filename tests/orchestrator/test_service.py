@@ -128,3 +128,15 @@ def test_settings_describe_themselves_to_another_process(monkeypatch: pytest.Mon
         monkeypatch.setenv(name, value)
     monkeypatch.chdir("/")
     assert settings() == mine
+
+
+def test_a_password_of_the_database_goes_by_a_file_and_not_by_a_jobs_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RETORT_HOME", str(tmp_path))
+    monkeypatch.setenv("RETORT_DATABASE_URL", "postgresql+psycopg://retort:secret@database/retort")
+    mine = settings()
+    variables = mine.environment()
+    assert not any("secret" in value for value in variables.values())
+    assert Path(variables["RETORT_DATABASE_URL_FILE"]).stat().st_mode & 0o777 == 0o600
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert settings() == mine
