@@ -212,7 +212,7 @@ def test_a_taken_port_is_told_with_the_option_that_changes_it(tmp_path: Path) ->
 
 
 def test_a_port_that_rays_workers_may_take_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StackError, match="port 10500 for Ray's head lies in 10002-19999, which Ray keeps .*--ray-port N"):
+    with pytest.raises(StackError, match=r"port 10500 for Ray's head lies in 10002-19999, which Ray keeps .*--ray-port N"):
         new_stack(tmp_path, {"ray": 10500}, auto=True, cpus=None)
 
 
