@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 BEAT_SECONDS = 5.0
 ROUND_SECONDS = 240.0  # the longest round of the loop: a write may wait for a locked database for most of it
@@ -27,6 +27,9 @@ class Pulse:
         self._store, self._study_id, self._attempt, self._clock = store, study_id, attempt, clock
         self._until = 0.0
         self.beat(PREPARATION_SECONDS)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune writes its arguments down for a restore; ours is the database
 
     def start(self) -> None:
         """Beats in a thread of its own as long as this process is there."""

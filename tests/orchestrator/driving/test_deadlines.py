@@ -11,7 +11,7 @@ import pytest
 from orchestrator.driving.deadlines import Deadlines, Watch, end_process
 from orchestrator.driving.pulse import ROUND_SECONDS, Pulse
 from orchestrator.records.store import Store
-from tests.orchestrator.conftest import Clock
+from tests.orchestrator.conftest import TEACHER, Clock, Driven, a_study, graph_of
 
 FOLDER = Path("folder")
 
@@ -123,3 +123,13 @@ def test_drivers_are_no_loops(store: Store) -> None:
     store.forget_loops(["jobs"])
     assert [beat.name for beat in store.heartbeats()] == ["jobs"]
     assert store.driver_silence(3, 1) == 0
+
+
+def test_tune_can_write_its_callback_down(driven: Driven) -> None:
+    from ray import cloudpickle
+
+    from orchestrator.driving.tuning import Recorder
+
+    recorder = Recorder(graph_of(driven, a_study()), Pulse(driven.store, driven.id, 1))
+    recorder.watch.started(TEACHER, FOLDER)
+    assert cloudpickle.loads(cloudpickle.dumps(recorder)).watch.over(TEACHER) is None
