@@ -43,8 +43,8 @@ class Pulse:
         """Renews the leases if the main loop is on its way; else gives them up to whoever wants them."""
         if self._clock() > self._until:
             return False
+        self._store.keep_leases(self._study_id, self._attempt)  # raises where the attempt is over: it then has no sign of life to give
         self._store.driver_lives(self._study_id, self._attempt)
-        self._store.keep_leases(self._study_id, self._attempt)
         return True
 
     def _run(self) -> None:
