@@ -246,8 +246,6 @@ class Client:
         while True:
             try:
                 response = self._http.request(method, path, **options)
-            except httpx.ConnectError as error:
-                raise Unreachable(self._nothing(error)) from None
             except httpx.HTTPError as error:
                 if not repeatable or time.monotonic() > deadline:
                     raise Unreachable(self._nothing(error)) from None

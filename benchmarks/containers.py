@@ -28,11 +28,11 @@ CPUS = "1"  # of a worker: one trial at a time each
 PARTS = ("ray-worker", "api", "orchestrator", "mlflow", "postgres", "ray-head")
 PATIENCE = 900  # seconds for a study of a few steps, or a start, on a busy machine
 TIMES = ("images_per_second", "epoch_seconds", "FPS")  # metrics of the machine, not of the training
-# Four trainings of three epochs of a few steps, made anew however often they were made before.
+# Four trainings of four epochs of a few steps, made anew however often they were made before.
 STUDY = {
     "dataset": "digits",
     "scale": "nano",
-    "schedule": {"recipe": "smoke", "epochs": 3, "batch_size": 4, "max_iterations": 6},
+    "schedule": {"recipe": "smoke", "epochs": 4, "batch_size": 4, "max_iterations": 15},
     "teacher": {"detector": "gfl", "backbone": "resnet18"},
     "student": {"detector": "gfl", "backbone": "resnet18"},
     "arms": [{"id": "student"}, {"id": "fitnet", "distiller": "fitnet"}, {"id": "ld", "distiller": "ld"}],
@@ -58,7 +58,10 @@ class Bench:
             "DOCKER_BUILDKIT": "1",
             "COMPOSE_DOCKER_CLI_BUILD": "1",
         }
-        self.client = Client(f"http://127.0.0.1:{PORTS['API_PORT']}")
+        self.run("docker/secrets.sh")
+        self.environment["RETORT_URL"] = f"http://127.0.0.1:{PORTS['API_PORT']}"
+        self.environment["RETORT_TOKEN"] = (ROOT / "docker/secrets/api_token").read_text()
+        self.client = Client(self.environment["RETORT_URL"], self.environment["RETORT_TOKEN"])
         self.figures: list[tuple[str, str]] = []
 
     def say(self, what: str, figure: str) -> None:
@@ -157,7 +160,6 @@ class Bench:
 
 
 def start(bench: Bench, build: bool) -> None:
-    bench.run("docker/secrets.sh")
     if build:
         with bench.timed("build of the images"):
             print(bench.run("docker/build.sh"), flush=True)
@@ -222,7 +224,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="Markdown table of the figures")
     chosen = parser.parse_args()
     bench = Bench()
-    bench.environment["RETORT_URL"] = bench.client.url
     try:
         start(bench, not chosen.no_build)
         undisturbed = study(bench, "undisturbed", None, lambda _: None)

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p docker/secrets
 chmod 700 docker/secrets
-for name in postgres_password ray_token; do
+for name in postgres_password ray_token api_token; do
   file=docker/secrets/$name
   [ -s $file ] || { od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >$file; echo "secrets: made $file"; }
   chmod 644 $file

@@ -41,10 +41,10 @@ class Settings:
         return self.home / "trials"
 
     def environment(self) -> dict[str, str]:
-        """The variables that make a job on a node read these same settings. Raises NoCredentials."""
+        """The variables that make a job on a node read these same settings; none of them is a secret."""
         return {
             "RETORT_HOME": str(self.home),
-            **handed_to_jobs(self.database),
+            **handed_to_jobs(self.database, self.home),
             "RETORT_MLFLOW": self.mlflow,
             "RETORT_MLFLOW_UI": self.mlflow_ui,
             "RETORT_RAY": self.ray,

@@ -1,6 +1,7 @@
 """The `retort` command. Imports little at the top, so that every command answers at once; each command imports what it needs."""
 
 import sys
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -130,8 +131,9 @@ def down() -> None:
 
 @app.command()
 def status() -> None:
-    """Show each part of the stack, its address and health. Exit status 1 unless all is well."""
+    """Show each part of the stack, what is wrong and what to do about it. Exit status 1 unless all is well."""
     from api.command.views import status_table
+    from api.embedded.advice import advice
     from api.embedded.health import status as parts_of
     from api.embedded.stack import load_stack
     from studies.home import retort_home
@@ -142,6 +144,8 @@ def status() -> None:
         raise typer.Exit(1)
     parts = parts_of(stack)
     _console().print(status_table(parts))
+    for line in advice(stack, parts, time.time()):
+        _say(f"! {line}")
     _say(f"Ray's dashboard asks for the token in {stack.token}; logs are in {stack.logs}")
     raise typer.Exit(0 if all(part.well for part in parts) else 1)
 

@@ -10,8 +10,9 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.access.callers import open_to_all
-from api.dependencies import StoreOf
+from api.dependencies import SettingsOf, StoreOf
 from orchestrator.records.store import Store
+from orchestrator.troubles import troubles
 
 _SILENT_SECONDS = 30
 _log = logging.getLogger(__name__)
@@ -47,6 +48,18 @@ router = APIRouter(tags=["health"], dependencies=[open_to_all])
 def healthz() -> Alive:
     """The process lives."""
     return Alive(version=version("retort"))
+
+
+class Troubles(BaseModel):
+    """What keeps studies from running."""
+
+    troubles: list[str] = Field(description="a sentence each, with what to do; the gravest first")
+
+
+@router.get("/v1/troubles")
+def troubles_now(store: StoreOf, settings: SettingsOf) -> Troubles:
+    """What is wrong, or waits and for what; empty when all is well."""
+    return Troubles(troubles=troubles(store, settings))
 
 
 def _ready(store: StoreOf) -> Ready:

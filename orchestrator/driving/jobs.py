@@ -1,11 +1,11 @@
 """Keeps every unfinished study in the hands of exactly one Ray Job: submits, watches, stops and replaces drivers."""
 
 import logging
-import os
 import sys
 import time
 from pathlib import Path
 
+from orchestrator.driving.pulse import DRIVER_SECONDS
 from orchestrator.driving.ray_api import Job, RayAnswer, RayCluster, RayUnreachable
 from orchestrator.machine import IllegalMove, StudyState
 from orchestrator.records.queries import Queued
@@ -15,8 +15,7 @@ from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
 STOP_WAIT_SECONDS = 60  # a driver has so long to stop in good order
-DRIVER_SECONDS = float(os.environ.get("RETORT_DEADLINE_DRIVER", "240"))  # a driver that is silent for so long is replaced
-STARTING_SECONDS = 720.0  # and one that has not come up after so long
+STARTING_SECONDS = 720.0  # a driver that has not come up after so long is replaced
 
 
 class Jobs:

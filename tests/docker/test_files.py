@@ -15,7 +15,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 MANIFESTS = [each for file in sorted((ROOT / "docker/kuberay").glob("*.yaml")) for each in yaml.safe_load_all(file.read_text())]
 VERSION = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]  # type: ignore[index]
 # What a deployment gives its service beside the settings themselves.
-BESIDE = {"RETORT_DATABASE_PASSWORD_FILE", "RETORT_ALIVE_FILE"}
+BESIDE = {"RETORT_DATABASE_PASSWORD_FILE", "RETORT_ALIVE_FILE", "RETORT_TOKEN_FILE", "RETORT_ALLOWED_HOSTS"}
 COMPOSED = sorted(COMPOSE["services"])
 
 
@@ -77,7 +77,10 @@ def test_the_service_is_given_settings_that_it_reads() -> None:
     known = settings().environment().keys() | BESIDE
     for given in (COMPOSE["services"]["orchestrator"]["environment"], environment_of_the_service()):
         assert {name for name in given if name.startswith("RETORT_")} <= known
-        assert not re.search("127.0.0.1|localhost", " ".join(str(value) for name, value in given.items() if name != "RETORT_MLFLOW_UI"))
+        assert not re.search(
+            "127.0.0.1|localhost",
+            " ".join(str(value) for name, value in given.items() if name not in {"RETORT_MLFLOW_UI", "RETORT_ALLOWED_HOSTS"}),
+        )
 
 
 def test_images_are_those_of_this_version_and_named_exactly() -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from orchestrator.credentials import PASSWORD_FILE, NoCredentials, database_url, ray_token, without_password
 from orchestrator.settings import settings
@@ -32,13 +33,16 @@ def test_a_job_is_told_the_file_and_not_the_password(secret: Path) -> None:
     assert not any("p@ss" in value for value in handed.values())
 
 
-def test_a_password_in_the_url_is_handed_to_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_in_the_url_goes_to_jobs_by_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(PASSWORD_FILE, raising=False)
+    monkeypatch.setenv("RETORT_HOME", str(tmp_path))
     monkeypatch.setenv("RETORT_DATABASE_URL", OPEN)
-    assert database_url(settings().database).password == "hunter2"
-    with pytest.raises(NoCredentials, match=PASSWORD_FILE) as refused:
-        settings().environment()
-    assert "hunter2" not in str(refused.value)
+    handed = settings().environment()
+    assert handed["RETORT_DATABASE_URL"] == URL
+    assert not any("hunter2" in value for value in handed.values())
+    assert Path(handed[PASSWORD_FILE]).stat().st_mode & 0o777 == 0o600
+    monkeypatch.setenv(PASSWORD_FILE, handed[PASSWORD_FILE])
+    assert database_url(handed["RETORT_DATABASE_URL"]) == make_url(OPEN)
     assert without_password(OPEN) == OPEN.replace("hunter2", "***")
 
 
