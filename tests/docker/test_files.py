@@ -16,6 +16,7 @@ MANIFESTS = [each for file in sorted((ROOT / "docker/kuberay").glob("*.yaml")) f
 VERSION = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]  # type: ignore[index]
 # What a deployment gives its service beside the settings themselves.
 BESIDE = {"RETORT_DATABASE_PASSWORD_FILE", "RETORT_ALIVE_FILE", "RETORT_TOKEN_FILE", "RETORT_ALLOWED_HOSTS"}
+FOR_PEOPLE = {"RETORT_MLFLOW_UI", "RETORT_ALLOWED_HOSTS"}  # who come from outside
 COMPOSED = sorted(COMPOSE["services"])
 
 
