@@ -86,11 +86,11 @@ def test_the_service_is_given_settings_that_it_reads() -> None:
 
 def test_images_are_those_of_this_version_and_named_exactly() -> None:
     for service in COMPOSE["services"].values():
-        assert f"${{RETORT_VERSION:-{VERSION}}}" in service["image"] if "build" in service else re.search(r":\d+\.\d+", service["image"])
+        assert f"${{RETORT_VERSION:-{VERSION}}}" in service["image"] if "build" in service else re.search(r":v?\d+\.\d+", service["image"])
     for pod in pods():
         for container in pod["containers"]:
             ours = container["image"].startswith("retort-")
-            assert container["image"].split(":")[1].startswith(VERSION) if ours else re.search(r":\d+\.\d+", container["image"])
+            assert container["image"].split(":")[1].startswith(VERSION) if ours else re.search(r":v?\d+\.\d+", container["image"])
     bases = [
         base
         for file in (ROOT / "docker").glob("*.Dockerfile")
