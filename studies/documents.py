@@ -57,6 +57,7 @@ class _PlainLoader(_Loader):  # type: ignore[misc]
 def _check_yaml(text: str) -> None:
     """What no study needs or what is too much, told by the text's events before anything is made of them. Raises YAMLError."""
     nodes = depth = 0
+    event: Any
     for event in yaml.parse(text, _PlainLoader):
         if isinstance(event, yaml.CollectionEndEvent):
             depth -= 1

@@ -51,7 +51,24 @@ NASTY = (
     "x" * 5000,
     "",
 )
-HEADERS = ["Content-Type", "Authorization", "Idempotency-Key", "Origin", "Host", "Cookie", "Accept", "Accept-Encoding", "Content-Encoding", "Transfer-Encoding", "X-Forwarded-Host", "X-Forwarded-For", "X-HTTP-Method-Override", "Range", "Expect", "Last-Event-ID"]
+HEADERS = [
+    "Content-Type",
+    "Authorization",
+    "Idempotency-Key",
+    "Origin",
+    "Host",
+    "Cookie",
+    "Accept",
+    "Accept-Encoding",
+    "Content-Encoding",
+    "Transfer-Encoding",
+    "X-Forwarded-Host",
+    "X-Forwarded-For",
+    "X-HTTP-Method-Override",
+    "Range",
+    "Expect",
+    "Last-Event-ID",
+]
 STARTERS = {
     "os.system",
     "os.exec",
