@@ -11,6 +11,7 @@ from api import problems
 from api.catalog import endpoints as catalog
 from api.figures import endpoints as figures
 from api.health import endpoints as health
+from api.pages import endpoints as pages
 from api.plans import endpoints as plans
 from api.problems import ProblemDocument
 from api.schedules import endpoints as schedules
@@ -36,7 +37,7 @@ def create_app(configured: Settings | None = None) -> FastAPI:
     app.state.settings = chosen
     problems.install(app)
     of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, schedules.router)
-    for router in (*of_studies, catalog.router, health.router):
+    for router in (*of_studies, catalog.router, health.router, pages.router):
         app.include_router(router)
     _describe(app)
     return app

@@ -1,0 +1,197 @@
+"""A database as work leaves it: studies that ran, run, wait and failed, put there by the moves of their drivers.
+
+`python -m tests.browser.filled FOLDER` makes one to look at; with `--trials N` one as large as that.
+"""
+
+import math
+import random as chance
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.store import Store
+from studies.expand import expand
+from studies.parse import parse_study
+from studies.spec import StudySpec
+from studies.submission import read_submission
+from studies.trial import TeacherRef
+
+MARKUP = '<img src=x onerror="alert(1)"> & <b>bold</b> {{ 7 * 7 }}'
+EPOCHS = 12
+
+
+@dataclass
+class Clock:
+    """Seconds since 1970, moved by hand."""
+
+    seconds: float
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@dataclass
+class Driven:
+    """A study with the moves of its driver. level: AP that its trials come to, by the arm's name."""
+
+    store: Store
+    clock: Clock
+    id: int
+    random: chance.Random
+    folder: Path
+    attempt: int = 0
+    planned: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.spec = parse_study(self.store.study(self.id).spec)
+        self.planned = {trial.id: trial for trial in expand(StudySpec.model_validate(self.store.study(self.id).spec)).trials}
+
+    def start(self) -> None:
+        attempt = self.store.new_attempt(self.id)
+        assert attempt is not None
+        self.attempt = attempt.number
+        self.store.start_attempt(self.id, self.attempt)
+
+    def begin(self, name: str) -> None:
+        planned = self.planned[name]
+        teacher = TeacherRef(network=self.planned[planned.teacher].network, checkpoint="/t", sha256="0" * 64) if planned.teacher else None
+        spec = planned.resolve(self.spec, teacher)
+        key = f"{spec.key('digest', 'code')[:48]}{self.id:016d}"
+        self.store.claim(self.id, self.attempt, name, spec, key, key, "digest", {"git_sha": "0123abc"}, reuse=False)
+        self.store.start_trial(self.id, self.attempt, name)
+
+    def epoch(self, name: str, epoch: int, ap: float, epochs: int = EPOCHS) -> None:
+        self.clock.seconds += 20
+        metrics = {"AP": ap, "AP50": ap * 1.4, "AP75": ap * 1.05, "loss": 2.0 / epoch, "loss_cls": 1.1 / epoch, "loss_bbox": 0.9 / epoch}
+        self.store.record_epoch(self.id, self.attempt, name, epoch, epochs, metrics | {"lr": 0.01, "epoch_seconds": 20.0})
+
+    def level(self, name: str) -> float:
+        """What a trial comes to: teachers are better, methods each by their own, seeds scatter."""
+        planned = self.planned[name]
+        arm = sum(map(ord, planned.row)) % 7 / 2
+        base = {"teacher": 44.0, "baseline": 36.0, "distilled": 36.8 + arm}[planned.role]
+        return base + self.random.gauss(0, 0.4)
+
+    def finish(self, name: str, ap: float) -> None:
+        folder = self.folder / f"{self.id}-{name.replace('/', '-')}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.pth").write_bytes(b"weights")
+        self.store.finish_trial(
+            self.id,
+            self.attempt,
+            name,
+            metrics={"AP": ap, "AP50": ap * 1.4, "AP75": ap * 1.05},
+            checkpoint=str(folder / "model.pth"),
+            checkpoint_sha256="c0ffee" * 10 + "0123",
+            best_checkpoint=str(folder / "model.pth"),
+            seconds=20.0 * EPOCHS,
+            environment={"torch": "2.9.1", "device": "NVIDIA H200"},
+        )
+
+    def train(self, name: str, epochs: int = EPOCHS) -> None:
+        ap = self.level(name)
+        self.begin(name)
+        for epoch in range(1, epochs + 1):
+            self.epoch(name, epoch, ap * (1 - math.exp(-epoch / 3)) + self.random.gauss(0, 0.2), epochs)
+        self.finish(name, ap)
+
+    def fail(self, name: str, reason: str) -> None:
+        self.begin(name)
+        self.epoch(name, 1, 12.0)
+        self.store.fail_trial(self.id, self.attempt, name, "nan", reason)
+
+    def conclude(self) -> None:
+        self.store.conclude(self.id, self.attempt)
+
+
+@dataclass
+class Filled:
+    """A store with its clock, and how studies come into it."""
+
+    store: Store
+    clock: Clock
+    folder: Path
+    random: chance.Random = field(default_factory=lambda: chance.Random(0))
+
+    def submit(self, data: dict[str, Any]) -> Driven:
+        self.clock.seconds += 60
+        study, _ = self.store.create_study(read_submission(data))
+        return Driven(self.store, self.clock, study.id, self.random, self.folder)
+
+    def finished(self, data: dict[str, Any], epochs: int = EPOCHS, failing: str = "") -> Driven:
+        driven = self.submit(data)
+        driven.start()
+        for name in driven.planned:
+            if name == failing:
+                driven.fail(name, "the loss became NaN in epoch 2: lower schedule.lr, which is 0.01")
+            else:
+                driven.train(name, epochs)
+        driven.conclude()
+        return driven
+
+
+def spec(name: str, seeds: int = 3, **changes: Any) -> dict[str, Any]:
+    """A study of four arms on the digits."""
+    return {
+        "name": name,
+        "dataset": "digits",
+        "seeds": list(range(seeds)),
+        "teacher": {"detector": "gfl", "backbone": "resnet34"},
+        "student": {"detector": "gfl", "backbone": "resnet18"},
+        "arms": [
+            {"id": "student", "title": "student alone"},
+            {"id": "fitnet", "distiller": "fitnet"},
+            {"id": "ld", "distiller": "ld"},
+            {"id": "pdf", "distiller": "pdf_distil", "title": MARKUP},
+        ],
+    } | changes
+
+
+def fill(folder: Path, url: str | None = None, now: float | None = None) -> Filled:
+    """Five studies: a paper's table that finished, one with a failed trial and markup in its titles, one half-way, one waiting, one
+    cancelled. They were submitted on the day before `now`."""
+    import time
+
+    clock = Clock((now or time.time()) - 86_400)
+    made = Filled(Store(url or f"sqlite:///{folder / 'retort.db'}", clock), clock, folder / "trials")
+    made.finished({"table": "pdf-distil2021/table-1", "scale": "nano", "seeds": [0, 1, 2]}, epochs=4)
+    made.finished(spec(f"Does anything help? {MARKUP}"), failing="ld/seed-2")
+    clock.seconds = (now or time.time()) - 1500
+    half = made.submit(spec("LD and FitNet on the digits, half-way"))
+    half.start()
+    names = list(half.planned)
+    for name in names[:4]:
+        half.train(name)
+    half.begin(names[4])
+    half.epoch(names[4], 1, 9.0)
+    half.epoch(names[4], 2, 17.5)
+    made.submit(spec("Waits for its turn", seeds=1))
+    stopped = made.submit(spec("Was not wanted any more", seeds=1))
+    made.store.request_cancel(stopped.id)
+    clock.seconds = now or time.time()
+    return made
+
+
+def fill_large(made: Filled, trials: int) -> None:
+    """Studies of 200 trainings each, and one of 10,000 where there is room for it."""
+    arms = [{"id": f"arm-{number}", "title": f"FitNet x {number}", "distiller": "fitnet", "weight": 1 + number / 10} for number in range(198)]
+    while trials >= 200:
+        size = 10_000 if trials >= 10_000 else 200
+        chosen = [{"id": "student"}, *arms] if size == 10_000 else [{"id": "student"}, *arms[:18]]
+        made.finished(spec(f"Weights of FitNet, {size:,} trials", seeds=50 if size == 10_000 else 10, arms=chosen), epochs=2)
+        trials -= size
+
+
+def main() -> None:
+    """Fills a folder."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    made = fill(folder)
+    if "--trials" in sys.argv:
+        fill_large(made, int(sys.argv[sys.argv.index("--trials") + 1]))
+    made.store.close()
+
+
+if __name__ == "__main__":
+    main()
