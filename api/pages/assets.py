@@ -12,7 +12,7 @@ from api.problems import not_found
 
 FOLDER = Path(__file__).resolve().parent / "static"
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
-router = APIRouter(include_in_schema=False)
+routes = APIRouter(include_in_schema=False)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def asset(name: str) -> str:
     return f"/static/{name}?v={_assets()[name].digest}"
 
 
-@router.get("/static/{name:path}")
+@routes.get("/static/{name:path}")
 def static(name: str, request: Request) -> Response:
     """One file."""
     found = _assets().get(name)

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from api.pages import assets, live, studies, study, tables
+from api.pages import assets, compare, live, running, schedules, studies, study, submit, tables, trial
 
 router = APIRouter()
-for each in (assets.router, live.routes, studies.routes, study.routes, tables.routes):
-    router.include_router(each)
+for each in (studies, study, trial, compare, tables, schedules, submit, running, live, assets):
+    router.include_router(each.routes)

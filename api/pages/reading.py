@@ -193,13 +193,15 @@ class Reading:
         with self._reads() as session:
             return Counter({TrialState(state): count for state, count in session.execute(query)})
 
-    def trials(self, study_id: int, state: TrialState | None, arm: str | None, offset: int, limit: int) -> tuple[list[Trial], int]:
-        """Some of the study's jobs in their order, and how many there are. arm: of this arm alone."""
+    def trials(
+        self, study_id: int, state: TrialState | None, names: Collection[str] | None, offset: int, limit: int
+    ) -> tuple[list[Trial], int]:
+        """Some of the study's jobs in their order, and how many there are. names: of these alone."""
         wanted = [Trial.study_id == study_id]
         if state is not None:
             wanted.append(Trial.state == state)
-        if arm:
-            wanted.append(Trial.arm_id.in_(select(Arm.id).where(Arm.study_id == study_id, Arm.name == arm)))
+        if names is not None:
+            wanted.append(Trial.name.in_(names))
         with self._reads() as session:
             total = session.scalar(select(func.count(Trial.id)).where(*wanted)) or 0
             return list(session.scalars(select(Trial).where(*wanted).order_by(Trial.position).offset(offset).limit(limit))), total
@@ -286,7 +288,7 @@ class Reading:
 
 
 def _progress(counts: Counter[TrialState], parts: float, pace: float | None) -> Progress:
-    total, ended = sum(counts.values()), sum(count for state, count in counts.items() if state.final)
+    total, ended = sum(counts.values()), sum(count for state, count in counts.items() if state.good or state == TrialState.FAILED)
     share = (ended + parts) / total if total else 0.0
     left = (total - ended - parts) / pace if pace else None
     return Progress(counts, min(1.0, share), left)

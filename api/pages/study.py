@@ -46,7 +46,7 @@ def study(
     order: str = "down",
     rows: Page = 1,
     state: str = "",
-    arm: str = "",
+    row: Annotated[str, Query(max_length=300)] = "",
     trials: Page = 1,
 ) -> Response:
     """All of it on one page."""
@@ -54,8 +54,10 @@ def study(
     table = reading.table(found, settings.mlflow_ui)
     shown = sorted_rows(table, sort, order == "up")
     rows_page = shown[(rows - 1) * ROWS : rows * ROWS]
-    known = {each.value for each in TrialState}
-    jobs, total = reading.trials(study_id, TrialState(state) if state in known else None, arm or None, (trials - 1) * TRIALS, TRIALS)
+    only = next((each for each in table.rows if each.id == row), None)
+    names = [run.trial for run in (*only.runs, *only.measurements)] if only else None
+    of_state = TrialState(state) if state in {each.value for each in TrialState} else None
+    jobs, total = reading.trials(study_id, of_state, names, (trials - 1) * TRIALS, TRIALS)
     headline = headline_of(table)
     return page(
         request,
@@ -79,7 +81,7 @@ def study(
         jobs_total=total,
         job_states=reading.trial_states(study_id),
         state=state,
-        arm=arm,
+        only=only,
         trials=trials,
         trials_pages=-(-total // TRIALS),
         scales=[scale for scale in SCALES if scale != table.scale],

@@ -81,7 +81,6 @@ def table(
         request,
         "table.html",
         id=table_id,
-        label=label_of(table_id),
         paper=read_paper(paper),
         table=made,
         study=newest.get(chosen),
@@ -120,9 +119,3 @@ def _verdicts(row: Row) -> Mapping[Verdict, int]:
 def title_of(table_id: str) -> str:
     """The title of a shipped table."""
     return str((read_table(table_id) or {}).get("title", table_id))
-
-
-@cache
-def label_of(table_id: str) -> str:
-    """What the paper calls it: "Table 3"."""
-    return str((read_table(table_id) or {}).get("label", table_id))

@@ -1,11 +1,12 @@
 """How pages say things: times and spans in words, marks beside colours, numbers as tables print them."""
 
-import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
+
+import yaml
 
 from orchestrator.reporting.rendering import numbers, words
 from studies.inert import one_line
@@ -66,9 +67,15 @@ def kebab(word: str) -> str:
     return word.replace(" ", "-")
 
 
-def pretty(data: Any) -> str:
-    """Plain data as indented JSON."""
-    return json.dumps(data, indent=2, ensure_ascii=False, default=str)
+def as_yaml(data: Any) -> str:
+    """Plain data as YAML, in its own order, without what is empty."""
+    return yaml.safe_dump(_without_empty(data), sort_keys=False, allow_unicode=True, width=100)
+
+
+def _without_empty(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {name: _without_empty(value) for name, value in data.items() if value not in (None, {}, [])}
+    return [_without_empty(value) for value in data] if isinstance(data, list) else data
 
 
 def segment(text: str) -> str:
@@ -82,7 +89,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "ago": ago,
     "kebab": kebab,
     "line": one_line,
-    "pretty": pretty,
+    "yaml": as_yaml,
     "segment": segment,
 }
 GLOBALS: dict[str, Any] = {"MARKS": MARKS, "numbers": numbers, "words": words}

@@ -175,7 +175,9 @@ def fill(folder: Path, url: str | None = None, now: float | None = None) -> Fill
 
 def fill_large(made: Filled, trials: int) -> None:
     """Studies of 200 trainings each, and one of 10,000 where there is room for it."""
-    arms = [{"id": f"arm-{number}", "title": f"FitNet x {number}", "distiller": "fitnet", "weight": 1 + number / 10} for number in range(198)]
+    arms = [
+        {"id": f"arm-{number}", "title": f"FitNet x {number}", "distiller": "fitnet", "weight": 1 + number / 10} for number in range(198)
+    ]
     while trials >= 200:
         size = 10_000 if trials >= 10_000 else 200
         chosen = [{"id": "student"}, *arms] if size == 10_000 else [{"id": "student"}, *arms[:18]]

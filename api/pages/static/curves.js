@@ -3,7 +3,7 @@
   const box = document.querySelector(".curves");
   if (!box) return;
   const plot = box.querySelector(".plot"), legend = box.querySelector(".legend"), metric = box.querySelector("[data-metric]");
-  const rows = JSON.parse(box.dataset.rows);
+  const rows = JSON.parse(box.dataset.rows ?? "[]");
   // Okabe and Ito's palette; its black and its light tones give way where the page is dark.
   const LIGHT = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07d00", "#3a8fc4", "#444444"];
   const DARK = ["#5cb0e6", "#ff9a5c", "#3fd0a3", "#e3a3c8", "#e6b333", "#9ad2f5", "#d0d0d0"];
@@ -19,11 +19,14 @@
     const series = [{label: "epoch"}], values = [data.epochs], bands = [];
     data.rows.forEach((row, at) => {
       const colour = colours[at % colours.length], show = !off.has(row.id), first = values.length;
-      const edge = {show, width: 0, points: {show: false}, stroke: colour};
-      series.push({...edge, label: "high"}, {...edge, label: "low"});
+      if (row.low) {
+        const edge = {show, width: 0, points: {show: false}, stroke: colour};
+        series.push({...edge, label: "high"}, {...edge, label: "low"});
+        values.push(row.high, row.low);
+        bands.push({series: [first, first + 1], fill: colour + "2e"});
+      }
       series.push({label: row.title, show, stroke: colour, width: 1.8, dash: DASHES[Math.floor(at / colours.length) % 2], points: {show: data.epochs.length <= 30, size: 5}});
-      values.push(row.high, row.low, row.mean);
-      bands.push({series: [first, first + 1], fill: colour + "2e"});
+      values.push(row.mean);
     });
     chart?.destroy();
     const axis = {stroke: css("--faint"), grid: {stroke: css("--rule"), width: 1}, ticks: {stroke: css("--rule"), width: 1}, font: "12px system-ui, sans-serif"};
@@ -62,11 +65,13 @@
   };
 
   const load = async () => {
+    // Of a study: one metric of many arms. Of a trial: all of its metrics, of which those of a family are shown.
     const query = new URLSearchParams({metric: metric.value});
     for (const row of rows) query.append("row", row);
-    const answer = await fetch(`/studies/${box.dataset.study}/curves?${query}`);
+    const answer = await fetch(box.dataset.from ?? `/studies/${box.dataset.study}/curves?${query}`);
     if (!answer.ok) return;
     data = await answer.json();
+    if (box.dataset.from) data.rows = data.rows.filter((row) => row.id.startsWith(metric.value));
     if (!data.rows.length) {
       chart?.destroy(); chart = null;
       plot.textContent = `No epoch with ${metric.value} yet.`; legend.replaceChildren();
