@@ -33,7 +33,14 @@ def create_app(configured: Settings | None = None) -> FastAPI:
         yield
         app.state.store.close()
 
-    app = FastAPI(title="Retort", summary="Distillation studies for object detectors", version=version("retort"), lifespan=lifespan)
+    app = FastAPI(
+        title="Retort",
+        summary="Distillation studies for object detectors",
+        version=version("retort"),
+        lifespan=lifespan,
+        docs_url=None,  # api.pages.interface is the page there
+        redoc_url=None,
+    )
     app.state.settings = chosen
     problems.install(app)
     of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, schedules.router)

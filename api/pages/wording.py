@@ -69,7 +69,7 @@ def kebab(word: str) -> str:
 
 def as_yaml(data: Any) -> str:
     """Plain data as YAML, in its own order, without what is empty."""
-    return yaml.safe_dump(_without_empty(data), sort_keys=False, allow_unicode=True, width=100)
+    return yaml.safe_dump(_without_empty(data), sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
 
 
 def _without_empty(data: Any) -> Any:

@@ -3,15 +3,20 @@
 `python -m tests.browser.filled FOLDER` makes one to look at; with `--trials N` one as large as that.
 """
 
+import io
+import json
 import math
 import random as chance
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orchestrator.schedules.store import Schedules
 from orchestrator.store import Store
 from studies.expand import expand
+from studies.measurement import MeasurementSpec
 from studies.parse import parse_study
 from studies.spec import StudySpec
 from studies.submission import read_submission
@@ -89,8 +94,8 @@ class Driven:
             environment={"torch": "2.9.1", "device": "NVIDIA H200"},
         )
 
-    def train(self, name: str, epochs: int = EPOCHS) -> None:
-        ap = self.level(name)
+    def train(self, name: str, epochs: int = EPOCHS, lower: float = 0.0) -> None:
+        ap = self.level(name) - lower
         self.begin(name)
         for epoch in range(1, epochs + 1):
             self.epoch(name, epoch, ap * (1 - math.exp(-epoch / 3)) + self.random.gauss(0, 0.2), epochs)
@@ -100,6 +105,42 @@ class Driven:
         self.begin(name)
         self.epoch(name, 1, 12.0)
         self.store.fail_trial(self.id, self.attempt, name, "nan", reason)
+
+    def look(self, name: str) -> None:
+        """A measurement of `detections`: an image with one object that is found, and for students a false box beside it."""
+        trial = next(each for each in self.store.trials(self.id) if each.name == name)
+        assert trial.measurement
+        network = self.planned[trial.measurement["detector"]].network
+        made = MeasurementSpec(
+            kind="detections",
+            dataset="digits",
+            scale="nano",
+            detector=TeacherRef(network=network, checkpoint="/d", sha256="0" * 64),
+            options=trial.measurement["options"],
+        )
+        key = f"{self.id}-{name.replace('/', '-')}"
+        self.store.claim(self.id, self.attempt, name, made, key, key, "digest", {}, reuse=False)
+        self.store.start_trial(self.id, self.attempt, name)
+        folder = self.folder / key
+        folder.mkdir(parents=True)
+        (folder / "image-3.png").write_bytes(scene())
+        found = [{"box": [31, 29, 72, 71], "label": 7, "score": 0.91}]
+        if trial.teacher is None and "teacher" not in trial.measurement["detector"]:
+            found.append({"box": [80, 10, 110, 44], "label": 1, "score": 0.44})
+        image = {"position": 3, "file": "image-3.png", "width": 128, "height": 96, "detections": found}
+        content = {"classes": list("0123456789"), "images": [image | {"objects": [{"box": [30, 30, 70, 70], "label": 7}]}]}
+        (folder / "document.json").write_text(json.dumps(content))
+        self.store.finish_trial(
+            self.id,
+            self.attempt,
+            name,
+            metrics={"boxes": float(len(found))},
+            checkpoint=str(folder / "document.json"),
+            checkpoint_sha256="d0c" * 21,
+            best_checkpoint=None,
+            seconds=1.0,
+            environment={},
+        )
 
     def conclude(self) -> None:
         self.store.conclude(self.id, self.attempt)
@@ -127,8 +168,28 @@ class Filled:
                 driven.fail(name, "the loss became NaN in epoch 2: lower schedule.lr, which is 0.01")
             else:
                 driven.train(name, epochs)
+        for trial in self.store.trials(driven.id):
+            if trial.measurement:
+                driven.look(trial.name)
         driven.conclude()
         return driven
+
+    def schedule(self, data: dict[str, Any]) -> None:
+        """An hourly schedule with two runs; in the second a method is three points worse."""
+        schedules = Schedules(self.store)
+        made = schedules.add(data, "0 * * * *", source="my-study.yaml")
+        for lower in (0.0, 3.0):
+            self.clock.seconds += 3600
+            schedules.act(made.id)
+            study = schedules.runs(made.id, 1)[0].run.study_id
+            assert study is not None
+            driven = Driven(self.store, self.clock, study, self.random, self.folder)
+            driven.start()
+            for name, planned in driven.planned.items():
+                driven.train(name, 2, lower if planned.row == "fitnet" else 0.0)
+            driven.conclude()
+            for schedule_id, due in schedules.unsettled():
+                schedules.settle(schedule_id, due)
 
 
 def spec(name: str, seeds: int = 3, **changes: Any) -> dict[str, Any]:
@@ -149,14 +210,13 @@ def spec(name: str, seeds: int = 3, **changes: Any) -> dict[str, Any]:
 
 
 def fill(folder: Path, url: str | None = None, now: float | None = None) -> Filled:
-    """Five studies: a paper's table that finished, one with a failed trial and markup in its titles, one half-way, one waiting, one
-    cancelled. They were submitted on the day before `now`."""
-    import time
-
+    """Seven studies: a paper's table that finished, one with a failed trial and markup in its titles, one half-way, one waiting, one
+    cancelled, and two of a schedule. They were submitted on the day before `now`."""
     clock = Clock((now or time.time()) - 86_400)
     made = Filled(Store(url or f"sqlite:///{folder / 'retort.db'}", clock), clock, folder / "trials")
     made.finished({"table": "pdf-distil2021/table-1", "scale": "nano", "seeds": [0, 1, 2]}, epochs=4)
-    made.finished(spec(f"Does anything help? {MARKUP}"), failing="ld/seed-2")
+    pictures = [{"kind": "detections", "options": {"images": [3]}}]
+    made.finished(spec(f"Does anything help? {MARKUP}", measure=pictures), failing="ld/seed-2")
     clock.seconds = (now or time.time()) - 1500
     half = made.submit(spec("LD and FitNet on the digits, half-way"))
     half.start()
@@ -169,8 +229,22 @@ def fill(folder: Path, url: str | None = None, now: float | None = None) -> Fill
     made.submit(spec("Waits for its turn", seeds=1))
     stopped = made.submit(spec("Was not wanted any more", seeds=1))
     made.store.request_cancel(stopped.id)
+    clock.seconds = (now or time.time()) - 4 * 3600
+    made.schedule(spec("Every hour", arms=[{"id": "student"}, {"id": "fitnet", "distiller": "fitnet"}]))
     clock.seconds = now or time.time()
     return made
+
+
+def scene() -> bytes:
+    """A PNG of 128 x 96 pixels."""
+    from PIL import Image, ImageDraw
+
+    image = Image.new("RGB", (128, 96), (176, 182, 188))
+    ImageDraw.Draw(image).rectangle((30, 30, 70, 70), fill=(240, 240, 235), outline=(40, 44, 50))
+    ImageDraw.Draw(image).text((46, 44), "7", fill=(20, 24, 28))
+    kept = io.BytesIO()
+    image.save(kept, "PNG")
+    return kept.getvalue()
 
 
 def fill_large(made: Filled, trials: int) -> None:

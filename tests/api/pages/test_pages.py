@@ -1,0 +1,148 @@
+"""Pages without a browser: what they are sent with, that they work without scripts, and that requests cannot lead them astray."""
+
+import re
+from html import unescape
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api.pages.assets import FOLDER, asset
+from orchestrator.store import Store
+from tests.api.conftest import SPEC, Driver
+
+MARKUP = "<script>alert(1)</script> & {{ 7 * 7 }}"
+PAGES = ["/studies", "/studies/1", "/studies/1/trials/student/seed-0", "/tables", "/tables/frs2021/table-1", "/compare", "/schedules"]
+PAGES += ["/queue", "/status", "/submit", "/docs", "/compare?row=1:student&row=1:fitnet"]
+
+
+@pytest.fixture
+def trained(service: TestClient, store: Store) -> TestClient:
+    service.post("/v1/studies", json=SPEC | {"name": MARKUP})
+    Driver(store, 1).train_all()
+    return service
+
+
+def test_the_first_page_is_that_of_the_studies(service: TestClient) -> None:
+    answer = service.get("/", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/studies")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_runs_and_loads_nothing_but_its_own(trained: TestClient, path: str) -> None:
+    answer = trained.get(path)
+    assert answer.status_code == 200
+    policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == policy["form-action"] == "'self'"
+    assert "style=" not in answer.text
+    assert "<style" not in answer.text
+    assert re.findall(r"<script(?! (?:type=\"module\" )?src=\"/static/)[^>]*>", answer.text) == []
+    assert re.findall(r"\son\w+=", answer.text) == []
+
+
+@pytest.mark.parametrize("path", ["/studies", "/studies/1", "/studies/1/trials/student/seed-0", "/submit?study=1"])
+def test_a_title_with_markup_stays_text(trained: TestClient, path: str) -> None:
+    page = trained.get(path).text
+    assert "<script>alert" not in page
+    assert MARKUP in unescape(page)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/studies/2", 404),
+        ("/studies/x", 422),
+        ("/studies/9223372036854775808", 422),
+        ("/studies/1/trials/nobody", 404),
+        ("/studies/1?rows=0", 422),
+        ("/compare?row=1:nobody&row=1:student", 422),
+        ("/compare?row=x", 422),
+        ("/tables/frs2021/table-99", 404),
+        ("/tables/../../etc/passwd", 404),
+        ("/schedules/1", 404),
+        ("/submit?table=nothing/like-that", 404),
+    ],
+)
+def test_what_is_not_there_is_told_on_a_page(trained: TestClient, path: str, status: int) -> None:
+    assert trained.get(path).status_code == status
+
+
+def test_an_error_is_a_page_and_escapes_what_was_asked(trained: TestClient) -> None:
+    answer = trained.get("/studies/1/trials/<b>x")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "<b>x" not in answer.text
+
+
+@pytest.mark.parametrize("name", ["../web.py", "..%2fweb.py", "vendor/../../web.py", "nothing.js", "vendor/LICENSE.uplot"])
+def test_nothing_but_the_pages_own_files_is_sent(service: TestClient, name: str) -> None:
+    assert service.get(f"/static/{name}").status_code == 404
+
+
+def test_files_are_kept_as_long_as_they_are_the_same(service: TestClient) -> None:
+    answer = service.get(asset("style.css"))
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.headers["content-encoding"] == "gzip"
+    assert service.get("/static/style.css").headers["cache-control"] == "no-cache"
+    assert service.get("/static/style.css", headers={"Accept-Encoding": "identity"}).content == (FOLDER / "style.css").read_bytes()
+
+
+def test_every_vendored_file_has_its_licence() -> None:
+    vendored = {path.name.partition("-")[0] for path in (FOLDER / "vendor").glob("*-*")}
+    assert vendored == {path.suffix[1:] for path in (FOLDER / "vendor").glob("LICENSE.*")}
+
+
+def test_a_study_is_submitted_cancelled_and_resumed_without_scripts(service: TestClient) -> None:
+    page = service.get("/submit?table=digits&scale=smoke").text
+    key = re.search(r'name="key" value="(\w+)"', page)
+    text = re.search(r"<textarea[^>]*>(.*?)</textarea>", page, re.DOTALL)
+    assert key
+    assert text
+    fields = {"key": key[1], "text": unescape(text[1])}
+    answer = service.post("/submit", data=fields, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/studies/1")
+    assert service.post("/submit", data=fields, follow_redirects=False).headers["location"] == "/studies/1"  # sent twice, made once
+    assert "cancelled" in service.post("/studies/1/cancel").text
+    assert service.post("/studies/1/resume").status_code == 200
+    assert service.get("/v1/studies/1").json()["state"] == "queued"
+
+
+def test_a_study_that_is_wrong_comes_back_with_its_problems(service: TestClient) -> None:
+    answer = service.post("/submit", data={"text": "name: x\ndataset: nowhere\n"})
+    assert answer.status_code == 422
+    assert "line 2" in answer.text
+    assert "nowhere" in answer.text
+    assert service.get("/v1/studies").json()["items"] == []
+
+
+def test_a_move_that_is_not_allowed_is_told(trained: TestClient) -> None:
+    answer = trained.post("/studies/1/cancel")
+    assert answer.status_code == 409
+    assert "cannot cancel" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ({"Content-Type": "application/json"}, b"{}", 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, b"text=" + b"x" * 300_001, 413),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, b"text=%ff", 400),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, b"&".join(b"a=1" for _ in range(99)), 400),
+    ],
+)
+def test_what_is_no_form_of_ours_is_refused(service: TestClient, headers: dict[str, str], body: bytes, status: int) -> None:
+    assert service.post("/submit", content=body, headers=headers).status_code == status
+
+
+def test_a_page_is_told_that_something_happened(trained: TestClient, store: Store) -> None:
+    newest = store.events(1)[-1].id
+    with trained.stream("GET", f"/live?study=1&after={newest - 1}") as answer:
+        lines = answer.iter_lines()
+        assert next(line for line in lines if line.startswith("id: ")) == f"id: {newest}"
+
+
+def test_a_copy_of_a_study_is_the_same_study(trained: TestClient, store: Store) -> None:
+    page = trained.get("/submit?study=1").text
+    text = re.search(r"<textarea[^>]*>(.*?)</textarea>", page, re.DOTALL)
+    assert text
+    location = trained.post("/submit", data={"text": unescape(text[1])}, follow_redirects=False).headers["location"]
+    assert store.study(int(location.rpartition("/")[2])).spec == store.study(1).spec
