@@ -3,12 +3,13 @@
 import re
 from html import unescape
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
 from api.pages.assets import FOLDER, asset
 from orchestrator.store import Store
-from tests.api.conftest import SPEC, Driver
+from tests.api.conftest import SPEC, Driver, LiveService
 
 MARKUP = "<script>alert(1)</script> & {{ 7 * 7 }}"
 PAGES = ["/studies", "/studies/1", "/studies/1/trials/student/seed-0", "/tables", "/tables/frs2021/table-1", "/compare", "/schedules"]
@@ -133,11 +134,12 @@ def test_what_is_no_form_of_ours_is_refused(service: TestClient, headers: dict[s
     assert service.post("/submit", content=body, headers=headers).status_code == status
 
 
-def test_a_page_is_told_that_something_happened(trained: TestClient, store: Store) -> None:
+def test_a_page_is_told_that_something_happened(live: LiveService, store: Store) -> None:
+    httpx.post(f"{live.url}/v1/studies", json=SPEC)
     newest = store.events(1)[-1].id
-    with trained.stream("GET", f"/live?study=1&after={newest - 1}") as answer:
-        lines = answer.iter_lines()
-        assert next(line for line in lines if line.startswith("id: ")) == f"id: {newest}"
+    with httpx.stream("GET", f"{live.url}/live?study=1&after={newest}", timeout=20) as answer:
+        store.request_cancel(1)
+        assert next(line for line in answer.iter_lines() if line.startswith("id: ")) == f"id: {newest + 1}"
 
 
 def test_a_copy_of_a_study_is_the_same_study(trained: TestClient, store: Store) -> None:
