@@ -8,7 +8,17 @@ from typing import Any
 from fastapi import FastAPI
 
 from api import problems
+from api.access import endpoints as access
+from api.access import login
+from api.access.callers import stated_scopes
+from api.access.gate import Gate
+from api.access.keeping import keeping
+from api.access.limits import Limits
+from api.access.operator import operator_name, operator_token
+from api.access.schemas import NewToken
+from api.access.settings import AccessSettings, access_settings
 from api.catalog import endpoints as catalog
+from api.docs import endpoints as docs
 from api.figures import endpoints as figures
 from api.health import endpoints as health
 from api.pages import endpoints as pages
@@ -19,18 +29,28 @@ from api.schedules.schemas import schedule_schemas
 from api.studies import endpoints as studies
 from api.studies.schemas import study_schemas
 from api.tables import endpoints as tables
+from api.webhooks import endpoints as webhooks
+from api.webhooks.schemas import NewWebhook
+from orchestrator.access.schema import Scope
+from orchestrator.access.tokens import Tokens
 from orchestrator.settings import Settings, settings
 from orchestrator.store import Store
 
+_REFUSALS = {"401": "nobody known asks", "403": "not allowed", "429": "too many requests"}
 
-def create_app(configured: Settings | None = None) -> FastAPI:
-    """The service on the database of `configured` (default: the environment's)."""
+
+def create_app(configured: Settings | None = None, access_configured: AccessSettings | None = None) -> FastAPI:
+    """The service on the database of `configured` (default: the environment's), which is reached as `access_configured` says."""
     chosen = configured or settings()
+    reached = access_configured or access_settings(chosen.home)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.store = Store(chosen.database)
-        yield
+        app.state.tokens = Tokens(app.state.store)
+        app.state.tokens.take_from_file(operator_token(reached.token_file), operator_name())
+        async with keeping(app.state.tokens):
+            yield
         app.state.store.close()
 
     app = FastAPI(
@@ -38,26 +58,50 @@ def create_app(configured: Settings | None = None) -> FastAPI:
         summary="Distillation studies for object detectors",
         version=version("retort"),
         lifespan=lifespan,
-        docs_url=None,  # api.pages.interface is the page there
+        openapi_url=None,  # ours asks for a token
+        docs_url=None,
         redoc_url=None,
     )
     app.state.settings = chosen
+    app.state.limits = Limits(reached)
+    app.add_middleware(Gate, names=reached.hosts)
     problems.install(app)
+    login.install(app)
     of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, schedules.router)
-    for router in (*of_studies, catalog.router, health.router, pages.router):
+    of_access = (access.tokens, access.others, login.router)
+    for router in (*of_studies, catalog.router, *of_access, webhooks.router, health.router, docs.router, pages.router):
         app.include_router(router)
     _describe(app)
     return app
 
 
 def _describe(app: FastAPI) -> None:
-    """OpenAPI that knows the spec (its endpoints read the body themselves) and answers errors as problem documents."""
+    """OpenAPI that knows the spec (its endpoints read the body themselves), what each route asks for, and errors as problem documents."""
     schema: dict[str, Any] = app.openapi()
     schemas = schema["components"]["schemas"]
     schemas.update(study_schemas())
     schemas.update(schedule_schemas())
-    definitions = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas.update(definitions.pop("$defs"))
-    schemas["ProblemDocument"] = definitions
+    for model in (NewToken, NewWebhook, ProblemDocument):
+        definition = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(definition.pop("$defs", {}))
+        schemas[model.__name__] = definition
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+    for route, scope in stated_scopes(app).items():
+        method, path = route.split(" ", 1)
+        operation = schema["paths"].get(path, {}).get(method.lower())
+        if operation:
+            _describe_access(operation, method, scope)
+
+
+def _describe_access(operation: dict[str, Any], method: str, scope: Scope | None) -> None:
+    """What a route asks of who asks, and how it refuses."""
+    refusals = {"403": _REFUSALS["403"]} if scope is None else dict(_REFUSALS)
+    if method not in ("GET", "HEAD"):
+        refusals["415"] = "neither JSON nor YAML"
+    for status, told in refusals.items():
+        content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
+        operation["responses"].setdefault(status, {"description": told, "content": content})
+    if scope is not None:
+        operation["x-scope"] = scope.value
+        operation["description"] = f"{operation.get('description', '')}\n\nScope: `{scope}`."

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
+from api.access.callers import holder_of, limits_of
+from api.access.gate import DATA_TYPES
 from api.problems import invalid_request, invalid_study
 from studies.documents import read_document
 from studies.problems import SpecError
@@ -14,12 +16,7 @@ from studies.submission import Submission, read_submission
 
 T = TypeVar("T")
 MAX_BODY_BYTES = 1_000_000
-_FORMS: dict[str, Literal["json", "yaml"]] = {
-    "application/json": "json",
-    "application/yaml": "yaml",
-    "application/x-yaml": "yaml",
-    "text/yaml": "yaml",
-}
+_FORMS: dict[str, Literal["json", "yaml"]] = {kind: "json" if kind.endswith("json") else "yaml" for kind in DATA_TYPES}
 
 
 async def read_study(request: Request) -> Submission:
@@ -36,6 +33,7 @@ async def read_body(request: Request, understand: Callable[[Any], T]) -> T:
     """What `understand` makes of the body's data; it may raise SpecError. Raises ProblemError as `read_study` does."""
     form = _form(request)
     body = await _body(request)
+    limits_of(request).take_body(holder_of(request), len(body))
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:

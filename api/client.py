@@ -55,12 +55,22 @@ def service_url() -> str:
     return stack.url("api")
 
 
+def service_token(url: str) -> str | None:
+    """The token for a service: $RETORT_TOKEN, else that of this home's stack where it is its service; no other is shown it."""
+    if token := os.environ.get("RETORT_TOKEN"):
+        return token
+    stack = load_stack()
+    return stack.operator_token() if stack and stack.url("api") == url else None
+
+
 class Client:
     """A connection to one service. Raises Unreachable and Refused."""
 
-    def __init__(self, url: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str | None = None, token: str | None = None) -> None:
         self.url = (url or service_url()).rstrip("/")
-        self._http = httpx.Client(base_url=self.url, timeout=30, trust_env=False, transport=transport)
+        token = token or service_token(self.url)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
     def submit(self, spec: Any, idempotency_key: str | None = None) -> dict[str, Any]:
         """Submit a study once, however often the connection breaks."""
@@ -138,6 +148,45 @@ class Client:
     def remove_schedule(self, schedule: int) -> None:
         """Submit nothing of it any more; its studies stay."""
         self._send("DELETE", f"/v1/schedules/{schedule}")
+
+    def tokens(self) -> list[dict[str, Any]]:
+        """All tokens, oldest first."""
+        items: list[dict[str, Any]] = self._json("GET", "/v1/tokens")["items"]
+        return items
+
+    def create_token(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """A new token, with its secret in `token`."""
+        return self._json("POST", "/v1/tokens", json=wanted)
+
+    def revoke_token(self, token: int) -> dict[str, Any]:
+        """Answer nothing to it any more."""
+        return self._json("DELETE", f"/v1/tokens/{token}")
+
+    def link(self) -> str:
+        """An address that opens the pages once."""
+        return self.url + str(self._json("POST", "/v1/links")["path"])
+
+    def audit(self, cursor: str | None = None, limit: int = 50, subject: str | None = None) -> dict[str, Any]:
+        """A page of who changed what, newest first."""
+        asked = {"limit": limit, "cursor": cursor, "subject": subject}
+        return self._json("GET", "/v1/audit", params={name: value for name, value in asked.items() if value is not None})
+
+    def webhooks(self) -> list[dict[str, Any]]:
+        """All webhooks, oldest first."""
+        items: list[dict[str, Any]] = self._json("GET", "/v1/webhooks")["items"]
+        return items
+
+    def webhook(self, webhook: int) -> dict[str, Any]:
+        """One webhook with its last messages, newest first."""
+        return self._json("GET", f"/v1/webhooks/{webhook}")
+
+    def add_webhook(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """A new webhook, with what its messages are signed with in `secret`."""
+        return self._json("POST", "/v1/webhooks", json=wanted)
+
+    def remove_webhook(self, webhook: int) -> None:
+        """Tell it nothing more."""
+        self._send("DELETE", f"/v1/webhooks/{webhook}")
 
     def catalog(self, what: str) -> list[dict[str, Any]]:
         """The names of one kind that a spec may use."""

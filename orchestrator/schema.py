@@ -41,6 +41,7 @@ class Study(Base):
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
+    owner: Mapped[str | None] = mapped_column(String(200))  # who submitted it; None: nobody is known
     spec: Mapped[dict[str, Any]]
     idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
     state: Mapped[StudyState] = mapped_column(state_of(StudyState), index=True)
@@ -206,6 +207,7 @@ class Schedule(Base):
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
+    owner: Mapped[str | None] = mapped_column(String(200))  # who added it, and whose its studies are
     source: Mapped[str | None] = mapped_column(String(255))  # catalogue id or file that the spec was read from
     document: Mapped[dict[str, Any]]
     spec: Mapped[dict[str, Any]]

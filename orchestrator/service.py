@@ -13,6 +13,7 @@ from orchestrator.relay import Reaper, Relay, mlflow_client
 from orchestrator.schedules.loop import Cron
 from orchestrator.settings import settings
 from orchestrator.store import Store
+from orchestrator.webhooks.loop import Telling
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
     places = settings()
     store = Store(places.database)
     client = mlflow_client(places.mlflow)
-    chores: list[loops.Chore] = [Jobs(store, places), Relay(store, client, places), Reaper(store, client), Cron(store)]
+    chores: list[loops.Chore] = [Jobs(store, places), Relay(store, client, places), Reaper(store, client), Cron(store), Telling(store)]
     threads = [threading.Thread(target=loops.run, args=(chore, store, stop), name=chore.name, daemon=True) for chore in chores]
     for thread in threads:
         thread.start()

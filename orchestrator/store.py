@@ -102,7 +102,7 @@ class Store:
 
     # --- studies, for those who ask for them
 
-    def create_study(self, submission: Submission, idempotency_key: str | None = None) -> tuple[Study, bool]:
+    def create_study(self, submission: Submission, idempotency_key: str | None = None, owner: str | None = None) -> tuple[Study, bool]:
         """The stored study and whether it was made now; a known key gives the study it made. Raises IdempotencyMismatch."""
         data = submission.spec.model_dump(mode="json")
         presentation = submission.presentation.model_dump(mode="json")
@@ -111,7 +111,7 @@ class Store:
             return known, False
         try:
             with self._writes.begin() as session:
-                study = add_study(session, submission, self.now(), idempotency_key)
+                study = add_study(session, submission, self.now(), idempotency_key, owner)
         except IntegrityError:
             known = self._study_of_key(idempotency_key, data, presentation)
             if known is None:
@@ -561,10 +561,11 @@ class _Unit:
         self.session.flush()
 
 
-def add_study(session: Session, submission: Submission, now: int, idempotency_key: str | None = None) -> Study:
+def add_study(session: Session, submission: Submission, now: int, idempotency_key: str | None = None, owner: str | None = None) -> Study:
     """A queued study with its arms and trials, as part of the transaction of `session`."""
     study = Study(
         name=submission.spec.name,
+        owner=owner,
         spec=submission.spec.model_dump(mode="json"),
         presentation=submission.presentation.model_dump(mode="json"),
         idempotency_key=idempotency_key,

@@ -2,10 +2,12 @@
 
 from fastapi import APIRouter
 
+from api.access.callers import needs
 from api.catalog import service
 from api.catalog.schemas import BackboneEntry, DatasetEntry, DetectorEntry, DistillerEntry, Listing, RecipeEntry, StudyEntry
+from orchestrator.access.schema import Scope
 
-router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
+router = APIRouter(prefix="/v1/catalog", tags=["catalog"], dependencies=[needs(Scope.READ)])
 
 
 @router.get("/studies")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.command import data, schedules, weights
+from api.command import data, schedules, tokens, webhooks, weights
 from studies.inert import one_line
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
 app.add_typer(schedules.app, name="schedule")
+app.add_typer(tokens.app, name="token")
+app.add_typer(webhooks.app, name="webhook")
+app.command("link")(tokens.link)
+app.command("audit")(tokens.audit)
 
 
 class What(StrEnum):
@@ -101,6 +105,7 @@ def up(
     cpus: Annotated[int | None, typer.Option(min=1, help="cores for trials [all]")] = None,
 ) -> None:
     """Start Ray, MLflow, the service and the orchestrator."""
+    from api.client import Client
     from api.embedded.supervision import up as start
     from studies.home import retort_home
 
@@ -109,6 +114,7 @@ def up(
     wanted = {"api": api_port, "mlflow": mlflow_port, "dashboard": dashboard_port, "ray": ray_port}
     stack, started = start(retort_home(), wanted, ports == "auto", cpus, _say)
     _say(f"{'up' if started else 'already up'}: service {stack.url('api')}, MLflow {stack.url('mlflow')}, state in {stack.home}")
+    _say(f"open once, within a quarter of an hour (another link: retort link): {Client(stack.url('api'), stack.operator_token()).link()}")
 
 
 @app.command()

@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def _run(stack: Stack, console: Console) -> int:
-    client = Client(stack.url("api"))
+    client = Client(stack.url("api"), stack.operator_token())
     spec = study_data(STUDY)
     console.print(f"\n{plan_summary(client.plan(spec))}\n", style="bold")
     study = client.submit(spec)["id"]

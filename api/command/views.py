@@ -34,13 +34,14 @@ def status_table(parts: Sequence[PartStatus]) -> Table:
 
 def studies_table(studies: Sequence[dict[str, Any]]) -> Table:
     """Studies, newest first."""
-    table = _table("id", "study", "state", "trials", "submitted", "took", wraps="study")
+    table = _table("id", "study", "owner", "state", "trials", "submitted", "took", wraps="study")
     for study in studies:
         counts = study["trials"]
         good = counts.get("finished", 0) + counts.get("cached", 0)
         table.add_row(
             str(study["id"]),
             Text(one_line(study["name"])),
+            Text(one_line(study["owner"] or "")),
             Text(study["state"], style=STYLES[study["state"]]),
             f"{good} of {sum(counts.values())}",
             datetime.fromisoformat(study["created"]).astimezone().strftime("%Y-%m-%d %H:%M"),

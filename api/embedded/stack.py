@@ -27,6 +27,8 @@ PORTS: dict[str, tuple[int, str]] = {
 }
 # Ray opens these too; nobody types them, so each stack takes free ones and two stacks never meet.
 _QUIET_PORTS = ("ray-client", "agent-http", "agent-grpc", "ray-metrics", "runtime-env", "autoscaler-metrics", "dashboard-metrics")
+# What a person sets for `up` and the parts read.
+_PASSED_ON = ("RETORT_CONCURRENT_STUDIES", "RETORT_ALLOWED_HOSTS", "RETORT_REQUESTS_PER_MINUTE", "RETORT_BODY_MB_PER_MINUTE")
 _LONGEST_SOCKET = 100  # bytes of a unix socket's path that every system takes
 _OBJECT_STORE_BYTES = 512 * 2**20  # trials exchange files, not objects
 
@@ -82,6 +84,18 @@ class Stack:
         """The file with the token that Ray asks for."""
         return self.run / "ray-token"
 
+    @property
+    def operator(self) -> Path:
+        """The file with the operator's token of the service, which makes it."""
+        return Path(self.home) / "token"
+
+    def operator_token(self) -> str | None:
+        """The operator's token, None before the service has made it."""
+        try:
+            return self.operator.read_text().strip()
+        except FileNotFoundError:
+            return None
+
     def url(self, port: str) -> str:
         """Base URL of what answers at a public port."""
         return f"http://{LOOPBACK}:{self.ports[port]}"
@@ -106,12 +120,14 @@ class Stack:
             "NO_PROXY": unproxied,
             "DO_NOT_TRACK": "true",
             "RETORT_STACK": self.id,
+            "RETORT_TOKEN_FILE": str(self.operator),
             "RETORT_HOME": self.home,
             "RETORT_DATABASE_URL": os.environ.get("RETORT_DATABASE_URL", f"sqlite:///{self.home}/retort.db"),
             "RETORT_MLFLOW": self.url("mlflow"),
             "RETORT_RAY": f"{LOOPBACK}:{self.ports['ray']}",
             "RETORT_RAY_JOBS": self.url("dashboard"),
-            **{name: os.environ[name] for name in ("RETORT_CONCURRENT_STUDIES",) if name in os.environ},
+            "RETORT_WEBHOOK_NETWORKS": os.environ.get("RETORT_WEBHOOK_NETWORKS", "127.0.0.0/8,::1/128"),  # receivers on this machine
+            **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
             "MLFLOW_TRACKING_URI": self.url("mlflow"),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # jobs of its LLM features: three more processes

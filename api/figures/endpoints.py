@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Path, Response
 
+from api.access.callers import needs
 from api.dependencies import StoreOf
 from api.figures.schemas import FigureAnswer, FigureList
 from api.problems import not_found, responses
 from api.studies.endpoints import StudyId
+from orchestrator.access.schema import Scope
 from orchestrator.store import NoSuchStudy, Store
 
 if TYPE_CHECKING:
     from orchestrator.figures.study import Draw
 
 Name = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[a-z][a-z-]*$")]
-router = APIRouter(prefix="/v1/studies", tags=["studies"])
+router = APIRouter(prefix="/v1/studies", tags=["studies"], dependencies=[needs(Scope.READ)])
 _drawing = threading.Lock()  # matplotlib shares fonts and settings between figures
 
 

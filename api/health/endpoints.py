@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.access.callers import open_to_all
 from api.dependencies import StoreOf
 from orchestrator.store import Store
 
@@ -37,7 +38,7 @@ class Ready(BaseModel):
     orchestrator: Orchestrator
 
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], dependencies=[open_to_all])
 
 
 @router.get("/healthz")

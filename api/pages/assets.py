@@ -8,11 +8,12 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
+from api.access.callers import open_to_all
 from api.problems import not_found
 
 FOLDER = Path(__file__).resolve().parent / "static"
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
-routes = APIRouter(include_in_schema=False)
+routes = APIRouter(include_in_schema=False, dependencies=[open_to_all])
 
 
 @dataclass(frozen=True)

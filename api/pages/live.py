@@ -11,11 +11,13 @@ from fastapi import APIRouter, Header, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
+from api.access.callers import needs
 from api.pages.dependencies import ReadingOf
+from orchestrator.access.schema import Scope
 
 LARGEST = 2**63 - 1
 POLL_SECONDS = 0.5
-routes = APIRouter(include_in_schema=False)
+routes = APIRouter(include_in_schema=False, dependencies=[needs(Scope.READ)])
 
 
 @routes.get("/live", response_class=EventSourceResponse)

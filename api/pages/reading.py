@@ -8,7 +8,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, func, or_, select
 from sqlalchemy.orm import load_only, sessionmaker
 
 from api.problems import not_found
@@ -73,15 +73,15 @@ class Reading:
             raise not_found("study", str(study_id)) from None
 
     def studies(self, states: Collection[StudyState], text: str, before: int | None, limit: int) -> list[Study]:
-        """Newest first, with an id below `before`. text: a part of the name, of the dataset or of the table's id."""
+        """Newest first, with an id below `before`. text: a part of the name, the owner, the dataset or the table's id."""
         query = select(Study).order_by(Study.id.desc()).limit(limit)
         if states:
             query = query.where(Study.state.in_(states))
         if text:
-            fields = (Study.name, Study.spec["dataset"].as_string(), Study.presentation["table"].as_string())
+            fields = (Study.name, Study.owner, Study.spec["dataset"].as_string(), Study.presentation["table"].as_string())
             wanted = f"%{text.lower().replace('%', '').replace('_', ' ')}%"
             found = [func.replace(func.lower(func.coalesce(field, "")), "_", " ").like(wanted) for field in fields]
-            query = query.where(found[0] | found[1] | found[2])
+            query = query.where(or_(*found))
         if before is not None:
             query = query.where(Study.id < before)
         with self._reads() as session:

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from api.access.callers import HolderOf
 from api.dependencies import StoreOf
-from api.pages.web import page, router, see
+from api.pages.web import SUBMITS, page, router, see
 from api.schedules.endpoints import ScheduleId
 from api.schedules.service import ScheduleService
 
@@ -30,22 +31,22 @@ def schedule(request: Request, schedule_id: ScheduleId, service: SchedulesOf) ->
     return page(request, "schedule.html", schedule=service.detail(schedule_id))
 
 
-@routes.post("/schedules/{schedule_id}/pause")
-def pause(schedule_id: ScheduleId, service: SchedulesOf) -> Response:
+@routes.post("/schedules/{schedule_id}/pause", dependencies=SUBMITS)
+def pause(schedule_id: ScheduleId, service: SchedulesOf, holder: HolderOf) -> Response:
     """Nothing of it is submitted until it is resumed."""
-    service.pause(schedule_id)
+    service.pause(schedule_id, holder)
     return see(f"/schedules/{schedule_id}")
 
 
-@routes.post("/schedules/{schedule_id}/resume")
-def resume(schedule_id: ScheduleId, service: SchedulesOf) -> Response:
+@routes.post("/schedules/{schedule_id}/resume", dependencies=SUBMITS)
+def resume(schedule_id: ScheduleId, service: SchedulesOf, holder: HolderOf) -> Response:
     """It is due from now on."""
-    service.resume(schedule_id)
+    service.resume(schedule_id, holder)
     return see(f"/schedules/{schedule_id}")
 
 
-@routes.post("/schedules/{schedule_id}/remove")
-def remove(schedule_id: ScheduleId, service: SchedulesOf) -> Response:
+@routes.post("/schedules/{schedule_id}/remove", dependencies=SUBMITS)
+def remove(schedule_id: ScheduleId, service: SchedulesOf, holder: HolderOf) -> Response:
     """It is never due again; its studies stay."""
-    service.remove(schedule_id)
+    service.remove(schedule_id, holder)
     return see("/schedules")

@@ -7,10 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from api.access.callers import HolderOf
 from api.dependencies import SettingsOf, StoreOf
 from api.pages.charts import curves, forest, timeline
 from api.pages.dependencies import ReadingOf
-from api.pages.web import page, router, see
+from api.pages.web import SUBMITS, page, router, see
 from api.studies.endpoints import StudyId
 from api.studies.service import Studies
 from orchestrator.machine import TrialState
@@ -105,17 +106,17 @@ def curves_of(
     return JSONResponse(curves(chosen, reading.epochs(study_id, names, metric)), headers={"Cache-Control": "no-store"})
 
 
-@routes.post("/studies/{study_id}/cancel")
-def cancel(study_id: StudyId, store: StoreOf, settings: SettingsOf) -> Response:
+@routes.post("/studies/{study_id}/cancel", dependencies=SUBMITS)
+def cancel(study_id: StudyId, store: StoreOf, settings: SettingsOf, holder: HolderOf) -> Response:
     """Stop it; what is trained is kept."""
-    Studies(store, settings).cancel(study_id)
+    Studies(store, settings).cancel(study_id, holder)
     return see(f"/studies/{study_id}")
 
 
-@routes.post("/studies/{study_id}/resume")
-def resume(study_id: StudyId, store: StoreOf, settings: SettingsOf) -> Response:
+@routes.post("/studies/{study_id}/resume", dependencies=SUBMITS)
+def resume(study_id: StudyId, store: StoreOf, settings: SettingsOf, holder: HolderOf) -> Response:
     """Run what is missing."""
-    Studies(store, settings).resume(study_id)
+    Studies(store, settings).resume(study_id, holder)
     return see(f"/studies/{study_id}")
 
 

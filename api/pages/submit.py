@@ -8,13 +8,14 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
+from api.access.callers import HolderOf
 from api.dependencies import SettingsOf, StoreOf
 from api.pages.completion import complete
 from api.pages.dependencies import ReadingOf
 from api.pages.editing import PlacedProblem, check, placed
 from api.pages.reading import Reading
 from api.pages.studies import LARGEST
-from api.pages.web import environment, form, page, router, see
+from api.pages.web import SUBMITS, environment, form, page, router, see
 from api.pages.wording import as_yaml
 from api.problems import ProblemError, invalid_request, not_found
 from api.schedules.service import ScheduleService, read_schedule
@@ -56,26 +57,26 @@ def editor(
     return _editor(request, store, settings, written)
 
 
-@routes.post("/submit")
-def submit(request: Request, fields: Fields, store: StoreOf, settings: SettingsOf) -> Response:
+@routes.post("/submit", dependencies=SUBMITS)
+def submit(request: Request, fields: Fields, store: StoreOf, settings: SettingsOf, holder: HolderOf) -> Response:
     """Makes the study, or shows what is wrong with it. The form's key makes one study however often it is sent."""
     text = fields.get("text", "")
     submission, problems = check(text)
     if submission is None or fields.get("wish") == "check":
         return _editor(request, store, settings, Written(text), problems, 200 if fields.get("wish") == "check" else 422)
-    made = Studies(store, settings).submit(submission, fields.get("key") or None)
+    made = Studies(store, settings).submit(submission, fields.get("key") or None, holder)
     return see(f"/studies/{made.id}")
 
 
-@routes.post("/schedules")
-def add_schedule(request: Request, fields: Fields, store: StoreOf, settings: SettingsOf) -> Response:
+@routes.post("/schedules", dependencies=SUBMITS)
+def add_schedule(request: Request, fields: Fields, store: StoreOf, settings: SettingsOf, holder: HolderOf) -> Response:
     """Makes a schedule of the study, or shows what is wrong with it."""
     text = fields.get("text", "")
     submission, problems = check(text)
     if submission is not None:
         wanted = {"study": read_document(text, "yaml")} | {name: fields[name] for name in ("cron", "tz", "overlap") if fields.get(name)}
         try:
-            return see(f"/schedules/{ScheduleService(store).add(read_schedule(wanted)).id}")
+            return see(f"/schedules/{ScheduleService(store).add(read_schedule(wanted), holder).id}")
         except ProblemError as refused:
             problems = placed(text, [Problem(each.field, each.message) for each in refused.document.errors])
     return _editor(request, store, settings, Written(text), problems, 422)

@@ -16,12 +16,16 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from api.access.callers import NotKnown, needs
 from api.pages import wording
 from api.pages.assets import asset
 from api.problems import ProblemError
+from orchestrator.access.schema import Scope
+from orchestrator.access.tokens import Holder
 
 HERE = Path(__file__).resolve().parent
 MAX_FORM_BYTES = 300_000
+SUBMITS = [needs(Scope.SUBMIT)]
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -41,6 +45,8 @@ class PageRoute(APIRoute):
             try:
                 return await handle(request)
             except ProblemError as error:
+                if isinstance(error, NotKnown) and request.method == "GET":
+                    raise  # the form to log in
                 return _failed(request, error.status, error.document.title, error.document.detail)
             except RequestValidationError as error:
                 told = "; ".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors())
@@ -50,13 +56,20 @@ class PageRoute(APIRoute):
 
 
 def router() -> APIRouter:
-    """A router of pages: answered as HTML, and no part of the REST interface."""
-    return APIRouter(route_class=PageRoute, include_in_schema=False, default_response_class=HTMLResponse)
+    """A router of pages: answered as HTML, no part of the REST interface, and for those who may read."""
+    return APIRouter(route_class=PageRoute, include_in_schema=False, default_response_class=HTMLResponse, dependencies=[needs(Scope.READ)])
 
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """A rendered page. `values`: what its template names."""
-    known = {"path": request.url.path, "query": dict(request.query_params), "url_with": lambda **changes: _url_with(request, changes)}
+    holder: Holder | None = getattr(request.state, "holder", None)
+    known = {
+        "path": request.url.path,
+        "url_with": lambda **changes: _url_with(request, changes),
+        "who": holder.owner if holder else None,
+        "may_submit": holder is not None and holder.scope.holds(Scope.SUBMIT),
+        "may_change": lambda owner: holder is not None and _may_change(holder, owner),
+    }
     return HTMLResponse(environment().get_template(template).render(**known, **values), status, headers=HEADERS)
 
 
@@ -91,6 +104,11 @@ def environment() -> Environment:
     made.filters.update(wording.FILTERS)
     made.globals.update(wording.GLOBALS)
     return made
+
+
+def _may_change(holder: Holder, owner: str | None) -> bool:
+    """Whether a holder is asked for nothing more when they change what is somebody's."""
+    return holder.scope.holds(Scope.SUBMIT) and (owner in (None, holder.owner) or holder.scope.holds(Scope.ADMIN))
 
 
 def _url_with(request: Request, changes: dict[str, object]) -> str:

@@ -4,16 +4,18 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
+from api.access.callers import needs
 from api.bodies import read_body
 from api.dependencies import StoreOf
 from api.plans import service
 from api.plans.schemas import PlansAnswer, PlansRequest
 from api.problems import responses
+from orchestrator.access.schema import Scope
 from studies.submission import Submission
 
 _FORMS = ("application/json", "application/yaml")
 _SCHEMA = PlansRequest.model_json_schema()
-router = APIRouter(prefix="/v1/plans", tags=["studies"])
+router = APIRouter(prefix="/v1/plans", tags=["studies"], dependencies=[needs(Scope.READ)])
 
 
 async def _read(request: Request) -> list[Submission]:

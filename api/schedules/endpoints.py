@@ -4,11 +4,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
+from api.access.callers import HolderOf, needs
 from api.bodies import read_data
 from api.dependencies import StoreOf
 from api.problems import responses
 from api.schedules.schemas import NewSchedule, ScheduleDetail, ScheduleList
 from api.schedules.service import ScheduleService, read_schedule
+from orchestrator.access.schema import Scope
 
 _LARGEST = 2**63 - 1
 _BODY: dict[str, Any] = {
@@ -30,13 +32,14 @@ async def _wanted(request: Request) -> NewSchedule:
 SchedulesOf = Annotated[ScheduleService, Depends(_service)]
 Wanted = Annotated[NewSchedule, Depends(_wanted)]
 ScheduleId = Annotated[int, Path(ge=1, le=_LARGEST)]
-router = APIRouter(prefix="/v1/schedules", tags=["schedules"])
+SUBMITS = [needs(Scope.SUBMIT)]
+router = APIRouter(prefix="/v1/schedules", tags=["schedules"], dependencies=[needs(Scope.READ)])
 
 
-@router.post("", status_code=201, openapi_extra=_BODY, responses=responses(400, 413, 415, 422))
-def add(wanted: Wanted, schedules: SchedulesOf, response: Response) -> ScheduleDetail:
+@router.post("", status_code=201, dependencies=SUBMITS, openapi_extra=_BODY, responses=responses(400, 413, 415, 422))
+def add(wanted: Wanted, schedules: SchedulesOf, holder: HolderOf, response: Response) -> ScheduleDetail:
     """Submit a study whenever a cron expression is due."""
-    made = schedules.add(wanted)
+    made = schedules.add(wanted, holder)
     response.headers["Location"] = f"/v1/schedules/{made.id}"
     return made
 
@@ -53,19 +56,19 @@ def schedule(schedule_id: ScheduleId, schedules: SchedulesOf) -> ScheduleDetail:
     return schedules.detail(schedule_id)
 
 
-@router.post("/{schedule_id}:pause", responses=responses(404, 422))
-def pause(schedule_id: ScheduleId, schedules: SchedulesOf) -> ScheduleDetail:
+@router.post("/{schedule_id}:pause", dependencies=SUBMITS, responses=responses(404, 422))
+def pause(schedule_id: ScheduleId, schedules: SchedulesOf, holder: HolderOf) -> ScheduleDetail:
     """Submit nothing of it until it is resumed."""
-    return schedules.pause(schedule_id)
+    return schedules.pause(schedule_id, holder)
 
 
-@router.post("/{schedule_id}:resume", responses=responses(404, 422))
-def resume(schedule_id: ScheduleId, schedules: SchedulesOf) -> ScheduleDetail:
+@router.post("/{schedule_id}:resume", dependencies=SUBMITS, responses=responses(404, 422))
+def resume(schedule_id: ScheduleId, schedules: SchedulesOf, holder: HolderOf) -> ScheduleDetail:
     """Submit again what is due from now on."""
-    return schedules.resume(schedule_id)
+    return schedules.resume(schedule_id, holder)
 
 
-@router.delete("/{schedule_id}", status_code=204, responses=responses(404, 422))
-def remove(schedule_id: ScheduleId, schedules: SchedulesOf) -> None:
+@router.delete("/{schedule_id}", status_code=204, dependencies=SUBMITS, responses=responses(404, 422))
+def remove(schedule_id: ScheduleId, schedules: SchedulesOf, holder: HolderOf) -> None:
     """Submit nothing of it any more; its studies stay, and one that runs goes on."""
-    schedules.remove(schedule_id)
+    schedules.remove(schedule_id, holder)

@@ -79,6 +79,7 @@ class ScheduleAnswer(BaseModel):
 
     id: int
     name: str
+    owner: str | None = Field(description="whose its studies are; null: from before there were tokens")
     source: str | None
     dataset: str
     scale: str

@@ -7,8 +7,11 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
+from api.access.callers import refuse_others
 from api.problems import ProblemError, not_found
 from api.schedules.schemas import MovedAnswer, NewSchedule, RunAnswer, ScheduleAnswer, ScheduleDetail, ScheduleList
+from orchestrator.access.audit import Audit
+from orchestrator.access.tokens import Holder
 from orchestrator.schedules import times
 from orchestrator.schedules.store import NoSuchSchedule, RunOf, Schedules
 from orchestrator.schema import Schedule
@@ -49,9 +52,9 @@ class ScheduleService:
     """What can be done with schedules. Every method raises ProblemError where it cannot."""
 
     def __init__(self, store: Store) -> None:
-        self.store, self.schedules = store, Schedules(store)
+        self.store, self.schedules, self.audit = store, Schedules(store), Audit(store)
 
-    def add(self, wanted: NewSchedule) -> ScheduleDetail:
+    def add(self, wanted: NewSchedule, holder: Holder) -> ScheduleDetail:
         """The schedule that was made."""
         made = self.schedules.add(
             wanted.study,
@@ -62,7 +65,9 @@ class ScheduleService:
             wanted.fresh,
             wanted.name,
             wanted.source,
+            holder.owner,
         )
+        self.audit.note(holder, "schedule.add", f"schedule {made.id}", name=made.name, cron=made.cron)
         return self.detail(made.id)
 
     def all(self) -> ScheduleList:
@@ -75,19 +80,24 @@ class ScheduleService:
         runs = self.schedules.runs(schedule_id)
         return ScheduleDetail(**self._answer(schedule, runs).model_dump(), spec=schedule.spec, runs=[_run(each) for each in runs])
 
-    def pause(self, schedule_id: int) -> ScheduleDetail:
+    def pause(self, schedule_id: int, holder: Holder) -> ScheduleDetail:
         """Nothing of it is submitted until it is resumed."""
-        self._known(self.schedules.pause, schedule_id)
+        self._change("pause", self.schedules.pause, schedule_id, holder)
         return self.detail(schedule_id)
 
-    def resume(self, schedule_id: int) -> ScheduleDetail:
+    def resume(self, schedule_id: int, holder: Holder) -> ScheduleDetail:
         """It is due from now on."""
-        self._known(self.schedules.resume, schedule_id)
+        self._change("resume", self.schedules.resume, schedule_id, holder)
         return self.detail(schedule_id)
 
-    def remove(self, schedule_id: int) -> None:
+    def remove(self, schedule_id: int, holder: Holder) -> None:
         """It is never due again."""
-        self._known(self.schedules.remove, schedule_id)
+        self._change("remove", self.schedules.remove, schedule_id, holder)
+
+    def _change(self, wish: str, change: Callable[[int], object], schedule_id: int, holder: Holder) -> None:
+        refuse_others(holder, self._known(self.schedules.schedule, schedule_id).owner, f"schedule {schedule_id}")
+        self._known(change, schedule_id)
+        self.audit.note(holder, f"schedule.{wish}", f"schedule {schedule_id}")
 
     def _known(self, ask: Callable[[int], T], schedule_id: int) -> T:
         try:
@@ -99,6 +109,7 @@ class ScheduleService:
         return ScheduleAnswer(
             id=schedule.id,
             name=schedule.name,
+            owner=schedule.owner,
             source=schedule.source,
             dataset=schedule.spec["dataset"],
             scale=schedule.spec["scale"],

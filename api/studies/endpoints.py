@@ -8,11 +8,13 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
+from api.access.callers import HolderOf, needs
 from api.bodies import SubmittedStudy
 from api.dependencies import SettingsOf, StoreOf
 from api.problems import responses
 from api.studies.schemas import PlanAnswer, StudyDetail, StudyPage, TrialList
 from api.studies.service import Studies, event_data
+from orchestrator.access.schema import Scope
 from orchestrator.reporting.rendering import CONTENT_TYPES, Format
 
 _POLL_SECONDS = 0.5
@@ -41,14 +43,17 @@ IdempotencyKey = Annotated[
         description="visible ASCII; a request with the same key and body makes no second study",
     ),
 ]
-router = APIRouter(prefix="/v1/studies", tags=["studies"])
-plans = APIRouter(prefix="/v1/studies:plan", tags=["studies"])
+SUBMITS = [needs(Scope.SUBMIT)]
+router = APIRouter(prefix="/v1/studies", tags=["studies"], dependencies=[needs(Scope.READ)])
+plans = APIRouter(prefix="/v1/studies:plan", tags=["studies"], dependencies=[needs(Scope.READ)])
 
 
-@router.post("", status_code=202, openapi_extra=_BODY, responses=responses(400, 409, 413, 415, 422))
-def submit(submission: SubmittedStudy, studies: StudiesOf, response: Response, idempotency_key: IdempotencyKey = None) -> StudyDetail:
+@router.post("", status_code=202, dependencies=SUBMITS, openapi_extra=_BODY, responses=responses(400, 409, 413, 415, 422))
+def submit(
+    submission: SubmittedStudy, studies: StudiesOf, holder: HolderOf, response: Response, idempotency_key: IdempotencyKey = None
+) -> StudyDetail:
     """Submit a study; it is queued and run."""
-    study = studies.submit(submission, idempotency_key)
+    study = studies.submit(submission, idempotency_key, holder)
     response.headers["Location"] = f"/v1/studies/{study.id}"
     return study
 
@@ -111,13 +116,13 @@ async def events(
             await asyncio.sleep(_POLL_SECONDS)
 
 
-@router.post("/{study_id}:cancel", status_code=202, responses=responses(404, 409, 422))
-def cancel(study_id: StudyId, studies: StudiesOf) -> StudyDetail:
+@router.post("/{study_id}:cancel", status_code=202, dependencies=SUBMITS, responses=responses(404, 409, 422))
+def cancel(study_id: StudyId, studies: StudiesOf, holder: HolderOf) -> StudyDetail:
     """Stop a study gracefully; what is trained is kept."""
-    return studies.cancel(study_id)
+    return studies.cancel(study_id, holder)
 
 
-@router.post("/{study_id}:resume", status_code=202, responses=responses(404, 409, 422))
-def resume(study_id: StudyId, studies: StudiesOf) -> StudyDetail:
+@router.post("/{study_id}:resume", status_code=202, dependencies=SUBMITS, responses=responses(404, 409, 422))
+def resume(study_id: StudyId, studies: StudiesOf, holder: HolderOf) -> StudyDetail:
     """Run what is missing of a cancelled, failed or incomplete study."""
-    return studies.resume(study_id)
+    return studies.resume(study_id, holder)

@@ -21,6 +21,7 @@ class StudyAnswer(BaseModel):
 
     id: int
     name: str
+    owner: str | None = Field(description="who submitted it; null: from before there were tokens")
     state: StateName
     at_rest: bool = Field(description="nothing happens until somebody resumes it")
     reason: str | None = Field(description="why it failed")

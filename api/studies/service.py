@@ -1,12 +1,16 @@
 """From the store's rows to answers, and from its refusals to problems."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
-from api.problems import ProblemError, conflict, not_found
+from api.access.callers import refuse_others
+from api.problems import conflict, not_found
 from api.studies.schemas import PlanAnswer, PlannedTrialAnswer, StudyAnswer, StudyDetail, StudyPage, TrialAnswer, TrialList
+from api.times import at, maybe_at
+from orchestrator.access.audit import Audit
+from orchestrator.access.tokens import Holder
 from orchestrator.machine import IllegalMove, StudyState, TrialState
 from orchestrator.plan import Plan, plan
 from orchestrator.reporting.build import build
@@ -25,13 +29,16 @@ class Studies:
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
         self.settings = settings
+        self.audit = Audit(store)
 
-    def submit(self, submission: Submission, idempotency_key: str | None) -> StudyDetail:
+    def submit(self, submission: Submission, idempotency_key: str | None, holder: Holder) -> StudyDetail:
         """The study that was made, now or by an earlier request with the same key."""
         try:
-            study, _ = self.store.create_study(submission, idempotency_key)
+            study, made = self.store.create_study(submission, idempotency_key, holder.owner)
         except IdempotencyMismatch as error:
             raise conflict("idempotency-key-reused", str(error), "Idempotency-Key") from None
+        if made:
+            self.audit.note(holder, "study.submit", f"study {study.id}", name=study.name)
         return self._detail(study)
 
     def plan(self, submission: Submission) -> PlanAnswer:
@@ -95,21 +102,22 @@ class Studies:
         table = replace(table, notes=[*table.notes, *table_notes(self.store, study_id)])
         return render(table, form)
 
-    def cancel(self, study_id: int) -> StudyDetail:
+    def cancel(self, study_id: int, holder: Holder) -> StudyDetail:
         """Stop it, keeping its state."""
-        self.row(study_id)
-        try:
-            return self._detail(self.store.request_cancel(study_id))
-        except IllegalMove as error:
-            raise _illegal(error, "cancel") from None
+        return self._move(study_id, holder, "cancel", self.store.request_cancel)
 
-    def resume(self, study_id: int) -> StudyDetail:
+    def resume(self, study_id: int, holder: Holder) -> StudyDetail:
         """Queue what is missing."""
-        self.row(study_id)
+        return self._move(study_id, holder, "resume", self.store.request_resume)
+
+    def _move(self, study_id: int, holder: Holder, wish: str, request: Callable[[int], Study]) -> StudyDetail:
+        refuse_others(holder, self.row(study_id).owner, f"study {study_id}")
         try:
-            return self._detail(self.store.request_resume(study_id))
+            study = request(study_id)
         except IllegalMove as error:
-            raise _illegal(error, "resume") from None
+            raise conflict("wrong-state", f"cannot {wish} a study that is {error.state}: {error.why}") from None
+        self.audit.note(holder, f"study.{wish}", f"study {study_id}")
+        return self._detail(study)
 
     def news(self, study_id: int, after: int) -> tuple[list[Event], bool]:
         """Events after `after`, and whether the study was at rest before they were read."""
@@ -124,12 +132,13 @@ class Studies:
         return StudyAnswer(
             id=study.id,
             name=study.name,
+            owner=study.owner,
             state=StudyState(study.state).value,
             at_rest=StudyState(study.state).final,
             reason=study.reason,
             created=at(study.created),
-            started=_maybe_at(study.started),
-            finished=_maybe_at(study.finished),
+            started=maybe_at(study.started),
+            finished=maybe_at(study.finished),
             trials={state.value: counts[state] for state in TrialState if counts[state]},
             mlflow=self._page(study, study.run),
         )
@@ -150,8 +159,8 @@ class Studies:
             latest=trial.latest,
             metrics=trial.metrics,
             seconds=trial.seconds,
-            started=_maybe_at(trial.started),
-            finished=_maybe_at(trial.finished),
+            started=maybe_at(trial.started),
+            finished=maybe_at(trial.finished),
             key=trial.key,
             checkpoint_sha256=trial.checkpoint_sha256,
             mlflow=self._page(study, trial.run),
@@ -174,19 +183,6 @@ def sums(plan: Plan) -> dict[str, Any]:
     }
 
 
-def at(milliseconds: int) -> datetime:
-    """A stored time."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
 def event_data(event: Event) -> dict[str, Any]:
     """An event as it is streamed: what happened, and when."""
     return {**event.data, "time": at(event.time).isoformat()}
-
-
-def _maybe_at(milliseconds: int | None) -> datetime | None:
-    return None if milliseconds is None else at(milliseconds)
-
-
-def _illegal(error: IllegalMove, wish: str) -> ProblemError:
-    return conflict("wrong-state", f"cannot {wish} a study that is {error.state}: {error.why}")

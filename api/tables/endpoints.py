@@ -4,14 +4,16 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter
 
+from api.access.callers import needs
 from api.dependencies import StoreOf
 from api.tables.schemas import CellCounts, ClaimCounts, TableAnswer, TableList
+from orchestrator.access.schema import Scope
 from orchestrator.reporting.claims import Standing
 from orchestrator.reporting.overview import TableStanding, overview
 from orchestrator.reporting.verdicts import Verdict
 from studies.tables.shipped import table_ids
 
-router = APIRouter(prefix="/v1/tables", tags=["tables"])
+router = APIRouter(prefix="/v1/tables", tags=["tables"], dependencies=[needs(Scope.READ)])
 
 
 @router.get("")

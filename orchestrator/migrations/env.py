@@ -3,6 +3,8 @@
 from alembic import context
 from sqlalchemy import Connection
 
+import orchestrator.access.schema
+import orchestrator.webhooks.schema  # noqa: F401  (both for the tables they add)
 from orchestrator.schema import Base
 
 

@@ -57,6 +57,7 @@ class Schedules:
         fresh: bool = False,
         name: str | None = None,
         source: str | None = None,
+        owner: str | None = None,
     ) -> Schedule:
         """A schedule that is due from now on. document: the study or table as it is submitted. fresh: its studies train again where
         equal trials are finished. Raises BadTime, SpecError."""
@@ -67,6 +68,7 @@ class Schedules:
             schedule = Schedule(
                 name=name or spec.name,
                 source=source,
+                owner=owner,
                 document=frozen,
                 spec=spec.model_dump(mode="json"),
                 cron=cron,
@@ -215,7 +217,7 @@ def _standing(session: Session, schedule: Schedule) -> Standing:
 def _submit(session: Session, schedule: Schedule, run: ScheduleRun, now: int) -> None:
     """The run's study, made in the same transaction; a spec that is no longer valid makes none, and the run says why."""
     try:
-        study = add_study(session, read_submission(schedule.document), now)
+        study = add_study(session, read_submission(schedule.document), now, owner=schedule.owner)
     except SpecError as error:
         run.outcome, run.reason = Outcome.SKIPPED, f"its study is no longer valid: {error}"
         return

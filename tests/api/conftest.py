@@ -19,6 +19,7 @@ from studies.parse import parse_study
 from studies.spec import StudySpec
 from studies.trial import TeacherRef
 
+ADDRESS = "http://127.0.0.1:8080"
 SPEC: dict[str, Any] = {
     "name": "Does FitNet help?",
     "dataset": "digits",
@@ -49,9 +50,21 @@ def store(settings: Settings) -> Iterator[Store]:
     store.close()
 
 
+def operators_token(settings: Settings) -> str:
+    """The token that a service makes for its operator."""
+    return (settings.home / "token").read_text().strip()
+
+
+def bearing(token: str) -> dict[str, str]:
+    """The header of a request with a token."""
+    return {"Authorization": f"Bearer {token}"}
+
+
 @pytest.fixture
 def service(settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+    """A service, asked with its operator's token."""
+    with TestClient(create_app(settings), base_url=ADDRESS, raise_server_exceptions=False) as client:
+        client.headers.update(bearing(operators_token(settings)))
         yield client
 
 
@@ -73,6 +86,7 @@ class LiveService:
         while not self._server.started:
             assert self._thread.is_alive()
             time.sleep(0.01)
+        self.token = operators_token(self._settings)
 
     def stop(self) -> None:
         self._server.should_exit = True

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
@@ -19,7 +20,7 @@ Retort = Callable[..., subprocess.CompletedProcess[str]]
 def retort(live: LiveService, tmp_path: Path) -> Retort:
     """Runs `retort` in a folder with study.yaml, without a terminal."""
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(SPEC))
-    environment = {**os.environ, "RETORT_URL": live.url, "RETORT_HOME": str(tmp_path), "COLUMNS": "120"}
+    environment = {**os.environ, "RETORT_URL": live.url, "RETORT_TOKEN": live.token, "RETORT_HOME": str(tmp_path), "COLUMNS": "120"}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -154,3 +155,32 @@ def test_into_a_pipe_lines_are_as_long_as_they_are(retort: Retort) -> None:
     retort("submit", "study.yaml", "--set", f"name={name}")
     assert name in retort("list").stdout
     assert "\x1b" not in retort("submit", "nothing\x1b[2J").stderr
+
+
+def test_tokens_are_made_listed_and_revoked_and_what_was_done_is_told(retort: Retort) -> None:
+    made = retort("token", "create", "nightly job", "--owner", "ann", "--scope", "read")
+    assert made.stdout.startswith("retort_")
+    assert made.stderr.startswith("token 2 of ann: read, until ")
+    listed = retort("token", "list").stdout.splitlines()
+    assert listed[0].split()[:2] == ["1", "admin"]
+    assert listed[1].startswith("   2  read    ann: nightly job  (until ")
+    assert retort("token", "revoke", "2").stdout == "token 2 is revoked\n"
+    assert len(retort("token", "list").stdout.splitlines()) == 1
+    assert "(revoked, never used)" in retort("token", "list", "--all").stdout
+    assert "token.revoke token 2" in retort("audit").stdout.splitlines()[0]
+    assert len(retort("audit", "token 2", "-n", "1").stdout.splitlines()) == 1
+    assert retort("audit", "study 7").stdout == ""
+
+
+def test_a_link_opens_the_pages_of_the_service(retort: Retort, live: LiveService) -> None:
+    link = retort("link").stdout.strip()
+    assert link.startswith(f"{live.url}/login?link=")
+    assert "retort_session" in httpx.get(link).headers["set-cookie"]
+
+
+def test_without_a_token_the_command_says_what_is_asked_for(retort: Retort, live: LiveService, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RETORT_")}
+    environment |= {"RETORT_URL": live.url, "RETORT_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-m", "api.command.cli", "list"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("a token is asked for")

@@ -55,7 +55,7 @@ def test_a_bad_last_event_id_is_refused(trained: TestClient, last: str) -> None:
 
 
 def test_events_arrive_while_the_study_runs(live: LiveService, store: Store) -> None:
-    client = Client(live.url)
+    client = Client(live.url, live.token)
     client.submit(SPEC)
     driver = Driver(store, 1)
     driver.start()
@@ -79,7 +79,7 @@ def test_events_arrive_while_the_study_runs(live: LiveService, store: Store) -> 
 
 
 def test_a_broken_stream_is_picked_up_where_it_ended(live: LiveService, store: Store) -> None:
-    client = Client(live.url)
+    client = Client(live.url, live.token)
     client.submit(SPEC)
     driver = Driver(store, 1)
     driver.start()

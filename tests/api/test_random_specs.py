@@ -12,12 +12,14 @@ from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 
+from api.access.operator import operator_token
+from api.access.settings import AccessSettings
 from api.app import create_app
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from studies.parse import parse_study
 from studies.submission import as_submission
-from tests.api.conftest import SPEC, Driver
+from tests.api.conftest import ADDRESS, SPEC, Driver, bearing
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -30,7 +32,12 @@ def described_service(home: Path) -> Any:
     """A service of its own, as its OpenAPI document describes it."""
     mlflow = "http://127.0.0.1:5000"
     chosen = Settings(home, f"sqlite:///{home}/retort.db", mlflow, mlflow, "auto", "http://127.0.0.1:8265", 1)
-    return schemathesis.openapi.from_asgi("/openapi.json", create_app(chosen))
+    home.mkdir(exist_ok=True)
+    headers = bearing(operator_token(home / "token"))
+    service = create_app(chosen, AccessSettings(home / "token", requests=1_000_000, body_bytes=10**12))
+    described = schemathesis.openapi.from_asgi("/openapi.json", service, base_url=ADDRESS, headers=headers)
+    described.config.update(headers=headers)
+    return described
 
 
 def with_one_finished_study(home: Path) -> Path:

@@ -114,7 +114,7 @@ def test_lengths_of_time_are_short() -> None:
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_watching_goes_on_across_a_restart_of_the_service(live: LiveService, store: Store, terminal: bool) -> None:
-    client = Client(live.url)
+    client = Client(live.url, live.token)
     client.submit(SPEC)
     driver = Driver(store, 1)
     driver.start()
@@ -145,7 +145,7 @@ def test_watching_goes_on_across_a_restart_of_the_service(live: LiveService, sto
 
 def test_watching_an_unknown_study_is_refused(live: LiveService) -> None:
     with pytest.raises(Refused, match="there is no study '7'"):
-        watch(Client(live.url), 7, Console(file=io.StringIO()))
+        watch(Client(live.url, live.token), 7, Console(file=io.StringIO()))
 
 
 def test_no_title_and_no_reason_steers_the_terminal() -> None:

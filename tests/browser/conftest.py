@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.browser.filled import Filled, fill
+from tests.browser.filled import TABLE, Filled, fill
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 CHROMEDRIVER = shutil.which("chromedriver")
@@ -32,10 +32,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @dataclass
 class Service:
-    """A service of its own process. filled: the database behind it."""
+    """A service of its own process. filled: the database behind it. token: the operator's."""
 
     url: str
     filled: Filled
+    token: str
 
 
 @pytest.fixture(scope="session")
@@ -53,11 +54,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         while True:
             assert process.poll() is None, "the service ended"
             try:
-                httpx.get(f"{url}/healthz", trust_env=False)
-                break
+                if httpx.get(f"{url}/readyz", trust_env=False).status_code == 200:
+                    break
             except httpx.TransportError:
                 time.sleep(0.1)
-        yield Service(url, filled)
+        yield Service(url, filled, (home / "token").read_text().strip())
     finally:
         process.terminate()
         process.wait()
@@ -141,6 +142,9 @@ class Browser:
 @pytest.fixture(scope="session")
 def chromium(service: Service) -> Iterator[Browser]:
     browser = Browser(service.url)
+    made = httpx.post(f"{service.url}/v1/links", headers={"Authorization": f"Bearer {service.token}"}, trust_env=False)
+    browser.open(made.json()["path"])
+    browser.until("return location.pathname === '/studies'")
     yield browser
     browser.driver.quit()
 
@@ -168,13 +172,12 @@ PAGES = {
     "rows compared": "/compare?row=2:student&row=2:ld&row=2:fitnet",
     "studies compared": "/compare?study=2&study=3",
     "tables": "/tables",
-    "a table": "/tables/pdf-distil2021/table-1",
+    "a table": f"/tables/{TABLE}",
     "a table that was not run": "/tables/zhang2021/table-3?scale=paper",
     "schedules": "/schedules",
     "a schedule": "/schedules/1",
     "the queue": "/queue",
     "the status": "/status",
     "the editor": "/submit?table=digits",
-    "the interface": "/docs",
     "an error": "/studies/9999",
 }

@@ -23,7 +23,8 @@ from studies.submission import read_submission
 from studies.trial import TeacherRef
 
 MARKUP = '<img src=x onerror="alert(1)"> & <b>bold</b> {{ 7 * 7 }}'
-EPOCHS = 12
+EPOCHS = 6
+TABLE = "ld2022/table-4"
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Clock:
 
 @dataclass
 class Driven:
-    """A study with the moves of its driver. level: AP that its trials come to, by the arm's name."""
+    """A study with the moves of its driver. printed: what its table's source prints, by the trial's name."""
 
     store: Store
     clock: Clock
@@ -47,10 +48,13 @@ class Driven:
     folder: Path
     attempt: int = 0
     planned: dict[str, Any] = field(default_factory=dict)
+    printed: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.spec = parse_study(self.store.study(self.id).spec)
         self.planned = {trial.id: trial for trial in expand(StudySpec.model_validate(self.store.study(self.id).spec)).trials}
+        rows = self.store.presentation(self.id).rows
+        self.printed = {name: {m: each.value for m, each in row.published.items()} for row in rows for name in row.trials}
 
     def start(self) -> None:
         attempt = self.store.new_attempt(self.id)
@@ -71,14 +75,16 @@ class Driven:
         metrics = {"AP": ap, "AP50": ap * 1.4, "AP75": ap * 1.05, "loss": 2.0 / epoch, "loss_cls": 1.1 / epoch, "loss_bbox": 0.9 / epoch}
         self.store.record_epoch(self.id, self.attempt, name, epoch, epochs, metrics | {"lr": 0.01, "epoch_seconds": 20.0})
 
-    def level(self, name: str) -> float:
-        """What a trial comes to: teachers are better, methods each by their own, seeds scatter."""
-        planned = self.planned[name]
-        arm = sum(map(ord, planned.row)) % 7 / 2
-        base = {"teacher": 44.0, "baseline": 36.0, "distilled": 36.8 + arm}[planned.role]
-        return base + self.random.gauss(0, 0.4)
+    def results(self, name: str, lower: float = 0.0) -> dict[str, float]:
+        """What a trial comes to: the printed numbers where there are any; else teachers are better, and each method by its own."""
+        printed, planned = self.printed[name], self.planned[name]
+        near = self.random.gauss(0, 0.25) - lower
+        if printed:
+            return {metric: value + near - (2 if metric == "AP90" else 0) for metric, value in printed.items()}
+        base = {"teacher": 44.0, "baseline": 36.0, "distilled": 36.8 + sum(map(ord, planned.row)) % 7 / 2}[planned.role] + near
+        return {"AP": base, "AP50": base * 1.4, "AP75": base * 1.05}
 
-    def finish(self, name: str, ap: float) -> None:
+    def finish(self, name: str, metrics: dict[str, float]) -> None:
         folder = self.folder / f"{self.id}-{name.replace('/', '-')}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model.pth").write_bytes(b"weights")
@@ -86,7 +92,7 @@ class Driven:
             self.id,
             self.attempt,
             name,
-            metrics={"AP": ap, "AP50": ap * 1.4, "AP75": ap * 1.05},
+            metrics=metrics,
             checkpoint=str(folder / "model.pth"),
             checkpoint_sha256="c0ffee" * 10 + "0123",
             best_checkpoint=str(folder / "model.pth"),
@@ -95,11 +101,11 @@ class Driven:
         )
 
     def train(self, name: str, epochs: int = EPOCHS, lower: float = 0.0) -> None:
-        ap = self.level(name) - lower
+        metrics = self.results(name, lower)
         self.begin(name)
         for epoch in range(1, epochs + 1):
-            self.epoch(name, epoch, ap * (1 - math.exp(-epoch / 3)) + self.random.gauss(0, 0.2), epochs)
-        self.finish(name, ap)
+            self.epoch(name, epoch, metrics["AP"] * (1 - math.exp(-epoch / 2)) + self.random.gauss(0, 0.2), epochs)
+        self.finish(name, metrics)
 
     def fail(self, name: str, reason: str) -> None:
         self.begin(name)
@@ -214,7 +220,7 @@ def fill(folder: Path, url: str | None = None, now: float | None = None) -> Fill
     cancelled, and two of a schedule. They were submitted on the day before `now`."""
     clock = Clock((now or time.time()) - 86_400)
     made = Filled(Store(url or f"sqlite:///{folder / 'retort.db'}", clock), clock, folder / "trials")
-    made.finished({"table": "pdf-distil2021/table-1", "scale": "nano", "seeds": [0, 1, 2]}, epochs=4)
+    made.finished({"table": TABLE, "scale": "paper", "seeds": [0, 1]}, epochs=2)
     pictures = [{"kind": "detections", "options": {"images": [3]}}]
     made.finished(spec(f"Does anything help? {MARKUP}", measure=pictures), failing="ld/seed-2")
     clock.seconds = (now or time.time()) - 1500

@@ -18,7 +18,7 @@ def settled(browser: Browser) -> None:
 def test_a_page_breaks_no_rule_of_its_own(browser: Browser, name: str) -> None:
     browser.open(PAGES[name])
     settled(browser)
-    assert [told for told in browser.complaints() if "404" not in told or name != "an error"] == []
+    assert [told for told in browser.complaints() if "404 (Not Found)" not in told or name != "an error"] == []
     assert [address for address in browser.asked() if not address.startswith(browser.url)] == []
     assert browser.all("h1")
 

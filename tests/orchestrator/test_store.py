@@ -7,6 +7,8 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
+import orchestrator.access.schema
+import orchestrator.webhooks.schema  # noqa: F401  (both for the tables they add)
 from orchestrator import machine
 from orchestrator.machine import IllegalMove, StudyState, TrialState
 from orchestrator.schema import Base

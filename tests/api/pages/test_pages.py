@@ -9,11 +9,19 @@ from fastapi.testclient import TestClient
 
 from api.pages.assets import FOLDER, asset
 from orchestrator.store import Store
-from tests.api.conftest import SPEC, Driver, LiveService
+from studies.submission import read_submission
+from tests.api.conftest import ADDRESS, SPEC, Driver, LiveService, bearing
 
 MARKUP = "<script>alert(1)</script> & {{ 7 * 7 }}"
 PAGES = ["/studies", "/studies/1", "/studies/1/trials/student/seed-0", "/tables", "/tables/frs2021/table-1", "/compare", "/schedules"]
-PAGES += ["/queue", "/status", "/submit", "/docs", "/compare?row=1:student&row=1:fitnet"]
+PAGES += ["/queue", "/status", "/submit", "/compare?row=1:student&row=1:fitnet"]
+
+
+@pytest.fixture
+def service(service: TestClient) -> TestClient:
+    """A service asked as its own pages ask it."""
+    service.headers["Origin"] = ADDRESS
+    return service
 
 
 @pytest.fixture
@@ -135,9 +143,9 @@ def test_what_is_no_form_of_ours_is_refused(service: TestClient, headers: dict[s
 
 
 def test_a_page_is_told_that_something_happened(live: LiveService, store: Store) -> None:
-    httpx.post(f"{live.url}/v1/studies", json=SPEC)
+    httpx.post(f"{live.url}/v1/studies", json=SPEC, headers=bearing(live.token))
     newest = store.events(1)[-1].id
-    with httpx.stream("GET", f"{live.url}/live?study=1&after={newest}", timeout=20) as answer:
+    with httpx.stream("GET", f"{live.url}/live?study=1&after={newest}", timeout=20, headers=bearing(live.token)) as answer:
         store.request_cancel(1)
         assert next(line for line in answer.iter_lines() if line.startswith("id: ")) == f"id: {newest + 1}"
 
@@ -148,3 +156,46 @@ def test_a_copy_of_a_study_is_the_same_study(trained: TestClient, store: Store) 
     assert text
     location = trained.post("/submit", data={"text": unescape(text[1])}, follow_redirects=False).headers["location"]
     assert store.study(int(location.rpartition("/")[2])).spec == store.study(1).spec
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_who_is_not_known_is_asked_to_log_in(service: TestClient, path: str) -> None:
+    answer = TestClient(service.app, base_url=ADDRESS, headers={"Accept": "text/html"}).get(path)
+    assert answer.status_code == 401
+    assert 'action="/login"' in answer.text
+
+
+@pytest.fixture
+def reader(trained: TestClient) -> TestClient:
+    """Somebody with a token that may only read."""
+    made = trained.post("/v1/tokens", json={"name": "looks", "owner": "Ada", "scope": "read"}).json()
+    return TestClient(trained.app, base_url=ADDRESS, headers={"Origin": ADDRESS, **bearing(made["token"])})
+
+
+@pytest.mark.parametrize("path", ["/studies/1/cancel", "/studies/1/resume", "/submit", "/schedules", "/schedules/1/remove"])
+def test_who_may_only_read_changes_nothing(reader: TestClient, path: str) -> None:
+    assert reader.post(path, data={"text": "x"}).status_code == 403
+
+
+def test_who_may_only_read_is_offered_no_change(reader: TestClient, store: Store) -> None:
+    again, _ = store.create_study(read_submission(SPEC))
+    page = reader.get(f"/studies/{again.id}").text
+    assert "Cancel" not in page
+    assert "Ada" in page
+    assert re.search(r"<button class=\"main\" disabled", reader.get("/submit").text)
+
+
+def test_what_is_somebody_elses_stays_as_it_is(trained: TestClient, store: Store) -> None:
+    made = trained.post("/v1/tokens", json={"name": "works", "owner": "Ada", "scope": "submit"}).json()
+    other = TestClient(trained.app, base_url=ADDRESS, headers={"Origin": ADDRESS, **bearing(made["token"])})
+    study, _ = store.create_study(read_submission(SPEC), owner="Grace")
+    assert "Cancel" not in other.get(f"/studies/{study.id}").text
+    answer = other.post(f"/studies/{study.id}/cancel")
+    assert (answer.status_code, "Grace" in answer.text) == (403, True)
+    own = other.post("/submit", data={"text": "table: ld2022/table-1"}, follow_redirects=False).headers["location"]
+    assert "Cancel" in other.get(own).text
+
+
+def test_a_form_of_another_site_is_refused(trained: TestClient) -> None:
+    for origin in ("http://evil.example", "null"):
+        assert trained.post("/studies/1/resume", headers={"Origin": origin}).status_code == 403

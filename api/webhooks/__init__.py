@@ -1,0 +1,1 @@
+"""Webhooks: add, look at with their history, remove."""

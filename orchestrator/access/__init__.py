@@ -1,0 +1,1 @@
+"""Who may do what, as it is stored: tokens, sessions of browsers, and who did what."""

@@ -1,0 +1,1 @@
+"""Webhooks: who is to be told of what happens to studies, and what became of telling them."""
