@@ -3,13 +3,16 @@
 Tables are kept for as long as nothing happens to their study: a page that is looked at again builds none.
 """
 
+import json
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import case, func, or_, select
-from sqlalchemy.orm import load_only, sessionmaker
+from sqlalchemy import Text, case, cast, func, or_, select
+from sqlalchemy.orm import sessionmaker
 
 from api.problems import not_found
 from orchestrator.machine import StudyState, TrialState
@@ -52,6 +55,19 @@ class Bar:
     started: int
     ended: int
     device: str
+
+
+class Result(NamedTuple):
+    """A trial with what a table asks of it (orchestrator.reporting.results.Result)."""
+
+    name: str
+    seed: int
+    state: TrialState
+    reason: str | None
+    metrics: dict[str, Any] | None
+    run: str | None
+    dataset_digest: str | None
+    environment: dict[str, Any] | None
 
 
 class Reading:
@@ -159,7 +175,7 @@ class Reading:
             if kept and kept[0] == version:
                 self._tables.move_to_end(study.id)
                 return kept[1]
-        table = build(study, self.store.presentation(study.id), self._brief_trials(study.id), mlflow_ui)
+        table = build(study, self.store.presentation(study.id), self._results(study.id), mlflow_ui)
         table = replace(table, notes=[*table.notes, *table_notes(self.store, study.id)])
         with self._lock:
             self._tables[study.id] = (version, table)
@@ -167,13 +183,14 @@ class Reading:
                 self._tables.popitem(last=False)
         return table
 
-    def _brief_trials(self, study_id: int) -> list[Trial]:
-        """The trials with what a table asks of them."""
-        asked = load_only(
-            Trial.name, Trial.seed, Trial.state, Trial.reason, Trial.metrics, Trial.run, Trial.environment, Trial.dataset_digest
-        )
+    def _results(self, study_id: int) -> list[Result]:
+        """The trials with what a table asks of them. Ten thousand of them ran in few environments, so each text is read once."""
+        environment = cast(Trial.environment, Text)
+        asked = (Trial.name, Trial.seed, Trial.state, Trial.reason, Trial.metrics, Trial.run, Trial.dataset_digest, environment)
+        read = cache(lambda text: json.loads(text) if text else None)
         with self._reads() as session:
-            return list(session.scalars(select(Trial).options(asked).where(Trial.study_id == study_id).order_by(Trial.position)))
+            found = session.execute(select(*asked).where(Trial.study_id == study_id).order_by(Trial.position))
+            return [Result(*row[:-1], read(row[-1])) for row in found]
 
     def latest_of_tables(self) -> list[Study]:
         """The newest finished study of each shipped table at each scale, oldest first."""

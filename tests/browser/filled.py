@@ -1,6 +1,6 @@
 """A database as work leaves it: studies that ran, run, wait and failed, put there by the moves of their drivers.
 
-`python -m tests.browser.filled FOLDER` makes one to look at; with `--trials N` one as large as that.
+`python -m tests.browser.filled FOLDER` makes one to look at; with `--large` one of 20,000 trials.
 """
 
 import io
@@ -13,7 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import insert, update
+from sqlalchemy.orm import Session
+
+from orchestrator.machine import TrialState
 from orchestrator.schedules.store import Schedules
+from orchestrator.schema import Point, Trial
 from orchestrator.store import Store
 from studies.expand import expand
 from studies.measurement import MeasurementSpec
@@ -253,16 +258,33 @@ def scene() -> bytes:
     return kept.getvalue()
 
 
-def fill_large(made: Filled, trials: int) -> None:
-    """Studies of 200 trainings each, and one of 10,000 where there is room for it."""
+def fill_large(made: Filled) -> None:
+    """A study of 10,000 trainings, and forty of 250. They are finished all at once: the moves of a driver would take hours."""
     arms = [
-        {"id": f"arm-{number}", "title": f"FitNet x {number}", "distiller": "fitnet", "weight": 1 + number / 10} for number in range(198)
+        {"id": f"arm-{number}", "distiller": "fitnet", "weight": 1 + number / 10, "title": f"FitNet x {number}"} for number in range(199)
     ]
-    while trials >= 200:
-        size = 10_000 if trials >= 10_000 else 200
-        chosen = [{"id": "student"}, *arms] if size == 10_000 else [{"id": "student"}, *arms[:18]]
-        made.finished(spec(f"Weights of FitNet, {size:,} trials", seeds=50 if size == 10_000 else 10, arms=chosen), epochs=2)
-        trials -= size
+    for count, seeds in ((200, 50), *[(25, 10)] * 40):
+        driven = made.submit(spec(f"Weights of FitNet, {count * seeds:,} trials", seeds, arms=[{"id": "student"}, *arms[: count - 1]]))
+        driven.start()
+        _finish_at_once(made, driven)
+
+
+def _finish_at_once(made: Filled, driven: Driven) -> None:
+    changed, points = [], []
+    now = made.store.now()
+    for trial in made.store.trials(driven.id):
+        metrics = driven.results(trial.name)
+        environment = {"torch": "2.9.1", "device": "NVIDIA H200", "git_sha": "0123abc"}
+        times = {"started": now + trial.position * 1000, "finished": now + trial.position * 1000 + 4000}
+        done = {"metrics": metrics, "environment": environment, "epoch": 3, "epochs": 3, "seconds": 60.0, "state": TrialState.FINISHED}
+        changed.append({"id": trial.id, **done, **times})
+        points += [
+            {"trial_id": trial.id, "epoch": e, "name": m, "value": v * e / 3, "time": now} for m, v in metrics.items() for e in (1, 2, 3)
+        ]
+    with Session(made.store.engine) as session, session.begin():
+        session.execute(update(Trial), changed)
+        session.execute(insert(Point), points)
+    driven.conclude()
 
 
 def main() -> None:
@@ -270,8 +292,8 @@ def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     made = fill(folder)
-    if "--trials" in sys.argv:
-        fill_large(made, int(sys.argv[sys.argv.index("--trials") + 1]))
+    if "--large" in sys.argv:
+        fill_large(made)
     made.store.close()
 
 

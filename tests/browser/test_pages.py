@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.browser.conftest import AXE, PAGES, Browser
+from tests.browser.chromium import Browser
+from tests.browser.conftest import AXE, PAGES
 from tests.browser.filled import MARKUP
 
 

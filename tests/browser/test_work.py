@@ -2,7 +2,7 @@
 
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser.conftest import Browser, Service
+from tests.browser.chromium import Browser, Service
 from tests.browser.filled import spec
 
 

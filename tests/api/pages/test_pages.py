@@ -36,44 +36,41 @@ def test_the_first_page_is_that_of_the_studies(service: TestClient) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, "/studies")
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_a_page_runs_and_loads_nothing_but_its_own(trained: TestClient, path: str) -> None:
-    answer = trained.get(path)
-    assert answer.status_code == 200
-    policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
-    assert policy["default-src"] == "'none'"
-    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == policy["form-action"] == "'self'"
-    assert "style=" not in answer.text
-    assert "<style" not in answer.text
-    assert re.findall(r"<script(?! (?:type=\"module\" )?src=\"/static/)[^>]*>", answer.text) == []
-    assert re.findall(r"\son\w+=", answer.text) == []
+def test_pages_run_and_load_nothing_but_their_own(trained: TestClient) -> None:
+    for path in PAGES:
+        answer = trained.get(path)
+        assert answer.status_code == 200, path
+        policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
+        assert policy["default-src"] == "'none'"
+        assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == policy["form-action"] == "'self'"
+        assert re.findall(r"style=|<style|\son\w+=", answer.text) == [], path
+        assert re.findall(r"<script(?! (?:type=\"module\" )?src=\"/static/)[^>]*>", answer.text) == [], path
 
 
-@pytest.mark.parametrize("path", ["/studies", "/studies/1", "/studies/1/trials/student/seed-0", "/submit?study=1"])
-def test_a_title_with_markup_stays_text(trained: TestClient, path: str) -> None:
-    page = trained.get(path).text
-    assert "<script>alert" not in page
-    assert MARKUP in unescape(page)
+def test_titles_with_markup_stay_text(trained: TestClient) -> None:
+    for path in ("/studies", "/studies/1", "/studies/1/trials/student/seed-0", "/submit?study=1"):
+        page = trained.get(path).text
+        assert "<script>alert" not in page, path
+        assert MARKUP in unescape(page), path
 
 
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [
-        ("/studies/2", 404),
-        ("/studies/x", 422),
-        ("/studies/9223372036854775808", 422),
-        ("/studies/1/trials/nobody", 404),
-        ("/studies/1?rows=0", 422),
-        ("/compare?row=1:nobody&row=1:student", 422),
-        ("/compare?row=x", 422),
-        ("/tables/frs2021/table-99", 404),
-        ("/tables/../../etc/passwd", 404),
-        ("/schedules/1", 404),
-        ("/submit?table=nothing/like-that", 404),
-    ],
-)
-def test_what_is_not_there_is_told_on_a_page(trained: TestClient, path: str, status: int) -> None:
-    assert trained.get(path).status_code == status
+ASTRAY = {
+    "/studies/2": 404,
+    "/studies/x": 422,
+    "/studies/9223372036854775808": 422,
+    "/studies/1/trials/nobody": 404,
+    "/studies/1?rows=0": 422,
+    "/compare?row=1:nobody&row=1:student": 422,
+    "/compare?row=x": 422,
+    "/tables/frs2021/table-99": 404,
+    "/tables/../../etc/passwd": 404,
+    "/schedules/1": 404,
+    "/submit?table=nothing/like-that": 404,
+}
+
+
+def test_what_is_not_there_is_told_on_a_page(trained: TestClient) -> None:
+    assert {path: trained.get(path).status_code for path in ASTRAY} == ASTRAY
 
 
 def test_an_error_is_a_page_and_escapes_what_was_asked(trained: TestClient) -> None:
@@ -82,9 +79,9 @@ def test_an_error_is_a_page_and_escapes_what_was_asked(trained: TestClient) -> N
     assert "<b>x" not in answer.text
 
 
-@pytest.mark.parametrize("name", ["../web.py", "..%2fweb.py", "vendor/../../web.py", "nothing.js", "vendor/LICENSE.uplot"])
-def test_nothing_but_the_pages_own_files_is_sent(service: TestClient, name: str) -> None:
-    assert service.get(f"/static/{name}").status_code == 404
+def test_nothing_but_the_pages_own_files_is_sent(service: TestClient) -> None:
+    for name in ("../web.py", "..%2fweb.py", "vendor/../../web.py", "nothing.js", "vendor/LICENSE.uplot"):
+        assert service.get(f"/static/{name}").status_code == 404, name
 
 
 def test_files_are_kept_as_long_as_they_are_the_same(service: TestClient) -> None:
@@ -129,17 +126,15 @@ def test_a_move_that_is_not_allowed_is_told(trained: TestClient) -> None:
     assert "cannot cancel" in answer.text
 
 
-@pytest.mark.parametrize(
-    ("headers", "body", "status"),
-    [
-        ({"Content-Type": "application/json"}, b"{}", 415),
-        ({"Content-Type": "application/x-www-form-urlencoded"}, b"text=" + b"x" * 300_001, 413),
-        ({"Content-Type": "application/x-www-form-urlencoded"}, b"text=%ff", 400),
-        ({"Content-Type": "application/x-www-form-urlencoded"}, b"&".join(b"a=1" for _ in range(99)), 400),
-    ],
-)
-def test_what_is_no_form_of_ours_is_refused(service: TestClient, headers: dict[str, str], body: bytes, status: int) -> None:
-    assert service.post("/submit", content=body, headers=headers).status_code == status
+def test_what_is_no_form_of_ours_is_refused(service: TestClient) -> None:
+    urlencoded = "application/x-www-form-urlencoded"
+    for kind, body, status in (
+        ("application/json", b"{}", 415),
+        (urlencoded, b"text=" + b"x" * 300_001, 413),
+        (urlencoded, b"text=%ff", 400),
+        (urlencoded, b"&".join(b"a=1" for _ in range(99)), 400),
+    ):
+        assert service.post("/submit", content=body, headers={"Content-Type": kind}).status_code == status
 
 
 def test_a_page_is_told_that_something_happened(live: LiveService, store: Store) -> None:
@@ -147,7 +142,8 @@ def test_a_page_is_told_that_something_happened(live: LiveService, store: Store)
     newest = store.events(1)[-1].id
     with httpx.stream("GET", f"{live.url}/live?study=1&after={newest}", timeout=20, headers=bearing(live.token)) as answer:
         store.request_cancel(1)
-        assert next(line for line in answer.iter_lines() if line.startswith("id: ")) == f"id: {newest + 1}"
+        told = next(line for line in answer.iter_lines() if line.startswith("id: "))
+    assert newest < int(told.removeprefix("id: ")) <= store.events(1)[-1].id
 
 
 def test_a_copy_of_a_study_is_the_same_study(trained: TestClient, store: Store) -> None:
@@ -158,11 +154,12 @@ def test_a_copy_of_a_study_is_the_same_study(trained: TestClient, store: Store) 
     assert store.study(int(location.rpartition("/")[2])).spec == store.study(1).spec
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_who_is_not_known_is_asked_to_log_in(service: TestClient, path: str) -> None:
-    answer = TestClient(service.app, base_url=ADDRESS, headers={"Accept": "text/html"}).get(path)
-    assert answer.status_code == 401
-    assert 'action="/login"' in answer.text
+def test_who_is_not_known_is_asked_to_log_in(service: TestClient) -> None:
+    stranger = TestClient(service.app, base_url=ADDRESS, headers={"Accept": "text/html"})
+    for path in PAGES:
+        answer = stranger.get(path)
+        assert answer.status_code == 401, path
+        assert 'action="/login"' in answer.text
 
 
 @pytest.fixture
@@ -172,9 +169,9 @@ def reader(trained: TestClient) -> TestClient:
     return TestClient(trained.app, base_url=ADDRESS, headers={"Origin": ADDRESS, **bearing(made["token"])})
 
 
-@pytest.mark.parametrize("path", ["/studies/1/cancel", "/studies/1/resume", "/submit", "/schedules", "/schedules/1/remove"])
-def test_who_may_only_read_changes_nothing(reader: TestClient, path: str) -> None:
-    assert reader.post(path, data={"text": "x"}).status_code == 403
+def test_who_may_only_read_changes_nothing(reader: TestClient) -> None:
+    for path in ("/studies/1/cancel", "/studies/1/resume", "/submit", "/schedules", "/schedules/1/remove"):
+        assert reader.post(path, data={"text": "x"}).status_code == 403, path
 
 
 def test_who_may_only_read_is_offered_no_change(reader: TestClient, store: Store) -> None:
