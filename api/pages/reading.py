@@ -190,7 +190,10 @@ class Reading:
         read = cache(lambda text: json.loads(text) if text else None)
         with self._reads() as session:
             found = session.execute(select(*asked).where(Trial.study_id == study_id).order_by(Trial.position))
-            return [Result(*row[:-1], read(row[-1])) for row in found]
+            return [
+                Result(name, seed, TrialState(state), reason, metrics, run, digest, read(text))
+                for name, seed, state, reason, metrics, run, digest, text in found
+            ]
 
     def latest_of_tables(self) -> list[Study]:
         """The newest finished study of each shipped table at each scale, oldest first."""
