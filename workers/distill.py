@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from studies.catalog import in_form
 from studies.methods import methods
+from studies.methods.base import device_shares
 from studies.spec import MethodUse
 from workers.detectors import assignment, head_outputs
 from workers.distillers.base import Distiller, NetworkInfo, Outputs, RoIOutputs, Step, Targets
@@ -125,14 +126,31 @@ def scale_losses(losses: dict[str, Any], factors: dict[str, float]) -> None:
         losses[name] = [v * factor for v in value] if isinstance(value, (list, tuple)) else value * factor
 
 
+def _resolved(use: MethodUse, student: NetworkInfo, teacher: NetworkInfo) -> MethodUse:
+    """A distiller with nothing left open for these networks."""
+    ours, theirs = (in_form(network.detector, network.form, network.backbone) for network in (student, teacher))
+    return use.resolved(ours, theirs)
+
+
 def build_distiller(use: MethodUse, student: NetworkInfo, teacher: NetworkInfo) -> Distiller:
     """The distiller a spec names, with its options settled for these networks."""
     method = methods()[use.id]
     module, name = method.implementation.split(":")
-    pair = [in_form(network.detector, network.form, network.backbone) for network in (student, teacher)]
-    options = method.settled(method.options.model_validate(use.options), *pair)
+    options = method.options.model_validate(_resolved(use, student, teacher).options)
     distiller: Distiller = getattr(importlib.import_module(module), name)(options, student, teacher)
     return distiller
+
+
+def over_devices(distiller: Distiller, step: Step, per_device: int | None) -> dict[str, Tensor]:
+    """The losses of a distiller as devices with at most `per_device` images of the step would average them; None: all at once.
+
+    Each device counts alike, as in the mean of gradients that devices take, also where it has fewer images than another.
+    """
+    sizes = [step.images] if per_device is None else device_shares(step.images, per_device)
+    if len(sizes) == 1:
+        return distiller(step)
+    parts = [distiller(part) for part in step.parts(sizes)]
+    return {name: torch.stack([losses[name] for losses in parts]).mean() for name in parts[0]}
 
 
 class DistilledDetector(BaseModel):
@@ -148,7 +166,7 @@ class DistilledDetector(BaseModel):
         self._outside = (teacher.eval().requires_grad_(False),)
         distillers = [build_distiller(use, *infos) for use in uses]
         self.distillers = nn.ModuleList(distillers)
-        self.weighted = [(distiller, use.weight) for distiller, use in zip(distillers, uses, strict=True)]
+        self.weighted = list(zip(distillers, (_resolved(use, *infos) for use in uses), strict=True))
         self.iteration = 0  # set by the training loop before each step
         captures = frozenset[str]().union(*(d.captures for d in distillers))
         self.teacher_head = any(d.reads_head for d in distillers)
@@ -197,12 +215,12 @@ class DistilledDetector(BaseModel):
     def _distilled(self, step: Step) -> dict[str, Tensor]:
         """The losses of all distillers, ramped and weighted."""
         losses: dict[str, Tensor] = {}
-        for distiller, weight in self.weighted:
+        for distiller, use in self.weighted:
             ramp = min(1.0, self.iteration / distiller.ramp_iterations) if distiller.ramp_iterations else 1.0
-            for name, value in distiller(step).items():
+            for name, value in over_devices(distiller, step, use.per_device_images).items():
                 if not name.startswith("loss") or name in losses:
                     raise ValueError(f"{type(distiller).__name__} gives {name!r}; a loss has a name of its own, loss_...")
-                losses[name] = weight * ramp * value
+                losses[name] = use.weight * ramp * value
         return losses
 
     def _rois(self, levels: tuple[Tensor, ...]) -> tuple[RoIOutputs | None, RoIOutputs | None]:

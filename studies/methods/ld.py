@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from studies.catalog import FORMS, ONE_STAGE, TRAITS, TWO_STAGE, Detector
-from studies.methods.base import Method, Normalisation, Options, filled
+from studies.methods.base import Method, Options, filled
 
 # By detector, as released: main weight with the sides apart, VLR weight as a part of it, classification temperature.
 BY_DETECTOR = {"gfl": (0.25, 0.25, 2.0), "retinanet": (0.25, 0.03, 8.0), "fcos": (0.25, 0.25, 2.0), "atss": (0.25, 0.15, 2.0)}
@@ -85,9 +85,11 @@ def _settle(options: LDOptions, student: Detector, teacher: Detector) -> LDOptio
     )
 
 
-def _form(options: LDOptions) -> Normalisation:
-    """LD's terms are divided by the sum of their weights, or by nothing."""
-    return "sum" if (options.average or AVERAGE[options.variant]) == "none" else "mean"
+def _per_device(options: LDOptions) -> int | None:
+    """Box terms are sums over a device's images, or divided by a sum over all devices; the others are means over chosen boxes and cells."""
+    summed = (options.main_ld or options.vlr_ld) and (options.average or AVERAGE[options.variant]) == "none"
+    means = options.main_kd or options.vlr_kd or options.imitation not in {"none", "whole"}
+    return 3 if summed or means else None
 
 
 METHOD = Method(
@@ -99,8 +101,7 @@ METHOD = Method(
     student_traits=frozenset({"neck", "dense_logits"}),
     teacher_traits=frozenset({"neck", "dense_logits"}),
     same_detector="it compares box distributions cell by cell",
-    form=_form,
-    reference_images_per_gpu=3,
+    per_device_images=_per_device,
     also=_needs,
     settle=_settle,
 )

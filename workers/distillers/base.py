@@ -6,12 +6,13 @@ its own trainable parts (adapters, relation blocks). Those parts train with the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from studies.methods import Options
 
@@ -37,6 +38,24 @@ class Outputs:
     pre_relu: tuple[Tensor, ...] = ()
     tower: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
 
+    def split(self, sizes: Sequence[int]) -> list[Outputs]:
+        """The outputs for the first `sizes[0]` images, the next `sizes[1]`, ...: views."""
+        maps = [_split(levels, sizes) for levels in (self.backbone, self.neck, self.logits, self.boxes, self.pre_relu)]
+        centerness = [None] * len(sizes) if self.centerness is None else _split(self.centerness, sizes)
+        towers = {branch: _split(levels, sizes) for branch, levels in self.tower.items()}
+        parts = []
+        for part in range(len(sizes)):
+            backbone, neck, logits, boxes, pre_relu = (each[part] for each in maps)
+            tower = {branch: levels[part] for branch, levels in towers.items()}
+            parts.append(Outputs(backbone, neck, logits, boxes, centerness[part], pre_relu, tower))
+        return parts
+
+
+def _split(levels: tuple[Tensor, ...], sizes: Sequence[int]) -> list[tuple[Tensor, ...]]:
+    """Per part its images of every level. `Tensor.split`, whose gradient is put together once, not a slice each."""
+    parts = [level.split(list(sizes)) for level in levels]
+    return [tuple(level[part] for level in parts) for part in range(len(sizes))]
+
 
 @dataclass
 class Targets:
@@ -49,6 +68,11 @@ class Targets:
     labels: tuple[Tensor, ...]
     label_weights: tuple[Tensor, ...]
     boxes: tuple[Tensor, ...] | None = None
+
+    def split(self, sizes: Sequence[int]) -> list[Targets]:
+        """The targets of the first `sizes[0]` images, the next `sizes[1]`, ...: views."""
+        boxes = [None] * len(sizes) if self.boxes is None else _split(self.boxes, sizes)
+        return [Targets(*part) for part in zip(_split(self.labels, sizes), _split(self.label_weights, sizes), boxes, strict=True)]
 
 
 @dataclass
@@ -70,6 +94,25 @@ class RoIOutputs:
     deltas: Tensor | None
     features: Tensor
 
+    def split(self, sizes: Sequence[int], counts: Sequence[int]) -> list[RoIOutputs]:
+        """The RoIs of the first `sizes[0]` images, which are `counts[0]`, ...: views, but for the images' new numbers in `rois`."""
+        parts, first = [], 0
+        tensors = (self.rois, self.labels, self.bbox_targets, self.bbox_weights, self.logits, self.features)
+        deltas = [None] * len(sizes) if self.deltas is None else self.deltas.split(list(counts))
+        cut = zip(*(tensor.split(list(counts)) for tensor in tensors), deltas, strict=True)
+        for size, (rois, labels, bbox_targets, bbox_weights, logits, features, of_part) in zip(sizes, cut, strict=True):
+            rois = torch.cat([rois[:, :1] - first, rois[:, 1:]], 1)
+            parts.append(RoIOutputs(rois, labels, bbox_targets, bbox_weights, logits, of_part, features))
+            first += size
+        return parts
+
+
+def _rois_of(rois: Tensor, sizes: Sequence[int]) -> list[int]:
+    """How many of the RoIs (R, 5) belong to the first `sizes[0]` images, the next `sizes[1]`, ..."""
+    image = rois[:, 0].long()
+    each = torch.bincount(image, minlength=sum(sizes)).split(list(sizes))
+    return [int(count) for count in torch.stack([part.sum() for part in each]).tolist()]
+
 
 @dataclass
 class Step:
@@ -80,6 +123,8 @@ class Step:
     anchors: gives per level the (H_l*W_l*A, 4) anchor boxes xyxy in input pixels (computed once per feature size).
     targets: gives the student's own assignment (recorded from its loss, not computed again).
     student_rois / teacher_rois: both networks on the student's sampled proposals (only where "roi" is captured).
+    batch: of a part (`parts`), the step it was cut from. devices: how many parts that was cut into. means: those that the parts
+    have in common (`mean_over_devices`).
     """
 
     student: Outputs
@@ -92,6 +137,64 @@ class Step:
     targets: Callable[[], Targets]
     student_rois: RoIOutputs | None = None
     teacher_rois: RoIOutputs | None = None
+    batch: Step | None = None
+    devices: int = 1
+    means: dict[Callable[[Step], Tensor], Tensor] = field(default_factory=dict)
+
+    @property
+    def images(self) -> int:
+        """How many images it is of."""
+        return len(self.gt_boxes)
+
+    def parts(self, sizes: Sequence[int]) -> list[Step]:
+        """The step cut into one of its first `sizes[0]` images, one of the next `sizes[1]`, ..., as devices would have them."""
+        targets: list[Targets] = []
+
+        def of_part(part: int) -> Callable[[], Targets]:
+            def given() -> Targets:
+                if not targets:
+                    targets.extend(self.targets().split(sizes))
+                return targets[part]
+
+            return given
+
+        students, teachers = self.student.split(sizes), self.teacher.split(sizes)
+        none: list[RoIOutputs | None] = [None] * len(sizes)
+        student_rois, teacher_rois = list(none), list(none)
+        if self.student_rois is not None and self.teacher_rois is not None:
+            counts = _rois_of(self.student_rois.rois, sizes)
+            student_rois[:], teacher_rois[:] = self.student_rois.split(sizes, counts), self.teacher_rois.split(sizes, counts)
+        ends, means = list(itertools.accumulate(sizes, initial=0)), dict[Callable[[Step], Tensor], Tensor]()
+        return [
+            replace(
+                self,
+                student=students[part],
+                teacher=teachers[part],
+                gt_boxes=self.gt_boxes[first:last],
+                gt_labels=self.gt_labels[first:last],
+                targets=of_part(part),
+                student_rois=student_rois[part],
+                teacher_rois=teacher_rois[part],
+                batch=self,
+                devices=len(sizes),
+                means=means,
+            )
+            for part, (first, last) in enumerate(itertools.pairwise(ends))
+        ]
+
+    def mean_over_devices(self, total: Callable[[Step], Tensor]) -> Tensor:
+        """What `total` gives of a step, a sum over its images without gradient, as the mean over all devices: the parts of its batch, and
+        the processes that train together. Once for all parts, so that processes meet also where they have unequal numbers of parts.
+        """
+        if total in self.means:
+            return self.means[total]
+        value = total(self.batch or self) / self.devices
+        if distributed.is_available() and distributed.is_initialized():
+            value = value / distributed.get_world_size()
+            distributed.all_reduce(value)
+        if self.batch is not None:
+            self.means[total] = value
+        return value
 
 
 @dataclass(frozen=True)

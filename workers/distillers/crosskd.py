@@ -16,7 +16,7 @@ fcos}.py, mmdet/models/losses/kd_loss.py. Mean form; in training on several devi
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import functional as F
 
 from studies.methods import Options
@@ -71,17 +71,14 @@ def box_distance(ours: Tensor, theirs: Tensor, kind: str) -> Tensor:
     return 1 - iou + (hull - union) / hull
 
 
-def mean_over_devices(value: Tensor) -> Tensor:
-    """`value` averaged over the processes that train together."""
-    if distributed.is_available() and distributed.is_initialized():
-        value = value / distributed.get_world_size()
-        distributed.all_reduce(value)
-    return value
-
-
 def cell_major(maps: Tensor, channels: int) -> Tensor:
     """A map (N, A*channels, H, W) as rows (N*H*W*A, channels) in the order of the anchors."""
     return maps.permute(0, 2, 3, 1).reshape(-1, channels)
+
+
+def confidence(logits: Tensor, valid: Tensor) -> Tensor:
+    """u from the teacher's logits (N, A, K, H, W) and v (N, A, H, W): (N, A, H, W)."""
+    return logits.amax(2).sigmoid() * (valid > 0)
 
 
 def on_map(values: Tensor, like: Tensor) -> Tensor:
@@ -141,7 +138,7 @@ class CrossKD(Distiller):
         return on_map(distance.unflatten(0, (len(ours), -1)), ours)
 
     def level(self, level: int, targets: Targets, step: Step) -> dict[str, Tensor]:
-        """Sums of one level over images and cells: the terms before their divisors, and "u"."""
+        """Sums of one level over images and cells: the terms before their divisors."""
         theirs, sums = step.teacher.logits[level], {}
         valid = on_map(targets.label_weights[level], theirs)  # v, (N, A, H, W)
         theirs = theirs.unflatten(1, (valid.shape[1], -1))  # (N, A, K, H, W)
@@ -151,9 +148,8 @@ class CrossKD(Distiller):
         if self.weights["reg"] or self.weights["centerness"]:
             features = self.crossed("reg", level, step)
         if self.weights["reg"]:
-            confidence = theirs.amax(2).sigmoid() * (valid > 0)  # u, (N, A, H, W)
             distance = self.disagreement(self.boxes(features, level), step.teacher.boxes[level], level, step)
-            sums |= {"reg": (confidence * distance).sum(), "u": confidence.sum()}
+            sums["reg"] = (confidence(theirs, valid) * distance).sum()
         if self.weights["centerness"]:
             assert step.teacher.centerness is not None
             target = step.teacher.centerness[level].sigmoid()
@@ -164,23 +160,29 @@ class CrossKD(Distiller):
     def is_positive(self, labels: Tensor) -> Tensor:
         return (labels >= 0) & (labels < self.classes)
 
-    def positives(self, targets: Targets) -> Tensor:
-        """N_pos, a scalar."""
+    def confidence(self, step: Step) -> Tensor:
+        """Sum of u over images, cells and levels."""
+        pairs = zip(step.targets().label_weights, step.teacher.logits, strict=True)
+        maps = [(on_map(weights, logits), logits) for weights, logits in pairs]
+        return torch.stack([confidence(logits.unflatten(1, (valid.shape[1], -1)), valid).sum() for valid, logits in maps]).sum()
+
+    def positives(self, step: Step) -> Tensor:
+        """N_pos of a step's images, a scalar; FCOS: the sum of their centerness targets."""
+        targets = step.targets()
         masks = torch.cat([self.is_positive(labels) for labels in targets.labels], 1)  # (N, anchors of all levels)
         if self.detector != "fcos":
-            return mean_over_devices(masks.sum(1).clamp(min=1).sum().float())
+            return masks.sum(1).clamp(min=1).sum().float()
         assert targets.boxes is not None
         sides = torch.cat(targets.boxes, 1)  # distances left, top, right, bottom
         across, down = sides[..., 0::2], sides[..., 1::2]
         centerness = (across.amin(-1) / across.amax(-1) * (down.amin(-1) / down.amax(-1))).sqrt()
-        return mean_over_devices(torch.where(masks, centerness, 0.0).sum()).clamp(min=1)
+        return torch.where(masks, centerness, 0.0).sum()
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         targets = step.targets()
         levels = [self.level(level, targets, step) for level in range(len(step.teacher.logits))]
         sums = {name: torch.stack([level[name] for level in levels]).sum() for name in levels[0]}
-        positives = self.positives(targets)
-        divisors = dict.fromkeys(sums, positives)
-        if self.bins is not None and "u" in sums:
-            divisors["reg"] = mean_over_devices(sums["u"]).clamp(min=TINY)
+        divisors = dict.fromkeys(sums, step.mean_over_devices(self.positives).clamp(min=1))
+        if self.bins is not None and "reg" in sums:
+            divisors["reg"] = step.mean_over_devices(self.confidence).clamp(min=TINY)
         return {f"loss_crosskd_{name}": weight / divisors[name] * sums[name] for name, weight in self.weights.items() if weight}

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from studies.methods import Options
 from workers.distillers.base import Distiller, NetworkInfo, Step
@@ -57,14 +57,6 @@ def score_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return divergence(student, teacher, temperature).sum() / max(1, len(student))
 
 
-def over_workers(value: Tensor) -> Tensor:
-    """Mean of a scalar over the processes of a distributed training, at least 1."""
-    if distributed.is_available() and distributed.is_initialized():
-        value = value.clone()
-        distributed.all_reduce(value.div_(distributed.get_world_size()))
-    return value.clamp(min=1)
-
-
 class LD(Distiller):
     """See the module."""
 
@@ -83,11 +75,10 @@ class LD(Distiller):
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         o = self.options
-        labels = [on_cells(lab, logits, self.anchors) for lab, logits in zip(step.targets().labels, step.student.logits, strict=True)]
-        positives = [(lab >= 0) & (lab < self.classes) for lab in labels]  # (N, H, W, A)
+        positives = self.positives(step)
         losses: dict[str, Tensor] = {}
         main = self.by_confidence(step, positives)
-        divisor = over_workers(torch.stack([w.sum() for _, w in main]).sum()) if o.average == "weight_sum" else 1.0
+        divisor = step.mean_over_devices(self.weight_sum).clamp(min=1) if o.average == "weight_sum" else 1.0
         if o.main_ld and o.loss_weight:
             losses["loss_ld"] = o.loss_weight * self.box_loss(step, main) / divisor
         if o.main_kd and o.kd_weight:
@@ -101,6 +92,15 @@ class LD(Distiller):
         if self.imitation is not None:
             losses["loss_ld_im"] = o.imitation_weight * self.imitation(step, positives)
         return losses
+
+    def positives(self, step: Step) -> list[Tensor]:
+        """The student's positives, bool (N, H, W, A) per level."""
+        labels = [on_cells(lab, logits, self.anchors) for lab, logits in zip(step.targets().labels, step.student.logits, strict=True)]
+        return [(lab >= 0) & (lab < self.classes) for lab in labels]
+
+    def weight_sum(self, step: Step) -> Tensor:
+        """Sum of w_b over the positives."""
+        return torch.stack([weight.sum() for _, weight in self.by_confidence(step, self.positives(step))]).sum()
 
     def by_confidence(self, step: Step, masks: Iterable[Tensor]) -> Region:
         """The boxes of per-level masks (N, H, W, A), each weighted by the student's confidence."""
