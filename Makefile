@@ -2,10 +2,14 @@
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint setup format clean chaos
+.PHONY: demo containers test lint setup format clean chaos
 
 demo: setup
 	@$(BIN)/python -m api.command.demo
+
+# Builds the containers, tries them from nothing and removes them: needs Docker.
+containers: setup
+	@docker/try.sh
 
 # What needs no stack of its own runs side by side on the cores; the rest starts whole stacks and has the machine to itself.
 STACKS := tests/e2e tests/faults tests/api/test_stack.py

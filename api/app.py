@@ -18,6 +18,7 @@ from api.access.operator import operator_name, operator_token
 from api.access.schemas import NewToken
 from api.access.settings import AccessSettings, access_settings
 from api.catalog import endpoints as catalog
+from api.checks import endpoints as checks
 from api.docs import endpoints as docs
 from api.figures import endpoints as figures
 from api.health import endpoints as health
@@ -73,7 +74,7 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
     of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, logs.router, schedules.router)
     of_access = (access.tokens, access.others, login.router)
     of_health = (outbox.router, health.router, metrics.router)
-    for router in (*of_studies, catalog.router, *of_access, webhooks.router, *of_health, docs.router, pages.router):
+    for router in (*of_studies, catalog.router, checks.router, *of_access, webhooks.router, *of_health, docs.router, pages.router):
         app.include_router(router)
     _describe(app)
     return app

@@ -17,6 +17,7 @@ from api.profiles import NoSuchProfile, Profile, read_profile
 from studies.home import retort_home
 
 _RETRY_SECONDS = 10.0  # how long a request that may be repeated waits for a service that restarts
+_CHECKS_SECONDS = 180.0  # the service gives a silent node a minute
 _TRIALS_A_PAGE = 1000
 _MOST_WAITS = 3  # for a token's next minute
 _SILENCE_SECONDS = 40.0  # the event stream says something every 15 s, if only that it is there
@@ -182,6 +183,15 @@ class Client:
         """Submit nothing of it any more; its studies stay."""
         self._send("DELETE", f"/v1/schedules/{schedule}")
 
+    def health(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the service says of itself: that it lives, and whether it is ready."""
+        return self._json("GET", "/healthz"), self._json("GET", "/readyz")
+
+    def checks(self) -> list[dict[str, Any]]:
+        """What the service finds of its deployment; takes as long as the slowest node."""
+        items: list[dict[str, Any]] = self._json("POST", "/v1/checks", timeout=_CHECKS_SECONDS)["items"]
+        return items
+
     def tokens(self) -> list[dict[str, Any]]:
         """All tokens, oldest first."""
         items: list[dict[str, Any]] = self._json("GET", "/v1/tokens")["items"]
@@ -253,8 +263,6 @@ class Client:
         while True:
             try:
                 response = self._http.request(method, path, **options)
-            except httpx.ConnectError as error:
-                raise Unreachable(self._nothing(error)) from None
             except httpx.HTTPError as error:
                 if not repeatable or time.monotonic() > deadline:
                     raise Unreachable(self._nothing(error)) from None

@@ -36,23 +36,31 @@ class Restarts:
     def __init__(self, dead_processes: Callable[[Any], list[tuple[str, Any]]]) -> None:
         self._dead_processes = dead_processes
         self._times: deque[float] = deque(maxlen=MOST_RESTARTS)
+        self._missing: dict[str, Any] = {}  # those that died and could not be started again yet
 
     def __call__(self, node: Any) -> list[tuple[str, Any]]:
-        return [(kind, process) for kind, process in self._dead_processes(node) if not self._restarted(node, kind, process.returncode)]
+        fatal = []
+        for kind, process in [*self._dead_processes(node), *self._missing.items()]:
+            if kind in STARTS and self._allowed():
+                self._restart(node, kind, process)
+            else:
+                fatal.append((kind, process))
+        return fatal
 
-    def _restarted(self, node: Any, kind: str, code: int) -> bool:
-        if kind not in STARTS or (len(self._times) == MOST_RESTARTS and time.monotonic() - self._times[0] < WITHIN_SECONDS):
-            return False
+    def _allowed(self) -> bool:
+        return len(self._times) < MOST_RESTARTS or time.monotonic() - self._times[0] > WITHIN_SECONDS
+
+    def _restart(self, node: Any, kind: str, process: Any) -> None:
         self._times.append(time.monotonic())
-        print(f"Ray's {kind} ended with {code}; starting it again", flush=True)
-        del node.all_processes[kind]
+        print(f"Ray's {kind} ended with {process.returncode}; starting it again", flush=True)
+        node.all_processes.pop(kind, None)
+        self._missing.pop(kind, None)
         _end_orphans(node.get_session_dir_path())
         try:
             STARTS[kind](node)
         except Exception as error:
-            print(f"Ray's {kind} does not start again: {error}", file=sys.stderr, flush=True)
-            return False
-        return True
+            print(f"Ray's {kind} does not start: {error}", file=sys.stderr, flush=True)
+            self._missing[kind] = process
 
 
 def _end_orphans(session: str) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 import warnings
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.command import data, profiles, schedules, tokens, webhooks, weights
+from api.command.doctor import doctor
 from api.command.output import Json, print_json
 from studies.inert import one_line
 
@@ -28,6 +30,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
 app.add_typer(schedules.app, name="schedule")
+app.command()(doctor)
 app.add_typer(tokens.app, name="token")
 app.add_typer(webhooks.app, name="webhook")
 app.add_typer(profiles.app, name="profile")
@@ -170,8 +173,9 @@ def down() -> None:
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Show each part of the stack, its address and health. Exit status 1 unless all is well."""
+    """Show each part of the stack, what is wrong and what to do about it. Exit status 1 unless all is well."""
     from api.command.views import status_data, status_table
+    from api.embedded.advice import advice
     from api.embedded.health import status as parts_of
     from api.embedded.stack import load_stack
     from studies.home import retort_home
@@ -185,6 +189,8 @@ def status(as_json: Json = False) -> None:
         print_json(status_data(parts))
         raise typer.Exit(0 if all(part.well for part in parts) else 1)
     _console().print(status_table(parts))
+    for line in advice(stack, parts, time.time()):
+        _say(f"! {line}")
     _say(f"Ray's dashboard asks for the token in {stack.token}; logs are in {stack.logs}")
     raise typer.Exit(0 if all(part.well for part in parts) else 1)
 

@@ -14,6 +14,8 @@ from api.embedded.part import FREE_STARTS, RECENT_SECONDS, recent, starts, start
 from api.embedded.stack import Part, Stack
 from studies.inert import one_line
 
+STUCK_SECONDS = 300.0  # a loop of the orchestrator that takes longer for a round is stuck; a round may upload pictures
+
 
 @dataclass(frozen=True)
 class PartStatus:
@@ -64,12 +66,9 @@ def answers(stack: Stack, part: Part, ready: dict[str, Any] | None) -> bool:
         return ready is not None
     if part.health is None:  # judged by its heartbeat, which the service tells; where there is none to tell, it is not to blame
         silent = ready["orchestrator"].get("last_seen_seconds") if ready and part.name == "orchestrator" else None
-        return silent is None or silent < SILENT_SECONDS
+        return silent is None or silent < STUCK_SECONDS
     answer = get(stack, part.health)
     return answer is not None and answer.status_code == 200
-
-
-SILENT_SECONDS = 60.0  # a loop of the orchestrator that takes longer for a round is stuck
 
 
 def health(stack: Stack, part: Part, ready: dict[str, Any] | None) -> str:

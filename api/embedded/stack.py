@@ -33,11 +33,13 @@ _PASSED_ON = (
     "RETORT_CONCURRENT_STUDIES",
     "RETORT_MLFLOW_UI",
     "RETORT_STILL_SECONDS",
+    "RETORT_DATABASE_PASSWORD_FILE",
     *(f"RETORT_DEADLINE_{name}" for name in DEADLINES),
     "RETORT_ALLOWED_HOSTS",
     "RETORT_REQUESTS_PER_MINUTE",
     "RETORT_BODY_MB_PER_MINUTE",
 )
+_RAY_WORKERS = range(10002, 20000)
 _LONGEST_SOCKET = 100  # bytes of a unix socket's path that every system takes
 _OBJECT_STORE_BYTES = 512 * 2**20  # trials exchange files, not objects
 
@@ -136,6 +138,7 @@ class Stack:
             "RETORT_MLFLOW": self.url("mlflow"),
             "RETORT_RAY": f"{LOOPBACK}:{self.ports['ray']}",
             "RETORT_RAY_JOBS": self.url("dashboard"),
+            "RETORT_NODES_MAY_JOIN": "0",
             "RETORT_WEBHOOK_NETWORKS": os.environ.get("RETORT_WEBHOOK_NETWORKS", "127.0.0.0/8,::1/128"),  # receivers on this machine
             **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
             "MLFLOW_TRACKING_URI": self.url("mlflow"),
@@ -145,6 +148,7 @@ class Stack:
             "RAY_AUTH_TOKEN_PATH": str(self.token),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_DEDUP_LOGS": "0",
+            "RAY_NUM_REDIS_GET_RETRIES": "120",  # seconds that Ray's head waits for its dashboard; its default, 20, fails on a busy machine
             # Ray replaces 127.0.0.1 by the machine's outer address and listens there, unless told that this is no cluster.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
@@ -220,6 +224,9 @@ def _port(name: str, wanted: int | None, auto: bool) -> int:
     """The port for `name`, 0 where any will do."""
     default, what = PORTS[name]
     port = wanted or default
+    if name in ("ray", "dashboard") and port in _RAY_WORKERS:
+        told = f"port {port} for {what} lies in {_RAY_WORKERS.start}-{_RAY_WORKERS.stop - 1}, which Ray keeps for its workers"
+        raise StackError(f"{told}; choose another with --{name}-port N")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -94,7 +94,10 @@ def start(stack: Stack, say: Say) -> None:
 
 def _migrate(stack: Stack) -> None:
     """Bring the database to this version before two processes need it."""
-    opens = "from orchestrator.settings import settings; from orchestrator.records.store import Store; Store(settings().database)"
+    opens = (
+        "from orchestrator.settings import settings; from orchestrator.records.store import Store; "
+        "settings().environment(); Store(settings().database)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", opens],
         env=stack.environment(),
@@ -104,7 +107,10 @@ def _migrate(stack: Stack) -> None:
     )
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
-        raise StackError(f"the database {stack.environment()['RETORT_DATABASE_URL']} cannot be opened: {reason[0]}")
+        from orchestrator.credentials import without_password
+
+        shown = without_password(stack.environment()["RETORT_DATABASE_URL"])
+        raise StackError(f"the database {shown} cannot be opened: {reason[0]}")
 
 
 def _revive(stack: Stack, say: Say) -> None:

@@ -5,6 +5,7 @@ import http.client
 import shlex
 import subprocess
 import sys
+import time
 import xmlrpc.client
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import psutil
 from api.embedded.stack import Stack, StackError
 
 ANSWER_SECONDS = 10.0  # a supervisor that is stopped keeps its socket open and says nothing
+LAUNCH_SECONDS = 20.0
 WAITING_SECONDS = 40.0  # for calls that end a part: it has stopwaitsecs to end by itself
 NO_ANSWER = (OSError, http.client.HTTPException, xmlrpc.client.Error)
 
@@ -76,6 +78,9 @@ def launch(stack: Stack) -> None:
     )
     if done.returncode:
         raise StackError(f"the supervisor does not start: {(done.stderr or done.stdout).strip()}")
+    deadline = time.monotonic() + LAUNCH_SECONDS
+    while process(stack) is None and time.monotonic() < deadline:
+        time.sleep(0.05)  # until it has written its number, another watchdog would take it for gone
 
 
 def rpc(stack: Stack, seconds: float = ANSWER_SECONDS) -> Any:

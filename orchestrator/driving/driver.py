@@ -10,15 +10,16 @@ import shutil
 import signal
 import sys
 import time
-from typing import Any
 
 from orchestrator import logs
+from orchestrator.driving.devices import lacking
 from orchestrator.driving.graph import ASK_AGAIN_SECONDS, Graph
-from orchestrator.driving.pulse import Pulse
+from orchestrator.driving.pulse import PREPARATION_SECONDS, Pulse
 from orchestrator.driving.trainable import prepare_dataset
 from orchestrator.machine import OPEN, IllegalMove, StudyState
 from orchestrator.outputs import driver_output, written_to
 from orchestrator.records.errors import Superseded
+from orchestrator.records.locks import alone
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
 from studies.spec import Resources
@@ -59,12 +60,9 @@ def drive(study_id: int, attempt: int) -> None:
 
 def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings: Settings, pulse: Pulse) -> None:
     """Until every trial has its end, or SIGINT. Ray is not even imported when equal trials have done everything."""
-    if store.dataset_digest(setting.dataset) is None:
-        store.note(study_id, f"preparing dataset {setting.dataset}")
-    digest = prepare_dataset(setting.dataset, settings.data)
-    store.record_dataset(setting.dataset, digest)
+    digest = _dataset(store, study_id, setting.dataset, settings, pulse)
     graph = Graph(store, study_id, attempt, setting, digest, settings)
-    slots = None
+    connected = False
     # A Tuner ends, and gives its devices back, when it has nothing more to hand out; what other studies train may come after it.
     while not graph.settle():
         pulse.beat()
@@ -73,15 +71,28 @@ def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings
                 return
             time.sleep(ASK_AGAIN_SECONDS)
             continue
-        slots = slots or connect(settings, setting.resources)
+        if not connected:
+            _connect(store, study_id, settings, setting.resources)
+            connected = True
         from orchestrator.driving.tuning import tuner  # imports Tune
 
         try:
-            tuner(graph, slots, pulse).fit()
+            tuner(graph, pulse).fit()
         finally:
             _forget_notes(settings, study_id, attempt)
         if graph.claimed:
             return  # interrupted
+
+
+def _dataset(store: Store, study_id: int, name: str, settings: Settings, pulse: Pulse) -> str:
+    """Digest of the dataset, which is made or checked once, by one driver. Raises TrialFailure."""
+    if store.dataset_digest(name) is None:
+        store.note(study_id, f"preparing dataset {name}")
+    with alone(store.engine, f"dataset-{name}", waiting=pulse.beat):
+        pulse.beat(PREPARATION_SECONDS)
+        digest = prepare_dataset(name, settings.data)
+        store.record_dataset(name, digest)
+    return digest
 
 
 def _forget_notes(settings: Settings, study_id: int, attempt: int) -> None:
@@ -90,21 +101,17 @@ def _forget_notes(settings: Settings, study_id: int, attempt: int) -> None:
         shutil.rmtree(settings.home / "tune" / f"study-{study_id}-a{number}", ignore_errors=True)
 
 
-def connect(settings: Settings, resources: Resources) -> int:
-    """Joins the Ray cluster and gives how many trials it can hold at once. Raises TrialFailure when not even one."""
+def _connect(store: Store, study_id: int, settings: Settings, resources: Resources) -> None:
+    """Joins the Ray cluster. Where no node holds a trial, that is told: one may join yet, or an autoscaler brings it when it sees the
+    trial wait. Raises TrialFailure where none can come."""
     import ray
 
     ray.init(address=settings.ray, logging_level="warning", log_to_driver=False)
-    return slots_in(ray.cluster_resources(), resources)
-
-
-def slots_in(there: dict[str, Any], resources: Resources) -> int:
-    """How many trials fit on these devices. Raises TrialFailure when not even one does."""
-    wanted = {"CPU": resources.cpus, "GPU": resources.gpus}
-    for what, count in wanted.items():
-        if count > there.get(what, 0):
-            raise TrialFailure("user", f"a trial wants {count} {what}s, the whole cluster has {there.get(what, 0):g}")
-    return min(int(there[what] // count) for what, count in wanted.items() if count)
+    reason = lacking([node["Resources"] for node in ray.nodes() if node["Alive"]], resources)
+    if reason and not settings.nodes_may_join:
+        raise TrialFailure("user", reason)
+    if reason:
+        store.note(study_id, f"waiting for a node: {reason}")
 
 
 def main() -> None:

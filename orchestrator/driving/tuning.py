@@ -96,8 +96,11 @@ def _cause(trial: Any) -> str:
     return f"its process raised {lines[-1][:500]}" if lines else "its process failed without a word"
 
 
-def tuner(graph: Graph, slots: int, pulse: Pulse) -> tune.Tuner:
-    """The Tuner of an attempt. Tune only runs trials here: it retries nothing, keeps no state, prints nothing."""
+def tuner(graph: Graph, pulse: Pulse) -> tune.Tuner:
+    """The Tuner of an attempt. Tune only runs trials here: it retries nothing, keeps no state, prints nothing.
+
+    As many run at once as the nodes hold, those that join later too: Tune always has one more trial waiting, which Ray's autoscaler sees.
+    """
     resources = graph.setting.resources
     warm = resources.gpus == 0  # a warm process saves the imports; one that held a GPU may hold its memory still
     return tune.Tuner(
@@ -105,7 +108,6 @@ def tuner(graph: Graph, slots: int, pulse: Pulse) -> tune.Tuner:
         tune_config=tune.TuneConfig(
             search_alg=GraphSearcher(graph, warm),
             num_samples=-1,
-            max_concurrent_trials=slots,
             reuse_actors=warm,
             trial_name_creator=lambda trial: trial.trial_id,
             trial_dirname_creator=lambda trial: trial.trial_id,

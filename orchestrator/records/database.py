@@ -11,14 +11,18 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import sessionmaker
 
+from orchestrator.credentials import database_url
 from orchestrator.records.migrations import upgrade
 from orchestrator.records.patience import patiently
 
 
 def engine_for(url: str) -> Engine:
-    """The engine of a database URL. SQLite: write-ahead log, foreign keys, and writers that queue instead of failing."""
+    """The engine of a database URL. SQLite: write-ahead log, foreign keys, and writers that queue instead of failing.
+
+    A server's password comes from the file of RETORT_DATABASE_PASSWORD_FILE. Raises NoCredentials.
+    """
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(database_url(url), pool_pre_ping=True)
     engine = create_engine(url)
     if engine.url.database:
         Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)

@@ -36,8 +36,8 @@ class Monitoring(Database):
             waiting, oldest = session.execute(select(func.count(), func.min(Outbox.time))).one()
             latest = session.scalars(select(Trial.latest).where(Trial.state == TrialState.RUNNING))
             return Gauges(
-                studies=dict(session.execute(select(Study.state, func.count()).group_by(Study.state)).tuples()),
-                trials=dict(session.execute(select(Trial.state, func.count()).group_by(Trial.state)).tuples()),
+                studies=dict(session.execute(select(Study.state, func.count()).group_by(Study.state)).tuples().all()),
+                trials=dict(session.execute(select(Trial.state, func.count()).group_by(Trial.state)).tuples().all()),
                 queue_age=age(session.scalar(select(func.min(Study.created)).where(Study.state == StudyState.QUEUED))),
                 outbox=waiting,
                 outbox_age=age(oldest),

@@ -1,5 +1,6 @@
 """Health: the process lives, the database answers, and what the orchestrator's loops last said."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 from fastapi.testclient import TestClient
@@ -9,7 +10,7 @@ from orchestrator.settings import Settings
 
 
 def test_a_living_service_says_so(service: TestClient) -> None:
-    assert service.get("/healthz").json() == {"status": "ok"}
+    assert service.get("/healthz").json() == {"status": "ok", "version": version("retort")}
 
 
 def test_a_service_without_an_orchestrator_is_ready_but_tells(service: TestClient) -> None:

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from api.embedded import supervisord
+from api.embedded.advice import advice
 from api.embedded.health import status
 from api.embedded.part import pause, starts, starts_file
 from api.embedded.stack import LOOPBACK, PORTS, Part, Stack, StackError, load_stack, new_stack
@@ -126,6 +127,10 @@ def test_a_part_that_is_restarted_again_and_again_is_shown_as_failing_with_its_l
             time.sleep(0.05)
         assert not part.well
         assert part.failing == "started 4 times within 1 min; the last line of its log: the port is taken"
+        (told,) = advice(stack, status(stack), time.time())
+        assert told.startswith(
+            "API fails again and again: started 4 times within 1 min; the last line of its log: the port is taken. It is tried"
+        )
         assert pause(starts(starts_file(Path(stack.home), "api")), time.time()) >= 4.0  # before the fifth
     finally:
         end(stack, lambda _: None)
@@ -206,6 +211,11 @@ def test_a_taken_port_is_told_with_the_option_that_changes_it(tmp_path: Path) ->
             new_stack(tmp_path, {"mlflow": port}, auto=True, cpus=None)
 
 
+def test_a_port_that_rays_workers_may_take_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"port 10500 for Ray's head lies in 10002-19999, which Ray keeps .*--ray-port N"):
+        new_stack(tmp_path, {"ray": 10500}, auto=True, cpus=None)
+
+
 def test_auto_takes_free_ports_and_none_twice(tmp_path: Path) -> None:
     stack = new_stack(tmp_path, {}, auto=True, cpus=None)
     assert set(PORTS) < set(stack.ports)
@@ -248,10 +258,12 @@ def test_parts_see_this_stack_and_no_other(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("RAY_ADDRESS", "ray://elsewhere:10001")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
     monkeypatch.setenv("HTTP_PROXY", "http://proxy")
+    monkeypatch.setenv("RETORT_MLFLOW_UI", "http://mlflow.example")
     monkeypatch.setenv("NO_PROXY", "example.org")
     stack = new_stack(tmp_path, {}, auto=True, cpus=None)
     environment = stack.environment()
     assert "RAY_ADDRESS" not in environment
     assert environment["MLFLOW_TRACKING_URI"] == stack.url("mlflow")
     assert environment["RETORT_HOME"] == str(tmp_path)
+    assert environment["RETORT_MLFLOW_UI"] == "http://mlflow.example"
     assert environment["no_proxy"] == environment["NO_PROXY"] == "example.org,127.0.0.1,localhost"

@@ -65,19 +65,26 @@ def kind_of(process: psutil.Process) -> str:
 
 @dataclass
 class Chaos:
-    """One run: what was hit, and how every study came out of it. pause: mean seconds between two hits."""
+    """One run: what was hit, and how every study came out of it.
+
+    pause: mean seconds between two hits. stops: the share of SIGSTOP among them. shapes: what the studies are drawn from.
+    """
 
     bench: Bench
     random: random.Random
     pause: float
+    stops: float = 0.3
+    shapes: Sequence[dict[str, Any]] = tuple(STUDIES)
     hits: list[tuple[str, str, str]] = field(default_factory=list)  # kind, signal, study
     studies: dict[int, int] = field(default_factory=dict)  # disturbed study -> its undisturbed one
 
     def run(self, kills: int) -> None:
-        undisturbed = [self._undisturbed(changes) for changes in STUDIES]
+        undisturbed: dict[int, int] = {}  # shape -> study
         while len(self.hits) < kills:
-            which = self.random.randrange(len(STUDIES))
-            study = self.bench.submit(f"chaos {len(self.studies) + 1}", force=True, **STUDIES[which])
+            which = self.random.randrange(len(self.shapes))
+            if which not in undisturbed:
+                undisturbed[which] = self._undisturbed(self.shapes[which])
+            study = self.bench.submit(f"chaos {len(self.studies) + 1}", force=True, **self.shapes[which])
             self.studies[study] = undisturbed[which]
             self._disturb(study, kills)
             self._check(study)
@@ -107,7 +114,7 @@ class Chaos:
             except psutil.Error:
                 continue
         kind = self.random.choice(sorted(kinds))
-        number = signal.SIGKILL if self.random.random() < 0.7 else signal.SIGSTOP
+        number = signal.SIGSTOP if self.random.random() < self.stops else signal.SIGKILL
         try:
             self.random.choice(kinds[kind]).send_signal(number)
         except psutil.NoSuchProcess:

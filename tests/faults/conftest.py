@@ -19,7 +19,7 @@ from studies.parse import parse_study
 from studies.submission import as_submission
 
 EPOCHS = 3
-PATIENCE = 240  # seconds a study of a few steps may take on a busy machine before something is thought to hang
+PATIENCE = 600  # seconds a study of a few steps may take on a busy machine before something is thought to hang
 # Short enough to be waited for. The watchdog's own is long: what stands still here is to be found by those that miss it.
 DEADLINES = {"RETORT_DEADLINE_SILENCE": "30", "RETORT_DEADLINE_DRIVER": "20", "RETORT_STILL_SECONDS": "3600"}
 TIMES = ("images_per_second", "epoch_seconds", "FPS")  # metrics of the machine, not of the training

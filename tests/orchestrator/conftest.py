@@ -1,6 +1,5 @@
 """Stores to test against, a clock that stands still, and small studies."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from studies.parse import parse_study
 from studies.spec import StudySpec
 from studies.submission import as_submission
 from studies.trial import FailureKind, TrialSpec
+from tests import postgresql
 
 
 @dataclass
@@ -37,15 +37,22 @@ def clock() -> Clock:
     return Clock()
 
 
-BACKENDS = ["sqlite", *(["postgresql"] if os.environ.get("RETORT_TEST_DATABASE_URL") else [])]
+BACKENDS = ["sqlite", *(["postgresql"] if postgresql.binaries() else [])]
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """URL of a PostgreSQL server for these tests alone."""
+    with postgresql.server() as address:
+        yield address
 
 
 @pytest.fixture(params=BACKENDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database; a PostgreSQL one where RETORT_TEST_DATABASE_URL names it (everything in it is dropped)."""
+    """An empty database, of each kind that there is here."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'retort.db'}"
-    address = os.environ["RETORT_TEST_DATABASE_URL"]
+    address: str = request.getfixturevalue("postgresql_server")
     engine = engine_for(address)
     with engine.begin() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))

@@ -10,8 +10,9 @@ import pytest
 
 from orchestrator.driving.deadlines import Deadlines, Watch, end_process
 from orchestrator.driving.pulse import ROUND_SECONDS, Pulse
+from orchestrator.records.errors import Superseded
 from orchestrator.records.store import Store
-from tests.orchestrator.conftest import Clock
+from tests.orchestrator.conftest import TEACHER, Clock, Driven, a_study, graph_of
 
 FOLDER = Path("folder")
 
@@ -101,19 +102,27 @@ def test_the_process_of_a_folder_is_killed_but_not_another_that_has_its_number(t
     end_process(tmp_path)  # gone by now
 
 
-def test_a_driver_whose_main_loop_stands_still_renews_no_lease(store: Store, clock: Clock) -> None:
-    pulse = Pulse(store, 3, 1, clock)
+def test_a_driver_whose_main_loop_stands_still_renews_no_lease(store: Store, driven: Driven, clock: Clock) -> None:
+    pulse = Pulse(store, driven.id, 1, clock)
     pulse.beat()
     assert pulse.pass_on()
     clock.seconds += ROUND_SECONDS
-    assert store.driver_silence(3, 1) == ROUND_SECONDS
+    assert store.driver_silence(driven.id, 1) == ROUND_SECONDS
     assert pulse.pass_on()
-    assert store.driver_silence(3, 1) == 0
+    assert store.driver_silence(driven.id, 1) == 0
     clock.seconds += 1
     assert not pulse.pass_on()
-    assert store.driver_silence(3, 1) == 1
-    store.forget_driver(3, 1)
-    assert store.driver_silence(3, 1) is None
+    assert store.driver_silence(driven.id, 1) == 1
+
+
+def test_a_driver_whose_attempt_is_over_gives_no_sign_of_life(store: Store, driven: Driven) -> None:
+    pulse = Pulse(store, driven.id, 1)
+    assert pulse.pass_on()
+    store.end_attempt(driven.id, 1, "silent")
+    store.forget_driver(driven.id, 1)
+    with pytest.raises(Superseded):
+        pulse.pass_on()
+    assert store.driver_silence(driven.id, 1) is None
 
 
 def test_drivers_are_no_loops(store: Store) -> None:
@@ -123,3 +132,13 @@ def test_drivers_are_no_loops(store: Store) -> None:
     store.forget_loops(["jobs"])
     assert [beat.name for beat in store.heartbeats()] == ["jobs"]
     assert store.driver_silence(3, 1) == 0
+
+
+def test_tune_can_write_its_callback_down(driven: Driven) -> None:
+    from ray import cloudpickle
+
+    from orchestrator.driving.tuning import Recorder
+
+    recorder = Recorder(graph_of(driven, a_study()), Pulse(driven.store, driven.id, 1))
+    recorder.watch.started(TEACHER, FOLDER)
+    assert cloudpickle.loads(cloudpickle.dumps(recorder)).watch.over(TEACHER) is None
