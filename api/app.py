@@ -73,7 +73,7 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
     login.install(app)
     of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, logs.router, schedules.router)
     of_access = (access.tokens, access.others, login.router)
-    of_health = (outbox.router, health.router, metrics.router)
+    of_health = (outbox.router, health.router, health.watched, metrics.router)
     for router in (*of_studies, catalog.router, checks.router, *of_access, webhooks.router, *of_health, docs.router, pages.router):
         app.include_router(router)
     _describe(app)
