@@ -92,6 +92,7 @@ class Driver:
 
     def __init__(self, store: Store, study_id: int) -> None:
         self.store, self.study_id = store, study_id
+        self.fences: dict[str, int] = {}
         self.planned = {trial.id: trial for trial in expand(StudySpec.model_validate(store.study(study_id).spec)).trials}
 
     def start(self) -> None:
@@ -108,17 +109,21 @@ class Driver:
         )
         spec = planned.resolve(study, teacher)
         key = spec.key("digest", "code")
-        self.store.claim(self.study_id, self.attempt, name, spec, key, key, "digest", {}, reuse=False)
-        self.store.start_trial(self.study_id, self.attempt, name)
+        claimed = self.store.claim(self.study_id, self.attempt, name, spec, key, key, "digest", {}, reuse=False)
+        assert claimed.fence
+        self.fences[name] = claimed.fence
+        self.store.start_trial(self.study_id, self.attempt, name, claimed.fence)
 
     def epoch(self, name: str, epoch: int, ap: float) -> None:
-        self.store.record_epoch(self.study_id, self.attempt, name, epoch, 2, {"AP": ap, "AP50": ap, "AP75": ap, "epoch_seconds": 10.0})
+        metrics = {"AP": ap, "AP50": ap, "AP75": ap, "epoch_seconds": 10.0}
+        self.store.record_epoch(self.study_id, self.attempt, name, epoch, 2, metrics, self.fences[name])
 
     def finish(self, name: str, ap: float) -> None:
         self.store.finish_trial(
             self.study_id,
             self.attempt,
             name,
+            fence=self.fences[name],
             metrics={"AP": ap, "AP50": ap, "AP75": ap},
             checkpoint="/model.pth",
             checkpoint_sha256="0" * 64,
