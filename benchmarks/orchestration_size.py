@@ -8,6 +8,7 @@ in brackets, how long this process computed: on a busy machine the second is the
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -81,8 +82,13 @@ class Bench:
 
     def timed(self, name: str, act: Callable[[], Any]) -> Any:
         result, took = clocked(act)
-        self.rows[name] = str(took)
+        self.note(name, took)
         return result
+
+    def note(self, name: str, took: Took) -> None:
+        """A line of the table; shown at once on stderr."""
+        self.rows[name] = str(took)
+        print(f"{name}: {took}", file=sys.stderr, flush=True)
 
     def graph(self, study_id: int, attempt: int) -> Graph:
         setting = Setting.model_validate(self.store.study(study_id).spec)
@@ -125,14 +131,13 @@ class Bench:
         study = self.timed(f"create {trials:,}", lambda: self.store.create_study(asked))[0]
         graph = self.start(study.id)
         first = self.train(graph, 1)
-        self.rows[f"teacher's end, {trials - 1:,} students ready"] = str(first["finish"][0])
+        self.note(f"teacher's end, {trials - 1:,} students ready", first["finish"][0])
         took = self.train(graph, 100)
         for name, seconds in took.items():
-            self.rows[f"{name}: median"] = str(
-                Took(statistics.median(each.wall for each in seconds), statistics.median(each.cpu for each in seconds))
-            )
+            median = Took(statistics.median(each.wall for each in seconds), statistics.median(each.cpu for each in seconds))
+            self.note(f"{name}: median", median)
         steps = [each for seconds in took.values() for each in seconds]
-        self.rows["worst of 400 steps"] = str(Took(max(each.wall for each in steps), max(each.cpu for each in steps)))
+        self.note("worst of 400 steps", Took(max(each.wall for each in steps), max(each.cpu for each in steps)))
         self.timed("page of 200 trials", lambda: self.store.trial_page(study.id, cursor=trials // 2))
         self.timed("counts of the study", lambda: self.store.trial_counts([study.id]))
         self.store.end_attempt(study.id, 1, "killed")
