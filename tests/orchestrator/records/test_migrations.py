@@ -39,14 +39,14 @@ def at_first_schema(url: str) -> None:
             (("teacher-gfl-resnet34", "teacher", [], 72.5), ("student", "baseline", [], 50.0), ("ld", "distilled", ld, 53.0)), start=1
         ):
             detail = {"network": NETWORK, "schedule": {"epochs": 2}, "distillers": distillers, "teacher": None, "values": {}}
-            arm = {"id": number, "name": name, "role": role, "detail": json.dumps(detail)}
+            arm = {"id": number, "name": name, "title": name, "role": role, "detail": json.dumps(detail)}
             columns = "(id, study_id, position, name, title, role, detail)"
-            connection.execute(text(f"INSERT INTO arm {columns} VALUES (:id, 1, :id, :name, :name, :role, :detail)"), arm)
-            trial = {"id": number, "name": f"{name}/seed-0", "role": role, "metrics": json.dumps({"AP": ap, "Params": 0.25})}
+            connection.execute(text(f"INSERT INTO arm {columns} VALUES (:id, 1, :id, :name, :title, :role, :detail)"), arm)
+            trial = {"id": number, "name": f"{name}/seed-0", "title": name, "role": role, "metrics": json.dumps({"AP": ap, "Params": 0.25})}
             connection.execute(
                 text(
                     "INSERT INTO trial (id, study_id, arm_id, position, name, title, role, seed, state, losses, epoch, metrics) "
-                    "VALUES (:id, 1, :id, :id, :name, :name, :role, 0, 'finished', 0, 2, :metrics)"
+                    "VALUES (:id, 1, :id, :id, :name, :title, :role, 0, 'finished', 0, 2, :metrics)"
                 ),
                 trial,
             )
@@ -87,9 +87,9 @@ def test_a_study_that_was_under_way_is_counted_and_its_trials_know_what_they_lac
                 text(
                     "INSERT INTO trial "
                     "(id, study_id, arm_id, position, name, title, role, seed, state, losses, epoch, teacher, measurement) "
-                    "VALUES (:id, 1, 1, :id, :name, :name, 'distilled', 0, :state, 0, 0, :teacher, :measurement)"
+                    "VALUES (:id, 1, 1, :id, :name, :title, 'distilled', 0, :state, 0, 0, :teacher, :measurement)"
                 ),
-                {"id": number, "name": name, "state": state, "teacher": teacher, "measurement": measurement},
+                {"id": number, "name": name, "title": name, "state": state, "teacher": teacher, "measurement": measurement},
             )
         lease = "INSERT INTO lease (folder, trial_id, study_id, heartbeat) VALUES ('key', 2, 1, 5)"
         connection.execute(text(lease))
