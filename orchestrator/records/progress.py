@@ -57,7 +57,7 @@ class Progress(Queries, Units):
             points = [{"trial_id": trial.id, "epoch": epoch, "name": key, "value": value, "time": now} for key, value in metrics.items()]
             if points:
                 unit.session.execute(insert(Point), points)
-            trial.epoch, trial.epochs, trial.latest = epoch, epochs, dict(metrics)
+            trial.epoch, trial.epochs, trial.latest = max(epoch, trial.epoch), epochs, dict(metrics)
             unit.event("epoch", {"trial": name, "epoch": epoch, "epochs": epochs, "metrics": metrics})
             unit.tell_mlflow(trial, epoch)
             return True
@@ -129,7 +129,7 @@ class Progress(Queries, Units):
 
 def _known(session: Session, trial: Trial, epoch: int, metrics: dict[str, float]) -> bool:
     """Whether an epoch was recorded before; one without a single number has no points to tell by."""
-    if not metrics:
+    if epoch > trial.epoch or not metrics:
         return epoch <= trial.epoch
     return session.scalar(select(Point.epoch).where(Point.trial_id == trial.id, Point.epoch == epoch).limit(1)) is not None
 

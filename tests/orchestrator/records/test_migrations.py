@@ -107,9 +107,9 @@ def test_a_study_that_was_under_way_is_counted_and_its_trials_know_what_they_lac
                 text(
                     "INSERT INTO trial "
                     "(id, study_id, arm_id, position, name, title, role, seed, state, losses, epoch, teacher, measurement) "
-                    "VALUES (:id, 1, 1, :id, :name, :name, 'distilled', 0, :state, 0, 0, :teacher, :measurement)"
+                    "VALUES (:id, 1, 1, :id, :name, :title, 'distilled', 0, :state, 0, 0, :teacher, :measurement)"
                 ),
-                {"id": number, "name": name, "state": state, "teacher": teacher, "measurement": measurement},
+                {"id": number, "name": name, "title": name, "state": state, "teacher": teacher, "measurement": measurement},
             )
         lease = "INSERT INTO lease (folder, trial_id, study_id, heartbeat) VALUES ('key', 2, 1, 5)"
         connection.execute(text(lease))
