@@ -99,8 +99,11 @@ class Progress(Queries, Units):
         with self._unit(study_id, attempt) as unit:
             trial = unit.trial(name)
             told = trial.state != TrialState.READY if fence is None else not holds(unit, trial, fence)
-            if not told:
-                unit.advance(machine.TrialFailed(name, failure, reason))
+            if told:
+                return
+            if failure == "infra":
+                unit.note(f"trial {name} was lost: {reason}")  # its state alone tells no reason while it is tried again
+            unit.advance(machine.TrialFailed(name, failure, reason))
 
     @patient
     def conclude(self, study_id: int, attempt: int) -> Study:
