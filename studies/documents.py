@@ -57,12 +57,12 @@ class _PlainLoader(_Loader):  # type: ignore[misc]
 def _check_yaml(text: str) -> None:
     """What no study needs or what is too much, told by the text's events before anything is made of them. Raises YAMLError."""
     nodes = depth = 0
-    event: Any
-    for event in yaml.parse(text, _PlainLoader):
-        if isinstance(event, yaml.CollectionEndEvent):
+    for happened in yaml.parse(text, _PlainLoader):
+        if isinstance(happened, yaml.CollectionEndEvent):
             depth -= 1
-        if not isinstance(event, yaml.NodeEvent):
+        if not isinstance(happened, yaml.NodeEvent):
             continue
+        event: Any = happened
         nodes += 1
         if isinstance(event, yaml.AliasEvent) or event.anchor:
             raise _Refused("anchors and aliases (& and *) are not read; write the value out", event.start_mark)

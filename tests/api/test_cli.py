@@ -232,7 +232,7 @@ def test_profiles_name_services(live: LiveService, tmp_path: Path) -> None:
 
     assert run("profile", "add", "lab", "--url", live.url, "--token", live.token).returncode == 0
     assert (tmp_path / "config/retort/profiles.ini").stat().st_mode & 0o777 == 0o600
-    assert run("profile", "list").stdout == f"lab  {live.url}\n"
+    assert run("profile", "list").stdout == f"lab {live.url}\n"
     assert run("--profile", "lab", "list").stdout.startswith("no study yet")
     assert run("list", RETORT_PROFILE="lab").returncode == 0
     assert run("list", RETORT_PROFILE="lab", RETORT_URL="http://127.0.0.1:9").returncode == 3
