@@ -2,13 +2,18 @@
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint setup format clean
+.PHONY: demo test notebook lint setup format clean
 
 demo: setup
 	@$(BIN)/python -m api.command.demo
 
 test: setup lint
 	@$(BIN)/python -m pytest
+
+# Executes examples/notebook.ipynb; its thirty packages get a folder of their own.
+notebook: setup
+	@test -d .notebook || $(BIN)/pip install --quiet --target .notebook nbclient==0.11.0 ipykernel
+	@PYTHONPATH="$(CURDIR):.notebook" $(BIN)/python -m tests.api.run_notebook
 
 lint: setup
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }

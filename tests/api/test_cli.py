@@ -200,7 +200,7 @@ def test_every_command_that_prints_data_prints_json_for_programs(retort: Retort,
     assert [study["id"] for study in data("list")] == [1]
     assert len(data("show", "1")["jobs"]) == 3
     assert data("table", "1")["title"] == "Does FitNet help?"
-    assert len(data("table", "--all")) == 17
+    assert {"frs2021/table-1", "zhang2021/table-3"} <= {each["table"] for each in data("table", "--all")}
     assert {"digits"} <= {each["id"] for each in data("catalog", "datasets")}
     assert data("cancel", "1")["state"] == "cancelled"
     assert data("resume", "1")["state"] == "queued"
