@@ -31,7 +31,7 @@ def list_() -> None:
     from api.profiles import profiles
 
     for name, profile in profiles().items():
-        typer.echo(one_line(f"{name}  {profile.url}"))
+        typer.echo(one_line(f"{name} {profile.url}"))
 
 
 @app.command()

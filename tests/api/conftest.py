@@ -137,7 +137,6 @@ class Driver:
             self.study_id,
             self.attempt,
             name,
-            fence=self.fences[name],
             metrics={"AP": ap, "AP50": ap, "AP75": ap},
             checkpoint="/model.pth",
             checkpoint_sha256="0" * 64,

@@ -200,7 +200,7 @@ def test_every_command_that_prints_data_prints_json_for_programs(retort: Retort,
     assert [study["id"] for study in data("list")] == [1]
     assert len(data("show", "1")["jobs"]) == 3
     assert data("table", "1")["title"] == "Does FitNet help?"
-    assert len(data("table", "--all")) == 17
+    assert {"frs2021/table-1", "zhang2021/table-3"} <= {each["table"] for each in data("table", "--all")}
     assert {"digits"} <= {each["id"] for each in data("catalog", "datasets")}
     assert data("cancel", "1")["state"] == "cancelled"
     assert data("resume", "1")["state"] == "queued"
@@ -232,7 +232,7 @@ def test_profiles_name_services(live: LiveService, tmp_path: Path) -> None:
 
     assert run("profile", "add", "lab", "--url", live.url, "--token", live.token).returncode == 0
     assert (tmp_path / "config/retort/profiles.ini").stat().st_mode & 0o777 == 0o600
-    assert run("profile", "list").stdout == f"lab  {live.url}\n"
+    assert run("profile", "list").stdout == f"lab {live.url}\n"
     assert run("--profile", "lab", "list").stdout.startswith("no study yet")
     assert run("list", RETORT_PROFILE="lab").returncode == 0
     assert run("list", RETORT_PROFILE="lab", RETORT_URL="http://127.0.0.1:9").returncode == 3
