@@ -60,7 +60,7 @@ def _check_yaml(text: str) -> None:
     for event in yaml.parse(text, _PlainLoader):
         if isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        if not isinstance(happened, yaml.NodeEvent):
+        if not isinstance(event, yaml.NodeEvent):
             continue
         node: Any = event  # the stubs know no tag of a node
         nodes += 1
