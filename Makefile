@@ -2,7 +2,7 @@
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo containers test lint setup format clean chaos
+.PHONY: demo containers test notebook lint setup format clean chaos
 
 demo: setup
 	@$(BIN)/python -m api.command.demo
@@ -17,6 +17,11 @@ PROCESSES := $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 test: setup lint
 	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(addprefix --ignore=,$(STACKS))
 	@$(BIN)/python -m pytest $(STACKS)
+
+# Executes examples/notebook.ipynb; its thirty packages get a folder of their own.
+notebook: setup
+	@test -d .notebook || $(BIN)/pip install --quiet --target .notebook nbclient==0.11.0 ipykernel
+	@PYTHONPATH="$(CURDIR):.notebook" $(BIN)/python -m tests.api.run_notebook
 
 lint: setup
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }

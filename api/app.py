@@ -25,6 +25,7 @@ from api.health import endpoints as health
 from api.logs import endpoints as logs
 from api.metrics import endpoints as metrics
 from api.outbox import endpoints as outbox
+from api.pages import endpoints as pages
 from api.plans import endpoints as plans
 from api.problems import ProblemDocument
 from api.schedules import endpoints as schedules
@@ -72,8 +73,8 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
     login.install(app)
     of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, logs.router, schedules.router)
     of_access = (access.tokens, access.others, login.router)
-    of_health = (outbox.router, health.router, metrics.router)
-    for router in (*of_studies, catalog.router, checks.router, *of_access, webhooks.router, *of_health, docs.router):
+    of_health = (outbox.router, health.router, health.watched, metrics.router)
+    for router in (*of_studies, catalog.router, checks.router, *of_access, webhooks.router, *of_health, docs.router, pages.router):
         app.include_router(router)
     _describe(app)
     return app

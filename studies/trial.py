@@ -23,6 +23,7 @@ FAILURES: dict[str, str] = {
     "user": "the study asks for something impossible (a teacher that does not fit, say)",
     "infra": "the machine or process failed; such a trial is tried again",
 }
+CHECKPOINT_NOW = "checkpoint-now"  # file in a trial's folder: its process writes a checkpoint as soon as it can, and removes the file
 ERROR_CURVES = "error_curves.json"  # a trial leaves it beside its checkpoint
 
 

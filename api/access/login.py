@@ -16,7 +16,7 @@ from api.access.gate import HEADERS
 from api.problems import answer
 from orchestrator.access.tokens import SESSION_SECONDS, Holder, Tokens
 
-HOME = "/docs"  # what is shown after a login that was for nothing in particular
+HOME = "/studies"  # what is shown after a login that was for nothing in particular
 _MAX_FORM = 4000  # bytes
 _FORM_POLICY = HEADERS["Content-Security-Policy"].replace("form-action 'none'", "form-action 'self'")
 _STYLE = """

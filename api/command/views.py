@@ -32,6 +32,21 @@ def status_table(parts: Sequence[PartStatus]) -> Table:
     return table
 
 
+def status_data(parts: Sequence[PartStatus]) -> list[dict[str, Any]]:
+    """The stack, for programs; `health` is empty where all is well."""
+    return [
+        {
+            "part": part.part.name,
+            "state": part.state.lower(),
+            "pid": part.pid or None,
+            "since": part.since or None,
+            "address": part.part.address,
+            "health": part.health,
+        }
+        for part in parts
+    ]
+
+
 def studies_table(studies: Sequence[dict[str, Any]]) -> Table:
     """Studies, newest first."""
     table = _table("id", "study", "owner", "state", "trials", "submitted", "took", wraps="study")

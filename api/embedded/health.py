@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from api.access.settings import access_settings
 from api.embedded import supervisord
 from api.embedded.part import FREE_STARTS, RECENT_SECONDS, recent, starts, starts_file
 from api.embedded.stack import Part, Stack
@@ -101,10 +102,13 @@ def _http() -> httpx.Client:
 
 
 def get(stack: Stack, url: str) -> httpx.Response | None:
-    """The answer of a part, None where there is none. Ray's dashboard is shown its token."""
+    """The answer of a part, None where there is none. Ray's dashboard and the service are shown their tokens."""
+    tokens = {stack.url("dashboard"): stack.token, stack.url("api"): access_settings(Path(stack.home)).token_file}
     headers = {}
-    with contextlib.suppress(FileNotFoundError):
-        headers = {"Authorization": f"Bearer {stack.token.read_text()}"} if url.startswith(stack.url("dashboard")) else {}
+    for address, token in tokens.items():
+        with contextlib.suppress(FileNotFoundError):
+            if url.startswith(address):
+                headers = {"Authorization": f"Bearer {token.read_text().strip()}"}
     try:
         return _http().get(url, headers=headers)
     except httpx.HTTPError:

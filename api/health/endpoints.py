@@ -9,8 +9,9 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.access.callers import open_to_all
+from api.access.callers import needs, open_to_all
 from api.dependencies import SettingsOf, StoreOf
+from orchestrator.access.schema import Scope
 from orchestrator.records.store import Store
 from orchestrator.troubles import troubles
 
@@ -42,6 +43,7 @@ class Ready(BaseModel):
 
 
 router = APIRouter(tags=["health"], dependencies=[open_to_all])
+watched = APIRouter(tags=["health"], dependencies=[needs(Scope.READ)])
 
 
 @router.get("/healthz")
@@ -56,7 +58,7 @@ class Troubles(BaseModel):
     troubles: list[str] = Field(description="a sentence each, with what to do; the gravest first")
 
 
-@router.get("/v1/troubles")
+@watched.get("/v1/troubles")
 def troubles_now(store: StoreOf, settings: SettingsOf) -> Troubles:
     """What is wrong, or waits and for what; empty when all is well."""
     return Troubles(troubles=troubles(store, settings))

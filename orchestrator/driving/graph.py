@@ -23,6 +23,7 @@ from studies.spec import Schedule
 from studies.trial import FailureKind, Setting, TeacherRef, TrialSpec
 
 ASK_AGAIN_SECONDS = 1.0  # how often a trial that another study trains is asked for
+ASKED_AT_ONCE = 64  # of those, before Tune has its turn; the next call goes on behind them
 
 
 class Graph:
@@ -71,10 +72,12 @@ class Graph:
         if self.first:
             order, self.first = self.first, None
             return order
-        while trial := self._candidate():
+        asked = 0
+        while asked < ASKED_AT_ONCE and (trial := self._candidate()):
             claimed = self._claim(trial)
             if claimed:
                 return claimed
+            asked += trial.name in self.ask_again
         return None
 
     def _candidate(self) -> Trial | None:
@@ -168,6 +171,7 @@ class Graph:
             record(fence)
         except LeaseLost:
             self.store.lose_lease(self.study_id, self.attempt, name)
+            self._ready.clear()
             self._over(name)
             self.ask_again[name] = time.monotonic() + ASK_AGAIN_SECONDS
 
@@ -180,6 +184,7 @@ class Graph:
 
     def _fail(self, name: str, failure: FailureKind, reason: str, fence: int | None) -> None:
         self.store.fail_trial(self.study_id, self.attempt, name, failure, reason, fence)
+        self._ready.clear()  # it may be ready again, and comes before them
         self._over(name)
 
     def _over(self, name: str) -> None:

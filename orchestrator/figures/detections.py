@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orchestrator.figures.boxes import is_right
 from orchestrator.figures.style import COLOURS, canvas, nothing, without_frame, wrapped
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RIGHT, WRONG, OBJECT = COLOURS[2], COLOURS[1], COLOURS[0]
-OVERLAP = 0.5  # IoU from which a box of the right class is right
 MOST_NAMED = 12  # boxes of an image that are named
 
 
@@ -67,17 +67,3 @@ def box(axis: Axes, each: dict[str, Any], colour: str, name: str, dashed: bool =
     if name:
         patch = {"facecolor": colour, "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
         axis.text(x0, y0, name, fontsize=5.5, color="white", va="bottom", ha="left", bbox=patch, clip_on=True)
-
-
-def is_right(found: dict[str, Any], objects: Sequence[dict[str, Any]]) -> bool:
-    """Whether a box lies on an object of its class."""
-    return any(each["label"] == found["label"] and overlap(each["box"], found["box"]) >= OVERLAP for each in objects)
-
-
-def overlap(first: Sequence[float], second: Sequence[float]) -> float:
-    """Intersection over union of two boxes xyxy."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (first, second)]
-    return shared / (sum(areas) - shared) if shared else 0.0

@@ -10,6 +10,7 @@ from orchestrator import machine
 from orchestrator.machine import StudyState
 from orchestrator.records.errors import IdempotencyMismatch
 from orchestrator.records.new_study import add_study
+from orchestrator.records.patience import patient
 from orchestrator.records.queries import Queries
 from orchestrator.records.schema import Attempt, Dataset, Study
 from orchestrator.records.unit import Units
@@ -81,11 +82,13 @@ class Commands(Queries, Units):
                 unit.note(f"attempt {number} ended: {outcome}")
                 unit.advance(machine.AttemptLost(outcome, planned))
 
+    @patient
     def note(self, study_id: int, text: str) -> None:
         """An event in words, for those who watch the study."""
         with self._unit(study_id) as unit:
             unit.note(text)
 
+    @patient
     def record_dataset(self, name: str, digest: str) -> None:
         with self._writes.begin() as session:
             session.merge(Dataset(name=name, digest=digest, time=self.now()))

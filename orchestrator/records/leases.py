@@ -69,7 +69,7 @@ class Leases(Units):
                 lease = _take(unit, folder, trial)
                 if lease is None:
                     return Claimed(Claim.BUSY)
-                if trial.key != key:
+                if trial.key not in (None, key):
                     _forget_results(unit.session, trial)
                 trial.key, trial.spec, trial.folder, trial.dataset_digest = key, spec.model_dump(mode="json"), folder, digest
                 trial.environment, trial.fence = dict(environment), lease.id

@@ -57,7 +57,7 @@ class Progress(Queries, Units):
             points = [{"trial_id": trial.id, "epoch": epoch, "name": key, "value": value, "time": now} for key, value in metrics.items()]
             if points:
                 unit.session.execute(insert(Point), points)
-            trial.epoch, trial.epochs, trial.latest = epoch, epochs, dict(metrics)
+            trial.epoch, trial.epochs, trial.latest = max(epoch, trial.epoch), epochs, dict(metrics)
             unit.event("epoch", {"trial": name, "epoch": epoch, "epochs": epochs, "metrics": metrics})
             unit.tell_mlflow(trial, epoch)
             return True
@@ -99,8 +99,11 @@ class Progress(Queries, Units):
         with self._unit(study_id, attempt) as unit:
             trial = unit.trial(name)
             told = trial.state != TrialState.READY if fence is None else not holds(unit, trial, fence)
-            if not told:
-                unit.advance(machine.TrialFailed(name, failure, reason))
+            if told:
+                return
+            if failure == "infra":
+                unit.note(f"trial {name} was lost: {reason}")  # its state alone tells no reason while it is tried again
+            unit.advance(machine.TrialFailed(name, failure, reason))
 
     @patient
     def conclude(self, study_id: int, attempt: int) -> Study:
@@ -129,7 +132,7 @@ class Progress(Queries, Units):
 
 def _known(session: Session, trial: Trial, epoch: int, metrics: dict[str, float]) -> bool:
     """Whether an epoch was recorded before; one without a single number has no points to tell by."""
-    if not metrics:
+    if epoch > trial.epoch or not metrics:
         return epoch <= trial.epoch
     return session.scalar(select(Point.epoch).where(Point.trial_id == trial.id, Point.epoch == epoch).limit(1)) is not None
 

@@ -91,7 +91,7 @@ class Relay:
             except DBAPIError:
                 raise
             except Exception as trouble:
-                self._fail(study_id, trial_id, mine, trouble)
+                self._fail(study_id, trial_id, mine if study else rows, trouble)
                 if study is None:  # nothing of this study can be sent
                     break
         return sent

@@ -6,11 +6,12 @@ Nothing of today's catalogue is asked what a stored study was: a row names its t
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from orchestrator.records.schema import Study, Trial
+from orchestrator.records.schema import Study
 from orchestrator.reporting.claims import Gained, claims
 from orchestrator.reporting.links import run_page
 from orchestrator.reporting.notes import notes
 from orchestrator.reporting.provenance import provenance
+from orchestrator.reporting.results import Result
 from orchestrator.reporting.statistics import difference, estimate
 from orchestrator.reporting.table import Cell, Printed, Row, Run, Table
 from orchestrator.reporting.verdicts import judge
@@ -23,7 +24,7 @@ Values = Mapping[str, Mapping[int, float]]  # metric -> seed -> value
 Link = Callable[[str | None], str | None]  # an MLflow run's id -> its page
 
 
-def build(study: Study, presentation: Presentation, trials: Sequence[Trial], mlflow_ui: str | None = None) -> Table:
+def build(study: Study, presentation: Presentation, trials: Sequence[Result], mlflow_ui: str | None = None) -> Table:
     """The table of what is there so far. `mlflow_ui`: base URL that runs are linked to."""
 
     def link(run: str | None) -> str | None:
@@ -59,7 +60,7 @@ def build(study: Study, presentation: Presentation, trials: Sequence[Trial], mlf
     return replace(table, notes=notes(table, study, presentation))
 
 
-def _values(row: layout.Row, trials: Mapping[str, Trial], metrics: Sequence[str]) -> Values:
+def _values(row: layout.Row, trials: Mapping[str, Result], metrics: Sequence[str]) -> Values:
     """What the row's trials that are done measured, completed by its measurement jobs, seed by seed."""
     of_seed = {trial.seed: dict(trial.metrics or {}) for name in row.trials if (trial := trials.get(name)) and trial.state.good}
     for name in row.measurements:
@@ -70,7 +71,7 @@ def _values(row: layout.Row, trials: Mapping[str, Trial], metrics: Sequence[str]
     return {name: values for name, values in found.items() if values}
 
 
-def _runs(names: Iterable[str], trials: Mapping[str, Trial], link: Link) -> list[Run]:
+def _runs(names: Iterable[str], trials: Mapping[str, Result], link: Link) -> list[Run]:
     known = (trials[name] for name in names if name in trials)
     return [Run(t.name, t.seed, t.state, _maybe(t.reason), link(t.run)) for t in known]
 

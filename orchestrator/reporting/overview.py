@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from orchestrator.records.schema import Study, Trial
 from orchestrator.reporting.build import build
 from orchestrator.reporting.summary import Summary, summary
+from orchestrator.reporting.table import Table
 from studies.presentation import Presentation
 
 
@@ -38,10 +39,20 @@ def overview(
 
     studies: the newest finished one of each table and scale. presentation, trials: of a study, by its id.
     """
+    return arranged((standing(build(study, presentation(study.id), trials(study.id))) for study in studies), known)
+
+
+def standing(table: Table) -> TableStanding | None:
+    """What one study's table came to; None where it is none that ships."""
+    if not table.table:
+        return None
+    seeds = max((row.done for row in table.rows), default=0)
+    return TableStanding(table.table, table.title, table.scale, table.study, seeds, summary(table))
+
+
+def arranged(standings: Iterable[TableStanding | None], known: Sequence[str]) -> list[TableStanding]:
+    """In the order of `known`, those that no longer ship behind; a table that was never run stands without a study."""
     found: dict[str, list[TableStanding]] = {table: [] for table in known}
-    for study in studies:
-        table = build(study, presentation(study.id), trials(study.id))
-        if table.table:
-            seeds = max((row.done for row in table.rows), default=0)
-            found.setdefault(table.table, []).append(TableStanding(table.table, table.title, table.scale, study.id, seeds, summary(table)))
+    for each in filter(None, standings):
+        found.setdefault(each.table, []).append(each)
     return [each for table, run in found.items() for each in sorted(run, key=lambda s: s.scale or "") or [TableStanding(table)]]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.records.schema import Trial
+from orchestrator.reporting.results import Result
 from studies.inert import one_line
 
 _OWN = {"git_sha", "git_dirty", "code_version", "training_code", "device", "dataset", "weights"}  # the others are libraries
@@ -20,10 +20,11 @@ class Provenance:
     devices: tuple[str, ...]
 
 
-def provenance(trials: Iterable[Trial]) -> Provenance:
+def provenance(trials: Iterable[Result]) -> Provenance:
     """Of the trials that have results."""
     good = [trial for trial in trials if trial.state.good]
-    known = [{name: one_line(str(value)) for name, value in (trial.environment or {}).items()} for trial in good]
+    distinct = {frozenset((trial.environment or {}).items()) for trial in good}  # few: trials of a study ran alike
+    known = [{name: one_line(str(value)) for name, value in environment} for environment in distinct]
 
     def each(name: str) -> tuple[str, ...]:
         return tuple(sorted({environment[name] for environment in known if name in environment}))

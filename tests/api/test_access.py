@@ -21,7 +21,7 @@ from tests.api.conftest import ADDRESS, SPEC, bearing, operators_token
 from tests.api.test_schedules import SATURDAYS, make_due
 
 As = Callable[..., dict[str, str]]
-OPEN = {"GET /healthz", "GET /readyz", "GET /login", "POST /login", "POST /logout"}
+OPEN = {"GET /healthz", "GET /readyz", "GET /login", "POST /login", "POST /logout", "GET /static/{name:path}"}
 
 
 @pytest.fixture

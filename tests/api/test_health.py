@@ -7,6 +7,7 @@ from fastapi.testclient import TestClient
 
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
+from tests.api.conftest import SPEC
 
 
 def test_a_living_service_says_so(service: TestClient) -> None:
@@ -39,3 +40,15 @@ def test_a_lost_database_makes_the_service_unready(service: TestClient, tmp_path
     assert response.status_code == 503
     assert response.json()["status"] == "unavailable"
     assert service.get("/healthz").status_code == 200
+
+
+def test_what_mlflow_could_not_be_told_is_shown_and_sent_again(service: TestClient, store: Store) -> None:
+    study = service.post("/v1/studies", json=SPEC).json()["id"]
+    store.beat("relay")
+    store.tell_mlflow_again(study, None)
+    assert store.not_sent([row.id for row in store.outbox()], "the study: ValueError: no such column", last=True)
+    trouble = service.get("/readyz").json()["orchestrator"]["trouble"]
+    assert trouble.startswith(f"MLflow was not told 1 things of study {study} (the study: ValueError: no such column)")
+    assert service.post("/v1/outbox:resend").json() == {"rows": 1}
+    assert service.get("/readyz").json()["orchestrator"]["trouble"] == ""
+    assert len(store.outbox()) == 1

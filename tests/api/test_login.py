@@ -30,7 +30,7 @@ def test_a_link_opens_the_pages_once(service: TestClient, browser: TestClient) -
     path = link(service)
     opened = browser.get(path)
     assert opened.status_code == 200
-    assert 'content="0; url=/docs"' in opened.text
+    assert 'content="0; url=/studies"' in opened.text
     cookie = opened.headers["set-cookie"]
     assert cookie.startswith(f"{COOKIE}=")
     for part in ("HttpOnly", "SameSite=strict", "Path=/", "Max-Age=1209600"):
@@ -81,7 +81,7 @@ def test_the_form_of_another_site_is_refused(browser: TestClient, settings: Sett
 def test_nobody_is_led_elsewhere(browser: TestClient, settings: Settings, elsewhere: str) -> None:
     form = {"token": operators_token(settings), "next": elsewhere}
     entered = browser.post("/login", data=form, headers={"Origin": ADDRESS})
-    assert re.findall(r"url=([^\"]*)", entered.text) == ["/docs"]
+    assert re.findall(r"url=([^\"]*)", entered.text) == ["/studies"]
 
 
 def change(browser: TestClient, **headers: str) -> httpx.Response:

@@ -72,6 +72,20 @@ def test_pages_lead_through_all_studies_newest_first(service: TestClient) -> Non
     assert seen == [5, 4, 3, 2, 1]
 
 
+def test_trials_come_in_pages_or_by_name(service: TestClient) -> None:
+    submit(service)
+    whole = service.get("/v1/studies/1/trials").json()
+    assert whole["next"] is None
+    names = [trial["name"] for trial in whole["items"]]
+    first = service.get("/v1/studies/1/trials", params={"limit": 2}).json()
+    rest = service.get("/v1/studies/1/trials", params={"limit": 200, "cursor": first["next"]}).json()
+    assert [trial["name"] for trial in (*first["items"], *rest["items"])] == names
+    assert (len(first["items"]), rest["next"]) == (2, None)
+    some = service.get("/v1/studies/1/trials", params={"name": [names[2], names[0]]}).json()
+    assert [trial["name"] for trial in some["items"]] == [names[0], names[2]]
+    assert service.get("/v1/studies/1/trials", params={"limit": 1001}).status_code == 422
+
+
 def test_trials_come_with_their_teacher_first_and_their_results(service: TestClient, store: Store) -> None:
     submit(service)
     Driver(store, 1).train_all()
@@ -87,7 +101,7 @@ def test_a_failed_trial_says_why(service: TestClient, store: Store) -> None:
     driver = Driver(store, 1)
     driver.start()
     driver.begin("student/seed-0")
-    store.fail_trial(1, driver.attempt, "student/seed-0", "nan", "the loss became NaN at step 3")
+    store.fail_trial(1, driver.attempt, "student/seed-0", "nan", "the loss became NaN at step 3", driver.fences["student/seed-0"])
     trial = service.get("/v1/studies/1/trials").json()["items"][1]
     assert (trial["state"], trial["failure"], trial["reason"]) == ("failed", "nan", "the loss became NaN at step 3")
 

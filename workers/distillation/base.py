@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from studies.methods import Options
@@ -44,8 +43,3 @@ class Distiller(nn.Module):
 
     def inherit(self, student: nn.Module, teacher: nn.Module) -> None:
         """Hook for methods that start the student from teacher weights; called once before training. Default: nothing."""
-
-
-def no_loss(features: tuple[Tensor, ...]) -> Tensor:
-    """A zero that keeps the graph connected, for steps in which a method has nothing to imitate."""
-    return sum((f.sum() * 0.0 for f in features), start=torch.zeros((), device=features[0].device))

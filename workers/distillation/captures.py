@@ -70,7 +70,7 @@ class Assignment(Capture[Targets]):
 
     def __init__(self) -> None:
         self.images = 0
-        self.result: Any = None
+        self.targets: Targets | None = None
 
     def attach(self, detector: Any) -> None:
         """Wraps `get_targets` on this instance of the dense head."""
@@ -78,8 +78,9 @@ class Assignment(Capture[Targets]):
         assign = head.get_targets
 
         def kept(*args: Any, **kwargs: Any) -> Any:
-            self.result = assign(*args, **kwargs)
-            return self.result
+            result = assign(*args, **kwargs)
+            self.targets = assignment(result, self.images)  # at once: FSAF's loss takes the result apart
+            return result
 
         head.get_targets = kept
         detector.neck.register_forward_hook(self._count)
@@ -88,12 +89,12 @@ class Assignment(Capture[Targets]):
         self.images = len(output[0])
 
     def take(self) -> Targets:
-        assert self.result is not None, "the detector's loss has not run"
-        result, self.result = self.result, None
-        return assignment(result, self.images)
+        assert self.targets is not None, "the detector's loss has not run"
+        targets, self.targets = self.targets, None
+        return targets
 
     def forget(self) -> None:
-        self.result = None
+        self.targets = None
 
     @staticmethod
     def split(taken: Targets, sizes: Sequence[int]) -> list[Targets]:

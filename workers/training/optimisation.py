@@ -34,14 +34,14 @@ def _as_scheduled(optimizer: Optimizer, schedule: Schedule) -> Optimizer:
 
 
 def _wrapper(optimizer: Optimizer, lr: float) -> dict[str, Any]:
-    momentum = {"momentum": optimizer.momentum} if optimizer.type == "SGD" else {"fused": True}
+    own = {"momentum": optimizer.momentum} if optimizer.type == "SGD" else {"eps": optimizer.eps, "fused": True}
     factors = {"bias_lr_mult": optimizer.bias_lr, "bias_decay_mult": optimizer.bias_decay, "norm_decay_mult": optimizer.norm_decay}
     special: dict[str, Any] = {name: factor for name, factor in factors.items() if factor != 1.0}
     if optimizer.backbone_lr != 1.0:
         special["custom_keys"] = {"backbone.": {"lr_mult": optimizer.backbone_lr}}
     return {
         "type": "OptimWrapper",
-        "optimizer": {"type": optimizer.type, "lr": lr, "weight_decay": optimizer.weight_decay, **momentum},
+        "optimizer": {"type": optimizer.type, "lr": lr, "weight_decay": optimizer.weight_decay, **own},
         **({"clip_grad": {"max_norm": optimizer.clip, "norm_type": 2}} if optimizer.clip else {}),
         **({"paramwise_cfg": special} if special else {}),
     }

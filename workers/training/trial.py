@@ -119,7 +119,7 @@ class _Images:
 def _environment(spec: TrialSpec, manifest: dict[str, Any], store: Store, taught: Path | None) -> dict[str, str]:
     images, left_out = manifest["images"], len(manifest["broken"])
     dataset = f"{images['train']} + {images['val']} images, {left_out} broken images or annotations left out"
-    start = store.entries().get(start_weights(spec) or "")  # a store that was emptied meanwhile must not cost a finished training
+    start = store.entries().get(start_weights(spec) or "")  # a store that was emptied must not cost a training
     weights = {"weights": f"{start.name} ({start.sha256})"} if start else {}
     if taught and taught.exists():
         weights = {"weights": f"pretrained here/{taught.stem} ({file_sha256(taught)})"}

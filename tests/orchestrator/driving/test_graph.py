@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from orchestrator.driving.graph import ASKED_AT_ONCE
 from orchestrator.driving.order import Order
 from orchestrator.driving.tuning import GraphSearcher, Searcher
 from orchestrator.machine import TrialState
@@ -104,3 +105,26 @@ def test_idle_processes_are_let_go_once_the_last_trial_is_handed_out(store: Stor
 def test_an_order_survives_tunes_config() -> None:
     order = Order("fitnet/seed-0", {"a": {"b": [1, None]}}, "/folder", "/data")
     assert Order.of(order.config()) == order
+
+
+def test_a_study_being_cancelled_hands_out_nothing_and_gives_tune_its_turn(store: Store, tmp_path: Path) -> None:
+    many = a_study(arms=[{"id": "student"}], seeds=list(range(50)))
+    other = a_study(arms=[{"id": f"student-{n}", "distiller": "fitnet", "weight": 1.0 + n} for n in range(3)], seeds=list(range(50)))
+    for spec in (many, other):
+        driven = Driven.start(store, tmp_path, spec)
+        graph = graph_of(driven, spec)
+        store.request_cancel(driven.id)
+        assert graph.next() is None
+        assert len(graph.ask_again) <= ASKED_AT_ONCE
+        assert not graph.claimed
+
+
+def test_the_graph_holds_a_few_trials_not_the_study(store: Store, tmp_path: Path) -> None:
+    spec = a_study(arms=[{"id": f"fitnet-{n}", "distiller": "fitnet", "weight": 1.0 + n} for n in range(10)], seeds=list(range(50)))
+    driven = Driven.start(store, tmp_path, spec)
+    graph = graph_of(driven, spec)
+    train_next(graph, driven)
+    train_next(graph, driven)
+    assert graph.open == 499
+    assert len(graph._ready) <= 64
+    assert graph.waiting

@@ -12,6 +12,7 @@ from PIL import Image
 
 from orchestrator.figures import (
     attention,
+    boxes,
     components,
     detections,
     error_types,
@@ -173,10 +174,10 @@ def test_sampling_weights_of_all_levels_add_up_to_one_over_the_pixels(tmp_path: 
 def test_boxes_are_right_where_they_lie_on_an_object_of_their_class(tmp_path: Path) -> None:
     objects = [{"box": [10, 10, 40, 40], "label": 0}, {"box": [45, 20, 75, 50], "label": 1}]
     near, far = {"box": [12, 11, 41, 42], "label": 0, "score": 0.9}, {"box": [46, 20, 75, 50], "label": 0, "score": 0.5}
-    assert detections.is_right(near, objects)
-    assert not detections.is_right(far, objects)
-    assert detections.overlap([0, 0, 10, 10], [5, 0, 15, 10]) == pytest.approx(1 / 3)
-    assert detections.overlap([0, 0, 1, 1], [2, 2, 3, 3]) == 0
+    assert boxes.is_right(near, objects)
+    assert not boxes.is_right(far, objects)
+    assert boxes.overlap([0, 0, 10, 10], [5, 0, 15, 10]) == pytest.approx(1 / 3)
+    assert boxes.overlap([0, 0, 1, 1], [2, 2, 3, 3]) == 0
     figure = detections.draw([detections.Seen(picture(), objects, [("teacher", [near]), (ODD, [near, far])])], ["cat $5$", "dog"])
     assert figure.axes[2].get_title().endswith("1 right, 1 false")
     assert len(figure.axes[2].patches) == 2

@@ -18,7 +18,7 @@ from workers.distillation.step import Step
 from workers.distillation.student import build_distiller
 from workers.distillers.chen2017 import bounded_regression, deltas_of, soft_objectness
 from workers.distillers.ofd import PreReLU, margins, partial_distance
-from workers.distillers.pad import Branch
+from workers.distillers.pad import Branch, pdf_terms
 
 NECK = {"loss_defeat_neck_foreground", "loss_defeat_neck_background"}
 HEAD = {"loss_defeat_head_foreground", "loss_defeat_head_background"}
@@ -236,6 +236,18 @@ def test_ofd_refuses_a_backbone_without_residual_stages() -> None:
 
     with pytest.raises(TrialFailure, match="ResNet's stages, which a Conv2d does not have"):
         OFD(options, network(ONE, False, plain), network(ONE, True, plain))
+
+
+def test_pads_loss_and_gradient_stay_finite_where_the_exponential_of_the_log_variance_does_not() -> None:
+    teacher, student = torch.zeros(4), torch.full((4,), 3.0, requires_grad=True)
+    predicted = torch.tensor([-1.0, 0.0, 80.0, 200.0], requires_grad=True)  # exp(89) is beyond float32
+    terms = pdf_terms(teacher, student, predicted)
+    terms.sum().backward()
+    assert terms.tolist() == pytest.approx([9.0, 9.0, 80.0, 200.0], rel=1e-5)
+    assert predicted.grad is not None
+    assert predicted.grad.tolist() == pytest.approx([0.0, 0.0, 1.0, 1.0], abs=1e-6)
+    assert student.grad is not None
+    assert student.grad.tolist() == pytest.approx([6.0, 6.0, 0.0, 0.0], rel=1e-5)
 
 
 def test_pad_starts_as_plain_imitation_and_takes_a_single_cell() -> None:

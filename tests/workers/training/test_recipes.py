@@ -122,6 +122,18 @@ def test_a_recipe_may_train_its_backbone_at_a_rate_of_its_own(monkeypatch: pytes
             assert [rates[id(p)] for p in part.parameters()] == pytest.approx([rate] * len(list(part.parameters())))
 
 
+def test_at_nano_weights_of_next_to_no_gradient_stay_and_others_take_steps_of_the_rate() -> None:
+    network = Network(detector="retinanet", backbone="resnet18", width=8)
+    config = optimisation(Schedule().resolved("nano", network, "digits"), network)["optim_wrapper"]
+    model = torch.nn.ParameterDict({"seen": torch.zeros(1000), "empty": torch.zeros(1000)})
+    wrapper = build_optim_wrapper(model, {**config, "paramwise_cfg": None})
+    for _ in range(100):
+        model["seen"].grad, model["empty"].grad = torch.full((1000,), 1e-3), torch.full((1000,), 1e-9)
+        wrapper.step()
+    assert model["seen"].mean().item() == pytest.approx(-0.4, rel=0.1)  # 100 steps at 4e-3
+    assert abs(model["empty"].mean().item()) < 1e-4
+
+
 def trial(detector: str, backbone: str, scale: Any = "nano", dataset: str = "digits", **changes: Any) -> TrialSpec:
     network = Network(detector=detector, backbone=backbone, **changes)
     return TrialSpec(dataset=dataset, scale=scale, network=network, schedule=Schedule(), seed=0)

@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("heartbeat", sa.Column("seconds", sa.Float(), nullable=False, server_default="0"))
+    op.add_column("heartbeat", sa.Column("seconds", sa.Double(), nullable=False, server_default="0"))
     op.add_column("heartbeat", sa.Column("troubles", sa.BigInteger(), nullable=False, server_default="0"))
 
 

@@ -1,0 +1,9 @@
+"""All routes of the pages."""
+
+from fastapi import APIRouter
+
+from api.pages import assets, compare, live, running, schedules, studies, study, submit, tables, trial
+
+router = APIRouter()
+for each in (studies, study, trial, compare, tables, schedules, submit, running, live, assets):
+    router.include_router(each.routes)

@@ -1,0 +1,155 @@
+"""The page of one study: its table, gains, curves, timeline and trials, and what can be done with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from api.access.callers import HolderOf
+from api.dependencies import SettingsOf, StoreOf
+from api.pages.charts import curves, forest, timeline
+from api.pages.dependencies import ReadingOf
+from api.pages.web import SUBMITS, page, router, see
+from api.studies.endpoints import StudyId
+from api.studies.service import Studies
+from orchestrator.machine import TrialState
+from orchestrator.reporting.rendering import FORMATS
+from orchestrator.reporting.summary import summary
+from orchestrator.reporting.table import Row, Table
+from studies.catalog import COSTS
+
+ROWS = 100  # of the table on a page
+TRIALS = 50
+BARS = 400  # of the timeline
+CURVES = 10  # arms whose curves are drawn
+SCALES = ("smoke", "nano", "paper")
+routes: APIRouter = router()
+Page = Annotated[int, Query(ge=1, le=100_000)]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows under their heading."""
+
+    heading: str | None
+    rows: list[Row]
+
+
+@routes.get("/studies/{study_id}")
+def study(
+    request: Request,
+    study_id: StudyId,
+    reading: ReadingOf,
+    settings: SettingsOf,
+    sort: str = "",
+    order: str = "down",
+    rows: Page = 1,
+    state: str = "",
+    row: Annotated[str, Query(max_length=300)] = "",
+    trials: Page = 1,
+) -> Response:
+    """All of it on one page."""
+    found = reading.study(study_id)
+    table = reading.table(found, settings.mlflow_ui)
+    shown = sorted_rows(table, sort, order == "up")
+    rows_page = shown[(rows - 1) * ROWS : rows * ROWS]
+    only = next((each for each in table.rows if each.id == row), None)
+    names = [run.trial for run in (*only.runs, *only.measurements)] if only else None
+    of_state = TrialState(state) if state in {each.value for each in TrialState} else None
+    jobs, total = reading.trials(study_id, of_state, names, (trials - 1) * TRIALS, TRIALS)
+    headline = headline_of(table)
+    return page(
+        request,
+        "study.html",
+        study=found,
+        table=table,
+        groups=grouped(rows_page, bool(sort)),
+        counts=summary(table) if table.judged else None,
+        sort=sort,
+        order=order,
+        rows=rows,
+        rows_pages=-(-len(shown) // ROWS),
+        progress=reading.progress([found])[study_id],
+        attempts=reading.attempts(study_id),
+        forest=forest(table, rows_page, headline),
+        headline=headline,
+        accuracy=accuracy_of(table),
+        curve_rows=[row.id for row in rows_page if row.runs][:CURVES],
+        timeline=timeline(*reading.bars(study_id, BARS)),
+        jobs=jobs,
+        jobs_total=total,
+        job_states=reading.trial_states(study_id),
+        state=state,
+        only=only,
+        trials=trials,
+        trials_pages=-(-total // TRIALS),
+        scales=[scale for scale in SCALES if scale != table.scale],
+        formats=FORMATS,
+        notes=reading.happened(study_id, ("note", "regression"), 10),
+        last_event=reading.last_event(study_id),
+    )
+
+
+@routes.get("/studies/{study_id}/curves")
+def curves_of(
+    study_id: StudyId,
+    reading: ReadingOf,
+    metric: Annotated[str, Query(max_length=100)] = "AP",
+    row: Annotated[list[str] | None, Query(max_length=CURVES)] = None,
+) -> JSONResponse:
+    """Learning curves of some rows: epochs, and of each row the mean of its seeds with the least and the greatest."""
+    table = reading.table(reading.study(study_id))
+    chosen = [each for each in table.rows if each.id in set(row or ())]
+    names = [run.trial for each in chosen for run in each.runs]
+    return JSONResponse(curves(chosen, reading.epochs(study_id, names, metric)), headers={"Cache-Control": "no-store"})
+
+
+@routes.post("/studies/{study_id}/cancel", dependencies=SUBMITS)
+def cancel(study_id: StudyId, store: StoreOf, settings: SettingsOf, holder: HolderOf) -> Response:
+    """Stop it; what is trained is kept."""
+    Studies(store, settings).cancel(study_id, holder)
+    return see(f"/studies/{study_id}")
+
+
+@routes.post("/studies/{study_id}/resume", dependencies=SUBMITS)
+def resume(study_id: StudyId, store: StoreOf, settings: SettingsOf, holder: HolderOf) -> Response:
+    """Run what is missing."""
+    Studies(store, settings).resume(study_id, holder)
+    return see(f"/studies/{study_id}")
+
+
+def sorted_rows(table: Table, metric: str, rising: bool) -> list[Row]:
+    """The shown rows, by what they measured in a metric; those without a result last."""
+    rows = table.shown
+    if metric == "arm":
+        return sorted(rows, key=lambda row: row.title.lower(), reverse=not rising)
+    if metric not in table.metrics:
+        return rows
+    with_result = [row for row in rows if metric in row.cells]
+    return [
+        *sorted(with_result, key=lambda row: row.cells[metric].mean, reverse=not rising),
+        *(row for row in rows if metric not in row.cells),
+    ]
+
+
+def grouped(rows: Sequence[Row], flat: bool) -> list[Group]:
+    """Rows under their headings; sorted ones go without."""
+    groups: list[Group] = []
+    for row in rows:
+        heading = None if flat else row.group
+        if not groups or groups[-1].heading != heading:
+            groups.append(Group(heading, []))
+        groups[-1].rows.append(row)
+    return groups
+
+
+def accuracy_of(table: Table) -> list[str]:
+    """Metrics of the table's columns that say how good a detector is."""
+    return [column.metric for column in table.columns if column.better is not None and column.metric not in COSTS]
+
+
+def headline_of(table: Table) -> str | None:
+    """The metric that gains are shown in."""
+    return table.claims.headline or next(iter(accuracy_of(table)), None)

@@ -1,0 +1,93 @@
+"""Sizes and times of every page on a database of 20,000 trials, one study of 10,000 among them: docs/results/pages.md.
+
+    python -m benchmarks.pages
+
+The service runs as a process of its own on SQLite. `first` is the first answer after an event of the study, when its table is built anew;
+`then` the median of the ten that follow. Chromium's numbers are of an empty cache: bytes that came over the wire for the page with all it
+loads, and the time from the request to the end of its load event.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+
+from orchestrator.reporting.rendering.markdown import grid
+from tests.browser.chromium import Browser, Service, serving
+from tests.browser.filled import fill_large
+
+OUT = Path(__file__).resolve().parent.parent / "docs" / "results" / "pages.md"
+LARGE = 8  # the study of 10,000 trials
+PAGES = {
+    "studies": "/studies",
+    "studies, searched": "/studies?text=fitnet&state=finished",
+    "study of 10,000 trials": f"/studies/{LARGE}",
+    "the same, sorted, second page of rows": f"/studies/{LARGE}?sort=AP&rows=2",
+    "the same, page 150 of its trials": f"/studies/{LARGE}?trials=150",
+    "study of 250 trials": f"/studies/{LARGE + 1}",
+    "trial": f"/studies/{LARGE}/trials/arm-7/seed-3",
+    "40 rows compared": "/compare?" + "&".join(f"row={LARGE}:arm-{number}" for number in range(40)),
+    "studies compared": f"/compare?study={LARGE}&study={LARGE + 1}",
+    "tables": "/tables",
+    "table": "/tables/ld2022/table-4",
+    "schedules": "/schedules",
+    "schedule": "/schedules/1",
+    "queue": "/queue",
+    "status": "/status",
+    "submit": "/submit?table=digits",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=OUT)
+    out = parser.parse_args().out
+    with tempfile.TemporaryDirectory() as home, serving(Path(home), fill_large) as service:
+        browser = Browser(service.url)
+        try:
+            browser.log_in(service.token)
+            body = [_measured(service, browser, name, path) for name, path in PAGES.items()]
+        finally:
+            browser.driver.quit()
+    header = ["page", "first, s", "then, s", "HTML, kB", "over the wire, kB", "loaded in Chromium, s"]
+    out.write_text("\n".join([_HEAD.format(machine=platform.machine()), *grid(header, body)]) + "\n")
+
+
+_HEAD = """# Pages: sizes and times
+
+`python -m benchmarks.pages`: a database (SQLite) of 20,000 trials in 48 studies, one of them of 10,000 trials and 200 rows; the service and
+Chromium on one core of {machine}. `first` is the first answer after something has happened in the study, `then` the median of the ten
+after it. Over the wire came everything that the page needs, with an empty cache.
+"""
+
+
+def _measured(service: Service, browser: Browser, name: str, path: str) -> list[str]:
+    with httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {service.token}"}, trust_env=False) as client:
+        service.filled.store.note(LARGE, "something happened")
+        client.get("/queue")  # the connection stands
+        times = [_seconds(client, path) for _ in range(11)]
+        size = len(client.get(path).content)
+    browser.driver.execute_cdp_cmd("Network.clearBrowserCache", {})
+    browser.driver.get_log("performance")
+    browser.open(path)
+    loaded = browser.until("const e = performance.getEntriesByType('navigation')[0]; return e.loadEventEnd && e.loadEventEnd / 1000")
+    time.sleep(1)  # for what scripts fetch after that
+    messages = (json.loads(entry["message"])["message"] for entry in browser.driver.get_log("performance"))
+    wire = sum(each["params"]["encodedDataLength"] for each in messages if each["method"] == "Network.loadingFinished")
+    return [name, f"{times[0]:.3f}", f"{statistics.median(times[1:]):.3f}", f"{size / 1000:.0f}", f"{wire / 1000:.0f}", f"{loaded:.2f}"]
+
+
+def _seconds(client: httpx.Client, path: str) -> float:
+    began = time.perf_counter()
+    answer = client.get(path)
+    answer.raise_for_status()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
