@@ -183,9 +183,13 @@ class Client:
         """Submit nothing of it any more; its studies stay."""
         self._send("DELETE", f"/v1/schedules/{schedule}")
 
-    def health(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What the service says of itself: that it lives, and whether it is ready."""
-        return self._json("GET", "/healthz"), self._json("GET", "/readyz")
+    def alive(self) -> dict[str, Any]:
+        """What the service says of itself: that it lives, and its version."""
+        return self._json("GET", "/healthz")
+
+    def ready(self) -> dict[str, Any]:
+        """Whether it can serve, and how the orchestrator is. Raises Refused where its database does not answer."""
+        return self._json("GET", "/readyz")
 
     def checks(self) -> list[dict[str, Any]]:
         """What the service finds of its deployment; takes as long as the slowest node."""

@@ -35,10 +35,10 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(
         home=tmp_path,
         database=f"sqlite:///{tmp_path}/retort.db",
-        mlflow="http://127.0.0.1:5000",
+        mlflow="http://127.0.0.1:1",
         mlflow_ui="http://mlflow.example",
         ray="auto",
-        ray_jobs="http://127.0.0.1:8265",
+        ray_jobs="http://127.0.0.1:1",  # nothing answers there
         concurrent_studies=1,
     )
 

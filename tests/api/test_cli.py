@@ -261,3 +261,16 @@ def test_the_shell_completes_commands_and_shipped_studies(retort: Retort) -> Non
 
     assert completed("retort sub").split() == ["submit"]
     assert "frs2021/table-1" in completed("retort submit frs").split()
+
+
+def test_the_doctor_says_what_is_missing_and_how_to_mend_it(retort: Retort) -> None:
+    done = retort("doctor")
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("ok   service: http://127.0.0.1:")
+    assert "mend orchestrator: it has never been seen" in lines
+    assert any(line.startswith("ok   database: sqlite, revision ") for line in lines)
+    assert any(line.startswith("mend Ray: Ray at ") and "does not answer" in line for line in lines)
+    assert any(line.startswith("     -> start Ray's head; RETORT_RAY_JOBS is its dashboard's address") for line in lines)
+    shown = json.loads(retort("doctor", "--json").stdout)
+    assert [each["name"] for each in shown] == ["service", "orchestrator", "database", "MLflow", "Ray"]
