@@ -289,7 +289,8 @@ class Reading:
 
     def busy(self) -> list[Study]:
         """Studies that are not at rest, oldest first."""
-        return self.store.unfinished_studies()
+        with self._reads() as session:
+            return list(session.scalars(select(Study).where(Study.state.in_(BUSY)).order_by(Study.id)))
 
     def running_trials(self, limit: int) -> list[Trial]:
         """Jobs that train or measure now, oldest first."""
