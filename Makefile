@@ -2,13 +2,21 @@
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint setup format clean
+.PHONY: demo containers test lint setup format clean chaos
 
 demo: setup
 	@$(BIN)/python -m api.command.demo
 
+# Builds the containers, tries them from nothing and removes them: needs Docker.
+containers: setup
+	@docker/try.sh
+
+# What needs no stack of its own runs side by side on the cores; the rest starts whole stacks and has the machine to itself.
+STACKS := tests/e2e tests/faults tests/api/test_stack.py
+PROCESSES := $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 test: setup lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(addprefix --ignore=,$(STACKS))
+	@$(BIN)/python -m pytest $(STACKS)
 
 lint: setup
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
@@ -25,3 +33,9 @@ setup:
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache
+
+# The long one of the fault tests: a hundred random kills over every process of a real stack (about an hour).
+KILLS ?= 100
+SEED ?= 0
+chaos: setup
+	@$(BIN)/python -m tests.faults.chaos --kills $(KILLS) --seed $(SEED)

@@ -18,9 +18,13 @@ from api.access.operator import operator_name, operator_token
 from api.access.schemas import NewToken
 from api.access.settings import AccessSettings, access_settings
 from api.catalog import endpoints as catalog
+from api.checks import endpoints as checks
 from api.docs import endpoints as docs
 from api.figures import endpoints as figures
 from api.health import endpoints as health
+from api.logs import endpoints as logs
+from api.metrics import endpoints as metrics
+from api.outbox import endpoints as outbox
 from api.pages import endpoints as pages
 from api.plans import endpoints as plans
 from api.problems import ProblemDocument
@@ -33,8 +37,8 @@ from api.webhooks import endpoints as webhooks
 from api.webhooks.schemas import NewWebhook
 from orchestrator.access.schema import Scope
 from orchestrator.access.tokens import Tokens
+from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
-from orchestrator.store import Store
 
 _REFUSALS = {"401": "nobody known asks", "403": "not allowed", "429": "too many requests"}
 
@@ -67,9 +71,10 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
     app.add_middleware(Gate, names=reached.hosts)
     problems.install(app)
     login.install(app)
-    of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, schedules.router)
+    of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, logs.router, schedules.router)
     of_access = (access.tokens, access.others, login.router)
-    for router in (*of_studies, catalog.router, *of_access, webhooks.router, health.router, docs.router, pages.router):
+    of_health = (outbox.router, health.router, metrics.router)
+    for router in (*of_studies, catalog.router, checks.router, *of_access, webhooks.router, *of_health, docs.router, pages.router):
         app.include_router(router)
     _describe(app)
     return app

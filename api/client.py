@@ -4,17 +4,27 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import httpx
 
 from api.embedded.stack import load_stack
+from api.profiles import NoSuchProfile, Profile, read_profile
 from studies.home import retort_home
 
 _RETRY_SECONDS = 10.0  # how long a request that may be repeated waits for a service that restarts
+_CHECKS_SECONDS = 180.0  # the service gives a silent node a minute
+_TRIALS_A_PAGE = 1000
+_MOST_WAITS = 3  # for a token's next minute
 _SILENCE_SECONDS = 40.0  # the event stream says something every 15 s, if only that it is there
+
+
+class OtherVersion(UserWarning):
+    """Client and service are of two versions; the text says which."""
 
 
 class Unreachable(Exception):
@@ -45,14 +55,21 @@ class StreamedEvent:
     data: dict[str, Any]
 
 
-def service_url() -> str:
-    """Where the service is: $RETORT_URL, else the stack of this home; no guess beyond, it may be somebody else's. Raises Unreachable."""
+def service(profile: str | None = None) -> Profile:
+    """The service that is meant: of the profile, else $RETORT_URL, else $RETORT_PROFILE, else the stack of this home; no guess beyond, it
+    may be somebody else's. Raises Unreachable."""
+    named = profile or (None if os.environ.get("RETORT_URL") else os.environ.get("RETORT_PROFILE"))
+    try:
+        if named:
+            return read_profile(named)
+    except NoSuchProfile as error:
+        raise Unreachable(str(error)) from None
     if url := os.environ.get("RETORT_URL"):
-        return url
+        return Profile(url, service_token(url))
     stack = load_stack()
     if stack is None:
         raise Unreachable(f"nothing is up ($RETORT_HOME is {retort_home()}); start it with `retort up`, or set RETORT_URL")
-    return stack.url("api")
+    return Profile(stack.url("api"), service_token(stack.url("api")))
 
 
 def service_token(url: str) -> str | None:
@@ -66,9 +83,11 @@ def service_token(url: str) -> str | None:
 class Client:
     """A connection to one service. Raises Unreachable and Refused."""
 
-    def __init__(self, url: str | None = None, token: str | None = None) -> None:
-        self.url = (url or service_url()).rstrip("/")
-        token = token or service_token(self.url)
+    def __init__(self, url: str | None = None, token: str | None = None, profile: str | None = None) -> None:
+        meant = Profile(url, token or service_token(url.rstrip("/"))) if url else service(profile)
+        self.url = meant.url.rstrip("/")
+        self._compared = False
+        token = token or meant.token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
@@ -93,9 +112,14 @@ class Client:
         """One study."""
         return self._json("GET", f"/v1/studies/{study}")
 
-    def trials(self, study: int) -> list[dict[str, Any]]:
-        """Its trials, teachers first."""
-        trials: list[dict[str, Any]] = self._json("GET", f"/v1/studies/{study}/trials")["items"]
+    def trials(self, study: int, names: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """All its trials, teachers first, or those of these names; page by page."""
+        asked: dict[str, Any] = {"limit": _TRIALS_A_PAGE, **({"name": list(names)} if names else {})}
+        page = self._json("GET", f"/v1/studies/{study}/trials", params=asked)
+        trials: list[dict[str, Any]] = page["items"]
+        while page["next"]:
+            page = self._json("GET", f"/v1/studies/{study}/trials", params={**asked, "cursor": page["next"]})
+            trials += page["items"]
         return trials
 
     def tables(self) -> list[dict[str, Any]]:
@@ -116,6 +140,11 @@ class Client:
         """What the service has at a path of its own."""
         return self._send("GET", path).content
 
+    def logs(self, study: int, trial: str | None = None, cursor: str | None = None) -> dict[str, Any]:
+        """A piece of what its drivers, or one of its trials, printed."""
+        wanted = {"trial": trial, "cursor": cursor}
+        return self._json("GET", f"/v1/studies/{study}/logs", params={name: value for name, value in wanted.items() if value is not None})
+
     def cancel(self, study: int) -> dict[str, Any]:
         """Stop it gracefully, keeping what is trained."""
         return self._json("POST", f"/v1/studies/{study}:cancel")
@@ -123,6 +152,11 @@ class Client:
     def resume(self, study: int) -> dict[str, Any]:
         """Queue what is not finished again."""
         return self._json("POST", f"/v1/studies/{study}:resume")
+
+    def resend(self) -> int:
+        """Tell MLflow what was set aside; how many changes these are."""
+        rows: int = self._json("POST", "/v1/outbox:resend")["rows"]
+        return rows
 
     def add_schedule(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """A new schedule."""
@@ -148,6 +182,15 @@ class Client:
     def remove_schedule(self, schedule: int) -> None:
         """Submit nothing of it any more; its studies stay."""
         self._send("DELETE", f"/v1/schedules/{schedule}")
+
+    def health(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the service says of itself: that it lives, and whether it is ready."""
+        return self._json("GET", "/healthz"), self._json("GET", "/readyz")
+
+    def checks(self) -> list[dict[str, Any]]:
+        """What the service finds of its deployment; takes as long as the slowest node."""
+        items: list[dict[str, Any]] = self._json("POST", "/v1/checks", timeout=_CHECKS_SECONDS)["items"]
+        return items
 
     def tokens(self) -> list[dict[str, Any]]:
         """All tokens, oldest first."""
@@ -216,12 +259,10 @@ class Client:
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Repeat what may be repeated until the service is back (reads, and whatever carries an idempotency key)."""
         repeatable = method == "GET" or "Idempotency-Key" in options.get("headers", {})
-        deadline = time.monotonic() + _RETRY_SECONDS
+        deadline, waits = time.monotonic() + _RETRY_SECONDS, 0
         while True:
             try:
                 response = self._http.request(method, path, **options)
-            except httpx.ConnectError as error:
-                raise Unreachable(self._nothing(error)) from None
             except httpx.HTTPError as error:
                 if not repeatable or time.monotonic() > deadline:
                     raise Unreachable(self._nothing(error)) from None
@@ -230,9 +271,22 @@ class Client:
             if response.status_code == 503 and repeatable and time.monotonic() < deadline:
                 time.sleep(0.3)
                 continue
+            if response.status_code == 429 and waits < _MOST_WAITS:  # refused before anything was done: may be repeated, whatever it is
+                waits += 1
+                time.sleep(min(60.0, float(response.headers.get("Retry-After", 1))))
+                continue
+            self._compare(response)
             if response.is_error:
                 raise _refusal(response)
             return response
+
+    def _compare(self, response: httpx.Response) -> None:
+        """Say once when the service is of another version."""
+        there, here = response.headers.get("retort-version"), version("retort")
+        if there and there != here and not self._compared:
+            told = f"the service at {self.url} is Retort {there}, this is {here}; what one of them does not know may fail"
+            warnings.warn(told, OtherVersion, stacklevel=4)
+        self._compared = True
 
     def _nothing(self, error: Exception) -> str:
         if isinstance(error, httpx.ConnectError):

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from orchestrator.records.store import Store
 from orchestrator.settings import Settings
-from orchestrator.store import Store
 
 
 def _store(request: Request) -> Store:

@@ -74,7 +74,7 @@ def measured(path: Path, loaders: int, masks: bool) -> tuple[float, float]:
     from mmdet.registry import DATASETS
     from mmengine.registry import DefaultScope
 
-    from workers.loading import training_loader
+    from workers.datasets.loading import training_loader
 
     pipeline = [
         {"type": "LoadImageFromFile"},

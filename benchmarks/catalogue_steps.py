@@ -36,7 +36,7 @@ from studies.recipes import NANO_WIDTH
 from studies.spec import MethodUse, Network
 from tests.workers.synthetic import batch
 from workers.detectors import build, describe
-from workers.distill import DistilledDetector
+from workers.distillation.student import DistilledDetector
 
 T = TypeVar("T")
 RESULTS = Path(__file__).parent.parent / "docs" / "results"

@@ -2,8 +2,8 @@
 
     python -m benchmarks.count_costs          # a minute: shapes alone, no weight is allocated
 
-Multiply-adds are those of `workers.measure`. Those on RoIs (1,000 proposals, masks of 100, as at test time) are apart: they do not grow
-with the image.
+Multiply-adds are those of `workers.evaluation.costs`. Those on RoIs (1,000 proposals, masks of 100, as at test time) are apart: they do not
+grow with the image.
 """
 
 import logging
@@ -17,7 +17,7 @@ from studies.costs import FILE, reference_size
 from studies.spec import Network
 from studies.submission import read_submission
 from studies.tables.shipped import table_ids
-from workers.measure import CLASSES, Counter, multiply_adds, on_paper, parameter_counts, run_heads
+from workers.evaluation.costs import CLASSES, Counter, multiply_adds, on_paper, parameter_counts, run_heads
 
 HEAD = """\
 # Multiply-adds (in 1e9) and parameters (in 1e6) of the shipped tables' networks at paper scale, written by benchmarks/count_costs.py.

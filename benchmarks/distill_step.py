@@ -18,7 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -28,7 +28,9 @@ from studies.catalog import DETECTORS
 from studies.methods import methods
 from studies.spec import MethodUse, Network
 from workers.detectors import build, describe
-from workers.distill import DistilledDetector
+from workers.distillation.captures import RoIs
+from workers.distillation.step import Outputs, Step
+from workers.distillation.student import DistilledDetector
 
 TARGETS = dict.fromkeys(["fitnet", "pdf_distil", "frs", "ld", "defeat", "fgfi", "cwd", "pkd"], 1.05) | dict.fromkeys(
     ["fbkd", "fgd", "mgd", "crosskd"], 1.15
@@ -158,7 +160,7 @@ def measure(setting: Setting, device: str, rounds: int, wanted: list[str] | None
         student = built(setting.student)
         model = DistilledDetector(student, teacher, [use], (describe(setting.student, student), describe(setting.teacher, teacher)))
         model = model.to(device).train()
-        if model.roi_recorder:
+        if RoIs in model.recorder.captures:
             continue  # reads the teacher on the student's RoIs, which is no forward of its own to compare with
         model.iteration = 10_000  # past every ramp
         step = training_step(model, data, precision)
@@ -185,21 +187,32 @@ def measure(setting: Setting, device: str, rounds: int, wanted: list[str] | None
         print(f"{shares}   {base[0]:.0f} + {base[1]:.0f}", flush=True)
 
 
+def leaf(value: Any) -> Any:
+    """What a network gave, maps cut off from what they were computed from."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().requires_grad_()
+    if isinstance(value, dict):
+        return {name: leaf(each) for name, each in value.items()}
+    return tuple(map(leaf, value)) if isinstance(value, tuple) else value
+
+
+def leaves(outputs: Outputs) -> Outputs:
+    """What the student gave, likewise."""
+    return Outputs(**{each.name: leaf(getattr(outputs, each.name)) for each in fields(outputs)})
+
+
 def own_time(model: DistilledDetector, data: dict[str, Any], precision: Callable[[], Any], device: str) -> float:
     """Seconds of the distiller itself, forward and backward down to the student's outputs."""
-    with torch.no_grad(), precision():
-        model.student(**data, mode="loss")
-        levels = model.teacher.extract_feat(data["inputs"])
-        if model.teacher_head:
-            model.teacher_recorder.head(levels)
-    objects = [sample.gt_instances for sample in data["data_samples"]]
-    step = replace(model._step(data["inputs"]), gt_boxes=[o.bboxes for o in objects], gt_labels=[o.labels for o in objects])
-    for name in ("neck", "logits", "boxes", "backbone", "pre_relu"):
-        setattr(step.student, name, tuple(m.detach().requires_grad_() for m in getattr(step.student, name)))
+    seen: list[Step] = []
+    watch = model.distillers[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    with precision():
+        model(**data, mode="loss")
+    watch.remove()
+    steps = [replace(step, student=leaves(step.student)) for step in seen]
 
     def run() -> None:
         for distiller in model.distillers:
-            total = sum(distiller(step).values())
+            total = sum(sum(distiller(step).values()) for step in steps) / len(steps)
             if isinstance(total, torch.Tensor) and total.requires_grad:
                 total.backward()
 

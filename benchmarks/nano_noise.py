@@ -27,8 +27,8 @@ from studies.recipes import RECIPES
 from studies.spec import StudySpec
 from workers.datasets import prepare
 from workers.local import run_locally
-from workers.pretraining import pretrained
-from workers.progress import EpochReport
+from workers.training.progress import EpochReport
+from workers.weights.pretraining import pretrained
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 FITNET = {"id": "fitnet", "title": "FitNet", "distiller": "fitnet", "weight": 2.5, "options": {"average": "cells"}}

@@ -39,7 +39,7 @@ def study_of(trials: int, epochs: int) -> StudySpec:
 
 def by_retort(spec: StudySpec, database: str) -> tuple[float, list[float], float]:
     """Makespan from submission to the study's end, the training times, and the time until the first trial started; seconds."""
-    from orchestrator.store import Store
+    from orchestrator.records.store import Store
 
     store = Store(database)
     study, _ = store.create_study(as_submission(spec))
@@ -78,7 +78,7 @@ def plain(task: dict[str, Any]) -> list[float]:
 
     def train(config: dict[str, Any]) -> None:
         from studies.trial import TrialSpec
-        from workers.trial import run_trial
+        from workers.training.trial import run_trial
 
         number = config["number"]
         folder = Path(task["folder"]) / str(number)

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 
 from orchestrator.machine import StudyState, TrialState
+from orchestrator.records.schema import Study, Trial
 from orchestrator.reporting.build import build
 from orchestrator.reporting.rendering import FORMATS, render
-from orchestrator.schema import Study, Trial
 from studies.presentation import Column, Presentation, Published, Row
 
 METRICS, SEEDS, GROUP = ("AP", "AP50", "AP75"), 3, 10

@@ -9,8 +9,9 @@ raises `IllegalMove`, which tells the study's story.
     resume: cancelled, failed or finished with gaps -> queued, and its missing trials back to waiting or ready
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from studies.trial import FailureKind
@@ -51,28 +52,40 @@ class TrialState(StrEnum):
         return self.good or self in (TrialState.FAILED, TrialState.CANCELLED)
 
 
+OPEN = tuple(state for state in TrialState if not state.final)
+GOOD = tuple(state for state in TrialState if state.good)
+
+
 @dataclass(frozen=True)
 class Trial:
-    """What the machine knows of a trial."""
+    """The trial that an event is about, with those around it that may move with it."""
 
     state: TrialState
-    needs: tuple[str, ...] = ()  # names of the trials whose checkpoints this one needs: its teacher's, or those that it measures
     losses: int = 0  # times its process was lost since the last resume
     reason: str | None = None  # one sentence when failed
     failure: FailureKind | None = None  # class of failure when failed
+    students: int = 0  # waiting trials that lack nothing but this one's result
+    dependents: int = 0  # waiting trials that need this one's result, or that of a trial that does, and so on
 
 
 @dataclass(frozen=True)
 class Study:
-    """What the machine knows of a study."""
+    """What the machine is shown of a study: itself, how many trials are in which state, and what the event at hand is about."""
 
     label: str  # "study 3 (Does LD beat FitNet?)", for messages
     state: StudyState
-    trials: Mapping[str, Trial]  # by name, each behind those that it needs
+    counts: Mapping[TrialState, int]  # how many of its trials are in each state; absent: none
+    trials: Mapping[str, Trial] = field(default_factory=dict)  # by name, those that the event names
+    startable: int = 0  # trials without a result that lack no other's; to be known for ResumeRequested
+    first_reason: str | None = None  # why the first failed trial failed; to be known where a study may end
     stalls: int = 0  # attempts lost in a row without a new epoch
     driven: bool = False  # an attempt was handed to Ray and its end is not recorded yet
     reason: str | None = None  # one sentence when failed
     story: tuple[str, ...] = ()  # what happened last, oldest first
+
+    def count(self, states: Iterable[TrialState]) -> int:
+        """How many trials are in one of these states."""
+        return sum(self.counts.get(state, 0) for state in states)
 
 
 # --- events: what happened
@@ -85,9 +98,11 @@ class AttemptStarted:
 
 @dataclass(frozen=True)
 class AttemptLost:
-    """A driver ended without having finished the study."""
+    """A driver ended without having finished the study. planned: it was asked to (the stack goes down, its devices are wanted), which
+    says nothing against the study."""
 
     reason: str
+    planned: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,20 @@ class Stopped:
 @dataclass(frozen=True)
 class ResumeRequested:
     """Somebody wants the missing trials trained."""
+
+
+@dataclass(frozen=True)
+class TrialClaimed:
+    """A driver takes the lease of a trial; nothing moves yet."""
+
+    trial: str
+
+
+@dataclass(frozen=True)
+class LeaseLost:
+    """Another holds the lease of a trial that a driver thought its own: it is ready again, and that is no loss of its own."""
+
+    trial: str
 
 
 @dataclass(frozen=True)
@@ -139,6 +168,13 @@ class TrialFailed:
 
 
 @dataclass(frozen=True)
+class TrialPreempted:
+    """A trial made room for another after its checkpoint: it goes on later, and that is no loss."""
+
+    trial: str
+
+
+@dataclass(frozen=True)
 class AllTrialsEnded:
     """The driver has nothing left to do."""
 
@@ -156,11 +192,14 @@ Event = (
     | CancelRequested
     | Stopped
     | ResumeRequested
+    | TrialClaimed
+    | LeaseLost
     | TrialStarted
     | EpochDone
     | TrialFinished
     | TrialCached
     | TrialFailed
+    | TrialPreempted
     | AllTrialsEnded
     | StudyFailed
 )
@@ -186,7 +225,30 @@ class TrialChange:
     trial: Trial
 
 
-Change = StudyChange | TrialChange
+class Group(StrEnum):
+    """Trials that move together, by what they have in common."""
+
+    RUNNING = "running"  # those in a trial process
+    OPEN = "open"  # those without an end
+    STARTABLE = "startable"  # those without a result that lack no other's
+    LACKING = "lacking"  # those without a result that lack another's
+    STUDENTS = "students"  # of a trial: those that waited for it last
+    DEPENDENTS = "dependents"  # of a trial: those that need it, directly or not, and have no end
+
+
+@dataclass(frozen=True)
+class GroupChange:
+    """All `count` trials of a group are now in `state`, without losses. of: the trial whose students or dependents they are."""
+
+    group: Group
+    state: TrialState
+    count: int
+    of: str | None = None
+    reason: str | None = None
+    failure: FailureKind | None = None
+
+
+Change = StudyChange | TrialChange | GroupChange
 
 
 class IllegalMove(Exception):
@@ -237,22 +299,30 @@ class _Move:
     def put(self, name: str, trial: Trial) -> None:
         before = self.study.trials[name].state
         self.study = replace(self.study, trials={**self.study.trials, name: trial})
+        self._count({before: 1}, trial.state)
         self.changes.append(TrialChange(name, before, trial))
 
-    def put_each(self, states: tuple[TrialState, ...], make: Callable[[Trial], Trial]) -> None:
-        for name, trial in self.study.trials.items():
-            if trial.state in states:
-                self.put(name, make(trial))
+    def put_group(self, change: GroupChange, before: Mapping[TrialState, int]) -> None:
+        """before: in which states the group's trials were."""
+        if change.count:
+            self._count(before, change.state)
+            self.changes.append(change)
 
-    def all_good(self, names: Iterable[str]) -> bool:
-        return all(self.study.trials[name].state.good for name in names)
+    def put_all(self, group: Group, states: tuple[TrialState, ...], state: TrialState) -> None:
+        """Every trial in one of `states`, which is what `group` is."""
+        self.put_group(GroupChange(group, state, self.study.count(states)), {each: self.study.count((each,)) for each in states})
+
+    def _count(self, before: Mapping[TrialState, int], after: TrialState) -> None:
+        counts = Counter(self.study.counts)
+        counts.subtract(before)
+        counts[after] += sum(before.values())
+        self.study = replace(self.study, counts={state: count for state, count in counts.items() if count})
 
     def all_ended(self) -> bool:
-        return all(trial.state.final for trial in self.study.trials.values())
+        return not self.study.count(OPEN)
 
 
 _DRIVEN = (StudyState.RUNNING, StudyState.CANCELLING)
-_OPEN = (TrialState.WAITING, TrialState.READY, TrialState.RUNNING)
 
 
 def _attempt_started(move: _Move, event: AttemptStarted) -> None:
@@ -264,7 +334,7 @@ def _attempt_started(move: _Move, event: AttemptStarted) -> None:
 
 def _let_go(move: _Move) -> None:
     """Trials whose processes died with their driver are ready again; that is no loss of their own."""
-    move.put_each((TrialState.RUNNING,), lambda trial: replace(trial, state=TrialState.READY))
+    move.put_all(Group.RUNNING, (TrialState.RUNNING,), TrialState.READY)
 
 
 def _attempt_lost(move: _Move, event: AttemptLost) -> None:
@@ -273,8 +343,8 @@ def _attempt_lost(move: _Move, event: AttemptLost) -> None:
     if move.study.state == StudyState.CANCELLING:
         _stopped(move, Stopped())
         return
-    move.study = replace(move.study, stalls=move.study.stalls + 1)
-    if move.study.stalls >= MAX_STALLS:
+    move.study = replace(move.study, stalls=move.study.stalls + (not event.planned))
+    if not event.planned and move.study.stalls >= MAX_STALLS:
         _study_failed(move, StudyFailed(f"{MAX_STALLS} attempts in a row were lost without a new epoch, the last one: {event.reason}"))
         return
     _let_go(move)
@@ -299,20 +369,36 @@ def _stopped(move: _Move, event: Stopped) -> None:
 
 
 def _cancel(move: _Move) -> None:
-    move.put_each(_OPEN, lambda trial: replace(trial, state=TrialState.CANCELLED))
+    move.put_all(Group.OPEN, OPEN, TrialState.CANCELLED)
     move.go(StudyState.CANCELLED)
 
 
 def _resume_requested(move: _Move, event: ResumeRequested) -> None:
     move.need(StudyState.CANCELLED, StudyState.FAILED, StudyState.FINISHED, to="resuming")
-    missing = [name for name, trial in move.study.trials.items() if not trial.state.good]
+    good = {state: count for state, count in move.study.counts.items() if state.good}
+    startable, missing = move.study.startable, sum(move.study.counts.values()) - sum(good.values())
     if not missing:
         raise move.refuse("nothing is missing, every trial has its results")
-    for name in missing:
-        needs = move.study.trials[name].needs
-        move.put(name, Trial(TrialState.READY if move.all_good(needs) else TrialState.WAITING, needs))
+    groups = (
+        GroupChange(Group.STARTABLE, TrialState.READY, startable),
+        GroupChange(Group.LACKING, TrialState.WAITING, missing - startable),
+    )
+    move.changes += [group for group in groups if group.count]
+    move.study = replace(move.study, counts=good | {group.state: group.count for group in groups if group.count})
     move.study = replace(move.study, stalls=0)
     move.go(StudyState.QUEUED)
+
+
+def _trial_claimed(move: _Move, event: TrialClaimed) -> None:
+    move.need(StudyState.RUNNING, to="claiming a trial")
+    move.trial(event.trial, TrialState.READY, to="claiming it")
+
+
+def _lease_lost(move: _Move, event: LeaseLost) -> None:
+    move.need(*_DRIVEN, to="losing a lease")
+    trial = move.trial(event.trial, TrialState.READY, TrialState.RUNNING, to="losing its lease")
+    if trial.state == TrialState.RUNNING:
+        move.put(event.trial, replace(trial, state=TrialState.READY))
 
 
 def _trial_started(move: _Move, event: TrialStarted) -> None:
@@ -331,22 +417,20 @@ def _trial_finished(move: _Move, event: TrialFinished) -> None:
     move.need(*_DRIVEN, to="finishing a trial")
     trial = move.trial(event.trial, TrialState.RUNNING, to="finishing it")
     move.put(event.trial, replace(trial, state=TrialState.FINISHED))
-    _release(move, event.trial)
+    _release(move, event.trial, trial)
 
 
 def _trial_cached(move: _Move, event: TrialCached) -> None:
     move.need(*_DRIVEN, to="reusing a result")
     trial = move.trial(event.trial, TrialState.READY, to="reusing a result")
     move.put(event.trial, replace(trial, state=TrialState.CACHED))
-    _release(move, event.trial)
+    _release(move, event.trial, trial)
 
 
-def _release(move: _Move, done: str) -> None:
+def _release(move: _Move, name: str, trial: Trial) -> None:
     """Trials that waited for this one last are ready."""
     move.study = replace(move.study, stalls=0)
-    for name, trial in move.study.trials.items():
-        if done in trial.needs and trial.state == TrialState.WAITING and move.all_good(trial.needs):
-            move.put(name, replace(trial, state=TrialState.READY))
+    move.put_group(GroupChange(Group.STUDENTS, TrialState.READY, trial.students, name), {TrialState.WAITING: trial.students})
 
 
 def _trial_failed(move: _Move, event: TrialFailed) -> None:
@@ -357,16 +441,15 @@ def _trial_failed(move: _Move, event: TrialFailed) -> None:
         return
     reason = event.reason if event.failure != "infra" else f"lost {trial.losses + 1} times, the last time: {event.reason}"
     move.put(event.trial, replace(trial, state=TrialState.FAILED, reason=reason, failure=event.failure))
-    _fail_dependents(move, event.trial, event.failure, reason)
+    why = f"it needs {event.trial}, which failed: {reason}"  # so cannot be done, whatever lies between
+    change = GroupChange(Group.DEPENDENTS, TrialState.FAILED, trial.dependents, event.trial, why, event.failure)
+    move.put_group(change, {TrialState.WAITING: trial.dependents})
 
 
-def _fail_dependents(move: _Move, failed: str, failure: FailureKind, reason: str) -> None:
-    """What needs the checkpoint of a failed trial cannot be done: for the reason of the first one that failed."""
-    told = reason if reason.startswith("it needs ") else f"it needs {failed}, which failed: {reason}"
-    for name, trial in move.study.trials.items():
-        if failed in trial.needs and not trial.state.final:
-            move.put(name, replace(trial, state=TrialState.FAILED, reason=told, failure=failure))
-            _fail_dependents(move, name, failure, told)
+def _trial_preempted(move: _Move, event: TrialPreempted) -> None:
+    move.need(*_DRIVEN, to="preempting a trial")
+    trial = move.trial(event.trial, TrialState.RUNNING, to="preempting it")
+    move.put(event.trial, replace(trial, state=TrialState.READY))
 
 
 def _all_trials_ended(move: _Move, event: AllTrialsEnded) -> None:
@@ -378,17 +461,15 @@ def _all_trials_ended(move: _Move, event: AllTrialsEnded) -> None:
 
 def _conclude(move: _Move) -> None:
     """Finished with at least one good trial, else failed with the first reason."""
-    trials = move.study.trials.values()
-    if any(trial.state.good for trial in trials):
+    if move.study.count(GOOD):
         move.go(StudyState.FINISHED)
     else:
-        first = next((trial.reason for trial in trials if trial.reason), "no reason known")
-        move.go(StudyState.FAILED, f"no trial succeeded, the first one: {first}")
+        move.go(StudyState.FAILED, f"no trial succeeded, the first one: {move.study.first_reason or 'no reason known'}")
 
 
 def _study_failed(move: _Move, event: StudyFailed) -> None:
     move.need(StudyState.QUEUED, *_DRIVEN, to="failing")
-    move.put_each(_OPEN, lambda trial: replace(trial, state=TrialState.CANCELLED))
+    move.put_all(Group.OPEN, OPEN, TrialState.CANCELLED)
     move.go(StudyState.FAILED, event.reason)
 
 
@@ -398,11 +479,14 @@ _RULES: dict[type, Callable[..., None]] = {
     CancelRequested: _cancel_requested,
     Stopped: _stopped,
     ResumeRequested: _resume_requested,
+    TrialClaimed: _trial_claimed,
+    LeaseLost: _lease_lost,
     TrialStarted: _trial_started,
     EpochDone: _epoch_done,
     TrialFinished: _trial_finished,
     TrialCached: _trial_cached,
     TrialFailed: _trial_failed,
+    TrialPreempted: _trial_preempted,
     AllTrialsEnded: _all_trials_ended,
     StudyFailed: _study_failed,
 }

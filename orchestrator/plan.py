@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from orchestrator.machine import TrialState
-from orchestrator.schema import Arm, Trial
-from orchestrator.store import Store
+from orchestrator.records.schema import Arm, Trial
+from orchestrator.records.store import Store
 from studies.code import code_version
 from studies.costs import GPUS, Gpu, evaluation_flop, gpu_named, training_flop
 from studies.datasets import datasets

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.credentials import handed_to_jobs
 from studies.home import retort_home
 
 
@@ -16,7 +17,8 @@ class Settings:
 
     home: the state folder. database: SQLAlchemy URL. mlflow: tracking URI the relay writes to. mlflow_ui: base URL for links shown to
     people. ray: address that a driver connects to ("auto": the cluster of this machine). ray_jobs: HTTP address of Ray's dashboard.
-    concurrent_studies: how many drivers may run at once; further studies stay queued.
+    concurrent_studies: how many drivers may run at once; further studies stay queued. nodes_may_join: whether a trial that no node holds
+    waits for one; not where the cluster is one machine.
     """
 
     home: Path
@@ -26,6 +28,7 @@ class Settings:
     ray: str
     ray_jobs: str
     concurrent_studies: int
+    nodes_may_join: bool = True
 
     @property
     def data(self) -> Path:
@@ -38,15 +41,17 @@ class Settings:
         return self.home / "trials"
 
     def environment(self) -> dict[str, str]:
-        """The variables that make another process read these same settings."""
+        """The variables that make a job on a node read these same settings; none of them is a secret."""
         return {
             "RETORT_HOME": str(self.home),
-            "RETORT_DATABASE_URL": self.database,
+            **handed_to_jobs(self.database, self.home),
             "RETORT_MLFLOW": self.mlflow,
             "RETORT_MLFLOW_UI": self.mlflow_ui,
             "RETORT_RAY": self.ray,
             "RETORT_RAY_JOBS": self.ray_jobs,
             "RETORT_CONCURRENT_STUDIES": str(self.concurrent_studies),
+            "RETORT_NODES_MAY_JOIN": str(int(self.nodes_may_join)),
+            **{name: value for name, value in os.environ.items() if name.startswith("RETORT_DEADLINE_")},
         }
 
 
@@ -62,4 +67,5 @@ def settings() -> Settings:
         ray=os.environ.get("RETORT_RAY", os.environ.get("RAY_ADDRESS", "auto")),
         ray_jobs=os.environ.get("RETORT_RAY_JOBS", "http://127.0.0.1:8265"),
         concurrent_studies=int(os.environ.get("RETORT_CONCURRENT_STUDIES", "4")),
+        nodes_may_join=os.environ.get("RETORT_NODES_MAY_JOIN", "1") != "0",
     )

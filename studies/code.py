@@ -12,7 +12,7 @@ from pathlib import Path
 
 from studies.methods import methods
 
-ENTRY = "workers.trial"  # where every training starts
+ENTRY = "workers.training.trial"  # where every training starts
 
 
 def code_version(methods_used: Iterable[str] = (), entries: Iterable[str] = (ENTRY,)) -> str:

@@ -10,17 +10,13 @@ from typing import Literal
 
 import yaml
 
-from studies.catalog import Dataset, of_pdf_distil
+from studies.catalog import Dataset
+from studies.inputs import input_sides
 from studies.recipes import RECIPES
 from studies.spec import Network, Schedule
 
 FILE = Path(__file__).with_name("costs.yaml")
 
-# Input of a network, (shorter, longer) side in pixels before a recipe makes it smaller: of families and forms that have their own, else of
-# the dataset.
-OWN_INPUT = {"ssd": (512, 512), "yolov3": (608, 608)}
-PDF_INPUT = (320, 320)
-INPUT, USUAL_INPUT = {"cityscapes": (1024, 2048)}, (800, 1333)
 PADDED = 32  # images are padded to multiples of it
 
 FLOP = 2  # of one multiply-add
@@ -116,7 +112,7 @@ def cost_of(network: Network) -> Cost | None:
 
 
 def training_flop(network: Network, schedule: Schedule, teacher: Network | None, dataset: Dataset) -> float | None:
-    """FLOP of a training at paper scale with an evaluation after every epoch; None where something of it was not counted.
+    """FLOP of a training at paper scale with its evaluations; None where something of it was not counted.
 
     images x (3 x student + teacher) + evaluated images x 2 x student. schedule: resolved. teacher: sees the student's images. What the
     method itself computes is left out (docs/results/distill-step.md).
@@ -131,7 +127,8 @@ def training_flop(network: Network, schedule: Schedule, teacher: Network | None,
         images = min(images, schedule.max_iterations * schedule.batch_size)
     pixels = _pixels(network, dataset.id, (1 + recipe.smallest) / 2)  # the middle of the sizes that are drawn
     step = (1 + BACKWARD) * student.flop(pixels) + (taught_by.flop(pixels) if taught_by else 0.0)
-    return epochs * (images * step + evaluation)
+    evaluations = -(-epochs // (schedule.val_interval or 1))  # the last epoch is always evaluated
+    return epochs * images * step + evaluations * evaluation
 
 
 def evaluation_flop(network: Network, dataset: Dataset) -> float | None:
@@ -152,13 +149,6 @@ def reference_size(network: Network) -> tuple[int, int]:
     """(height, width) in pixels that a network's multiply-adds are counted at: its whole input on COCO, padded."""
     shorter, longer = input_sides(network, "coco")
     return padded(shorter), padded(longer)
-
-
-def input_sides(network: Network, dataset: str) -> tuple[int, int]:
-    """(shorter, longer) side of a network's input at paper scale, before a recipe makes it smaller."""
-    if of_pdf_distil(network.form):
-        return PDF_INPUT
-    return OWN_INPUT.get(network.detector) or INPUT.get(dataset, USUAL_INPUT)
 
 
 def padded(side: float) -> int:

@@ -7,6 +7,7 @@ with the place. Aliases, tags and dates of YAML are refused too: a study needs n
 import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from studies.problems import MOST, Problem, SpecError
 
 MAX_DEPTH = 20
 MAX_NODES = 50_000
+_MOST_DIGITS = 100  # of a number
 _LARGEST = 2**63 - 1  # what a database integer holds
 
 
@@ -26,29 +28,12 @@ class _Refused(yaml.MarkedYAMLError):
         super().__init__(problem=problem, problem_mark=mark)
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, tags, dates and repeated keys; bounded in size and depth."""
+# In C where PyYAML was built with libyaml, as its wheels are: a megabyte takes a tenth of the time.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self._depth = 0
-        self._nodes = 0
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        self._nodes += 1
-        self._depth += 1
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise _Refused("anchors and aliases (& and *) are not read; write the value out", event.start_mark)
-        if getattr(event, "tag", None):
-            raise _Refused(f"the tag {event.tag!r} is not read; write plain values", event.start_mark)
-        if self._nodes > MAX_NODES:
-            raise _Refused(f"more than {MAX_NODES} values", event.start_mark)
-        if self._depth > MAX_DEPTH:
-            raise _Refused(f"nested more than {MAX_DEPTH} levels deep", event.start_mark)
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
+class _PlainLoader(_Loader):  # type: ignore[misc]
+    """YAML of plain values: no dates, no repeated keys, no keys but texts, no numbers longer than one can mean."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -58,9 +43,41 @@ class _PlainLoader(yaml.SafeLoader):
             if key.value in seen:
                 raise _Refused(f"the key {key.value!r} is there twice", key.start_mark)
             seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+    def construct_number(self, node: Any) -> int | float:
+        if len(node.value) > _MOST_DIGITS:  # such as 1:59:59:..., which takes minutes to add up
+            raise _Refused("a number that cannot be read, or has too many digits", node.start_mark)
+        whole = node.tag.endswith(":int")
+        number: int | float = self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+        return number
 
 
+def _check_yaml(text: str) -> None:
+    """What no study needs or what is too much, told by the text's events before anything is made of them. Raises YAMLError."""
+    nodes = depth = 0
+    for event in yaml.parse(text, _PlainLoader):
+        if isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if not isinstance(event, yaml.NodeEvent):
+            continue
+        node: Any = event  # the stubs know no tag of a node
+        nodes += 1
+        if isinstance(event, yaml.AliasEvent) or node.anchor:
+            raise _Refused("anchors and aliases (& and *) are not read; write the value out", node.start_mark)
+        if node.tag:
+            raise _Refused(f"the tag {node.tag!r} is not read; write plain values", node.start_mark)
+        if nodes > MAX_NODES:
+            raise _Refused(f"more than {MAX_NODES} values", node.start_mark)
+        if depth >= MAX_DEPTH:
+            raise _Refused(f"nested more than {MAX_DEPTH} levels deep", node.start_mark)
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+
+
+for _kind in ("int", "float"):
+    _PlainLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _PlainLoader.construct_number)
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map")}
 # A bare 2026-11-21 stays the text it looks like.
 _PlainLoader.yaml_implicit_resolvers = {
@@ -72,7 +89,7 @@ _PlainLoader.yaml_implicit_resolvers = {
 def read_document(text: str, form: Literal["json", "yaml"]) -> Any:
     """The plain data that `text` holds. Raises SpecError, with line and column where the text itself is broken."""
     try:
-        data = _read_json(text) if form == "json" else yaml.load(text, _PlainLoader)
+        data = _read_json(text) if form == "json" else _read_yaml(text)
     except json.JSONDecodeError as error:
         raise SpecError([Problem("", f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}")]) from None
     except yaml.MarkedYAMLError as error:
@@ -93,12 +110,16 @@ def read_document(text: str, form: Literal["json", "yaml"]) -> Any:
     return data
 
 
+def _read_yaml(text: str) -> Any:
+    _check_yaml(text)
+    return yaml.load(text, _PlainLoader)
+
+
 def _read_json(text: str) -> Any:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         data = dict(pairs)
         if len(data) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
+            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
             raise SpecError([Problem(_shown(twice), "the same key twice in one mapping")])
         return data
 

@@ -12,6 +12,7 @@ from typing import Any
 from studies.catalog import BACKBONES, DETECTORS, channels_of
 from studies.measures import KINDS
 from studies.methods import methods
+from studies.methods.base import device_shares
 from studies.planned_measures import Measurable, PlannedMeasurement, measured_by, measures_of, misfit, planned_measurements
 from studies.presentation import Role
 from studies.recipes import NANO_WIDTH
@@ -201,21 +202,25 @@ class _Expander:
 
 
 def batch_warning(title: str, use: MethodUse, schedule: Schedule, gpus: int) -> str | None:
-    """One sentence where a loss that grows with the batch is used with another batch than its weight is stated for, else None.
+    """One sentence where a loss that depends on the images of a device takes another number at a time than published, else None.
 
-    use: with its options resolved. schedule: resolved. gpus: of one trial, over which a batch is spread.
+    use: resolved. schedule: resolved. gpus: of one trial, over which a batch is spread.
     """
     method = methods().get(use.id)
-    if method is None or method.reference_images_per_gpu is None or schedule.batch_size is None:
+    if method is None or use.per_device_images is None:
         return None
-    form = method.form_of(method.options.model_validate(use.options))
-    images = schedule.images_at_once / max(1, gpus)
-    if form == "mean" or images == method.reference_images_per_gpu:
+    published = method.per_device_images_of(method.options.model_validate(use.options))
+    on_a_device = schedule.images_at_once / max(1, gpus)
+    shares = {
+        share
+        for images in (math.floor(on_a_device), math.ceil(on_a_device))
+        for share in device_shares(max(1, images), use.per_device_images)
+    }
+    if shares == {published}:
         return None
-    grows = "is summed over the batch" if form == "sum" else "grows like the root of the batch"
     return (
-        f"{title}: the loss of {method.title} {grows}, and its weight is stated for {method.reference_images_per_gpu} images per device; "
-        f"here are {images:g}"
+        f"{title}: the loss of {method.title} depends on how many images a device has: {published} where it was published, "
+        f"here {' or '.join(map(str, sorted(shares)))}"
     )
 
 

@@ -214,11 +214,12 @@ def _arm_misfits(spec: StudySpec, arm: Arm, where: tuple[int | str, ...]) -> Ite
         return ".".join(str(part) for part in where + parts)
 
     uses = arm.uses()
-    if arm.distiller is None and arm.options:
-        yield Problem(at("options"), "options need a distiller: set `distiller`, or leave `options` out")
-    if isinstance(arm.distiller, list) and (arm.options or arm.weight != 1.0):
+    for name in ("options", "per_device_images"):
+        if arm.distiller is None and getattr(arm, name):
+            yield Problem(at(name), f"{name} need a distiller: set `distiller`, or leave `{name}` out")
+    if isinstance(arm.distiller, list) and (arm.options or arm.weight != 1.0 or arm.per_device_images):
         yield Problem(
-            at("options" if arm.options else "weight"),
+            at("options" if arm.options else "weight" if arm.weight != 1.0 else "per_device_images"),
             "with a list of distillers give each its own: distiller: [{id: fitnet, weight: 1, options: {}}]",
         )
     if len({use.id for use in uses}) < len(uses):
@@ -240,3 +241,9 @@ def _arm_misfits(spec: StudySpec, arm: Arm, where: tuple[int | str, ...]) -> Ite
         sentence = method.misfit(student.family, teacher.family, options)
         if sentence:
             yield Problem(at("distiller"), sentence)
+        elif use.per_device_images and method.per_device_images_of(options) is None:
+            place = () if isinstance(arm.distiller, str) else ("distiller", index)
+            yield Problem(
+                at(*place, "per_device_images"),
+                f"with these options the loss of {method.title} is a mean over images, the same however many a device has; leave it out",
+            )

@@ -91,6 +91,7 @@ class Schedule(SpecModel):
     weight_decay: float | None = Field(None, ge=0, le=1, description="of the optimizer")
     warm_up: int | None = Field(None, ge=0, le=1_000_000, description="steps over which the learning rate rises at first; 0: none")
     accumulate: int | None = Field(None, ge=1, le=256, description="parts that a step's images pass in, one after another")
+    val_interval: int | None = Field(None, ge=1, le=1000, description="epochs between evaluations; the last epoch is always evaluated")
     max_iterations: int | None = Field(None, ge=1, description="cut every epoch after this many steps (smoke runs)")
 
     @field_validator("recipe")
@@ -120,6 +121,7 @@ class Schedule(SpecModel):
                 weight_decay=optimizer.weight_decay,
                 warm_up=optimizer.warm_up.iterations if optimizer.warm_up else 0,
                 accumulate=1,
+                val_interval=recipe.val_interval,
                 max_iterations=recipe.iterations,
             )
         )
@@ -158,12 +160,20 @@ class Teacher(Network):
     )
 
 
+PerDeviceImages = Annotated[int | None, Field(ge=1, le=4096)]
+
+
 class MethodUse(SpecModel):
-    """One distiller of an arm with its weight (multiplies all its losses) and options."""
+    """One distiller of an arm with its weight (multiplies all its losses) and options.
+
+    per_device_images: images that its loss is taken over at a time, as if each such part of a batch were on a device of its own; None:
+    those of the published training, or for good where the loss is a plain mean over images.
+    """
 
     id: str
     weight: float = Field(1.0, ge=0, le=1e6)
     options: dict[str, Any] = {}
+    per_device_images: PerDeviceImages = Field(None, description="images that its loss takes at a time; null: as published")
 
     @field_validator("id")
     @classmethod
@@ -174,20 +184,23 @@ class MethodUse(SpecModel):
         """The same with every option spelled out, as it is for this pair. Raises pydantic's ValidationError, located inside `options`."""
         method = methods()[self.id]
         options = method.settled(method.options.model_validate(self.options), student, teacher)
-        return self.model_copy(update={"options": options.model_dump(mode="json")})
+        published = method.per_device_images_of(options)
+        images = None if published is None else self.per_device_images or published
+        return self.model_copy(update={"options": options.model_dump(mode="json"), "per_device_images": images})
 
 
 Distillers = Annotated[list[str | MethodUse], Field(max_length=20)]
 
 
 class Arm(SpecModel):
-    """One row of the table. No distiller: the baseline. `options` and `weight` belong to a single distiller."""
+    """One row of the table. No distiller: the baseline. `options`, `weight` and `per_device_images` belong to a single distiller."""
 
     id: Slug
     title: str | None = Field(None, max_length=120)
     distiller: str | Distillers | None = None
     options: dict[str, Any] = {}
     weight: float = Field(1.0, ge=0, le=1e6)
+    per_device_images: PerDeviceImages = Field(None, description="images that the loss takes at a time; null: as published")
     teacher: Teacher | None = Field(None, description="instead of the study's teacher")
     student: Network | None = Field(None, description="instead of the study's student")
     schedule: Schedule = Schedule()
@@ -207,7 +220,7 @@ class Arm(SpecModel):
         if self.distiller is None:
             return []
         if isinstance(self.distiller, str):
-            return [MethodUse(id=self.distiller, weight=self.weight, options=self.options)]
+            return [MethodUse(id=self.distiller, weight=self.weight, options=self.options, per_device_images=self.per_device_images)]
         return [item if isinstance(item, MethodUse) else MethodUse(id=item) for item in self.distiller]
 
 

@@ -31,8 +31,7 @@ def read_submission(data: Any) -> Submission:
     on top. Raises SpecError."""
     data = spelled_out(data)
     if isinstance(data, dict) and "arms" not in data and {"columns", "groups", "rows"} & data.keys():
-        compiled = compile_table(data)
-        return Submission(compiled.study, compiled.expansion, compiled.presentation)
+        return Submission(*compile_table(data))
     return as_submission(parse_study(data))
 
 

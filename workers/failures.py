@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from studies.trial import TrialFailure
-from workers.data import UnreadableImage
+from workers.datasets.images import UnreadableImage
 
 # What allocations end with. oneDNN's last one is meant as a whole: "could not create a primitive descriptor" is something else.
 NO_MEMORY = re.compile(r"can't allocate memory|out of memory|_STATUS_ALLOC_FAILED|^could not create a primitive$")

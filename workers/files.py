@@ -1,12 +1,10 @@
-"""Files of a trial that are never seen half-written."""
+"""Files that are never seen half-written."""
 
 import hashlib
 import io
 import os
 from pathlib import Path
 from typing import Any
-
-import torch
 
 
 def file_sha256(path: Path) -> str:
@@ -17,6 +15,8 @@ def file_sha256(path: Path) -> str:
 
 def write_checkpoint(content: dict[str, Any], path: Path) -> None:
     """torch.save that is never seen half-written, and whose bytes do not depend on the file's name."""
+    import torch  # here, as not everybody who writes files has it loaded
+
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_atomically(buffer.getvalue(), path)

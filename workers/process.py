@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import resource
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import torch
 from studies.trial import TrialFailure
 
 LIBRARIES = ("torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "numpy", "faster-coco-eval")
+OPEN_FILES = 4096
 
 
 def device_for(gpus: int) -> torch.device:
@@ -52,6 +54,12 @@ def compute_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def allow_open_files() -> None:
+    """Lets the process hold as many files open as loader processes need to hand their images over."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(OPEN_FILES, soft), hard), hard))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ asked (Host), from where a change comes (Origin), and of what type a body is; so
 
 from collections.abc import Sequence
 from email.message import Message
+from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,6 +18,7 @@ from api.problems import ProblemError, answer, invalid_request, printable
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 DATA_TYPES = ("application/json", "application/yaml", "application/x-yaml", "text/yaml")
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+VERSION_HEADER = "Retort-Version"  # by which a client of another version knows
 _CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 # What every answer says unless it says otherwise: nothing in it may load or run anything, and no page may frame it.
 HEADERS = {
@@ -26,6 +28,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
+    VERSION_HEADER: version("retort"),
 }
 
 

@@ -1,13 +1,18 @@
 """The `retort` command. Imports little at the top, so that every command answers at once; each command imports what it needs."""
 
+import os
 import sys
+import time
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.command import data, schedules, tokens, webhooks, weights
+from api.command import data, profiles, schedules, tokens, webhooks, weights
+from api.command.doctor import doctor
+from api.command.output import Json, print_json
 from studies.inert import one_line
 
 if TYPE_CHECKING:
@@ -19,17 +24,16 @@ app = typer.Typer(
     name="retort",
     help="Distillation studies for object detectors: submit a spec, get the table.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
 app.add_typer(schedules.app, name="schedule")
+app.command()(doctor)
 app.add_typer(tokens.app, name="token")
 app.add_typer(webhooks.app, name="webhook")
-app.command("link")(tokens.link)
-app.command("audit")(tokens.audit)
+app.add_typer(profiles.app, name="profile")
 
 
 class What(StrEnum):
@@ -61,9 +65,21 @@ class TableForm(StrEnum):
     HTML = "html"
 
 
+def _shipped(incomplete: str) -> list[str]:
+    """Ids of shipped studies, for the shell."""
+    from studies.shipped import shipped_ids
+
+    return [name for name in shipped_ids() if name.startswith(incomplete)]
+
+
 UNBOUNDED = 10_000  # columns, where nobody looks at a terminal
 StudyNames = Annotated[
-    list[str] | None, typer.Argument(metavar="STUDY...", help="YAML files, or ids of shipped studies (retort catalog studies)")
+    list[str] | None,
+    typer.Argument(
+        metavar="STUDY...",
+        help="YAML files, ids of shipped studies (retort catalog studies), or - for standard input",
+        autocompletion=_shipped,
+    ),
 ]
 AllTables = Annotated[bool, typer.Option("--all-tables", help="all tables of the papers, without their figures")]
 StudyId = Annotated[int, typer.Argument(metavar="ID", min=1, help="number of a study (retort list)")]
@@ -74,8 +90,37 @@ Setting = Annotated[
 ]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        _say(f"retort {version('retort')}")
+        raise typer.Exit
+
+
+@app.callback()
+def where(
+    url: Annotated[str | None, typer.Option(help="the service to speak to [$RETORT_URL, else the stack of $RETORT_HOME]")] = None,
+    token: Annotated[str | None, typer.Option(help="the token to show it [$RETORT_TOKEN]; others on this machine can see it here")] = None,
+    profile: Annotated[str | None, typer.Option(help="a service by name (retort profile) [$RETORT_PROFILE]")] = None,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = False,
+) -> None:
+    """Which service the command is for: read from the environment by all that follows."""
+    if profile and url:
+        raise typer.BadParameter("a profile has its own", param_hint="--url")
+    if url:
+        os.environ["RETORT_URL"] = url
+        os.environ.pop("RETORT_TOKEN", None)  # it is for another service
+    if profile:
+        os.environ["RETORT_PROFILE"] = profile
+        os.environ.pop("RETORT_URL", None)
+    if token:
+        os.environ["RETORT_TOKEN"] = token
+
+
 def main() -> None:
-    """Entry point: errors that a person can mend become a line each and exit status 1."""
+    """Entry point: errors that a person can mend become a line each; exit statuses are those of docs/service.md."""
+    warnings.showwarning = lambda message, *_: print(one_line(f"note: {message}"), file=sys.stderr)
     try:
         app()
     except BrokenPipeError:  # the reader of our output has seen enough
@@ -85,7 +130,7 @@ def main() -> None:
         if lines is None:
             raise
         print("\n".join(map(one_line, lines)), file=sys.stderr)
-        sys.exit(1)
+        sys.exit(_status(error))
 
 
 # --- the stack
@@ -127,11 +172,12 @@ def down() -> None:
 
 
 @app.command()
-def status() -> None:
-    """Show each part of the stack, its address and health. Exit status 1 unless all is well."""
-    from api.command.views import status_table
+def status(as_json: Json = False) -> None:
+    """Show each part of the stack, what is wrong and what to do about it. Exit status 1 unless all is well."""
+    from api.command.views import status_data, status_table
+    from api.embedded.advice import advice
+    from api.embedded.health import status as parts_of
     from api.embedded.stack import load_stack
-    from api.embedded.supervision import status as parts_of
     from studies.home import retort_home
 
     stack = load_stack()
@@ -139,7 +185,12 @@ def status() -> None:
         _say(f"nothing is up ($RETORT_HOME is {retort_home()}); start it with `retort up`")
         raise typer.Exit(1)
     parts = parts_of(stack)
+    if as_json:
+        print_json(status_data(parts))
+        raise typer.Exit(0 if all(part.well for part in parts) else 1)
     _console().print(status_table(parts))
+    for line in advice(stack, parts, time.time()):
+        _say(f"! {line}")
     _say(f"Ray's dashboard asks for the token in {stack.token}; logs are in {stack.logs}")
     raise typer.Exit(0 if all(part.well for part in parts) else 1)
 
@@ -148,13 +199,18 @@ def status() -> None:
 
 
 @app.command()
-def plan(studies: StudyNames = None, scale: Scale = None, setting: Setting = None, all_tables: AllTables = False) -> None:
+def plan(
+    studies: StudyNames = None, scale: Scale = None, setting: Setting = None, all_tables: AllTables = False, as_json: Json = False
+) -> None:
     """Show what studies would run: trials, what is reused, device time. Of several: a line each, and their sum."""
     from api.command.views import plan_lines, plans_lines
 
     asked = _documents(studies, all_tables, scale, setting)
-    lines = plan_lines(_client().plan(asked[0])) if len(asked) == 1 else plans_lines(_client().plans(asked))
-    for line in lines:
+    told = _client().plan(asked[0]) if len(asked) == 1 else _client().plans(asked)
+    if as_json:
+        print_json(told)
+        return
+    for line in plan_lines(told) if len(asked) == 1 else plans_lines(told):
         _console().print(line)
 
 
@@ -168,17 +224,22 @@ def submit(
     idempotency_key: Annotated[
         str | None, typer.Option(help="the same key and spec make no second study [one made up for this call]")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Submit studies; they are queued and run."""
     asked = _documents(studies, all_tables, scale, setting)
     if idempotency_key and len(asked) > 1:
         raise typer.BadParameter("a key is of one study; submit them one by one", param_hint="--idempotency-key")
+    if as_json and watch:
+        raise typer.BadParameter("a live view is not for programs", param_hint="--json")
     client = _client()
-    ids = []
-    for document in asked:
-        made = client.submit(document, idempotency_key)
-        ids.append(made["id"])
-        _say(f"study {made['id']}: {one_line(made['name'])} ({made['state']})")
+    made = [client.submit(document, idempotency_key) for document in asked]
+    if as_json:
+        print_json(made[0] if len(made) == 1 else made)
+        return
+    ids = [study["id"] for study in made]
+    for study in made:
+        _say(f"study {study['id']}: {one_line(study['name'])} ({study['state']})")
     if not watch:
         _say(f"watch it: retort watch {ids[-1]}    its table: retort table {ids[-1]}")
         return
@@ -192,21 +253,27 @@ def watch(study: StudyId) -> None:
 
 
 @app.command()
-def show(study: StudyId) -> None:
+def show(study: StudyId, as_json: Json = False) -> None:
     """Show a study and its trials."""
     from api.command.views import study_lines
 
     client = _client()
+    if as_json:
+        print_json({**client.study(study), "jobs": client.trials(study)})
+        return
     for line in study_lines(client.study(study), client.trials(study)):
         _console().print(line)
 
 
 @app.command("list")
-def list_(limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=200, help="how many")] = 20) -> None:
+def list_(limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=200, help="how many")] = 20, as_json: Json = False) -> None:
     """List studies, newest first."""
     from api.command.views import studies_table
 
     page = _client().studies(limit=limit)
+    if as_json:
+        print_json(page["items"])
+        return
     if not page["items"]:
         _say("no study yet; submit one: retort submit digits --watch")
         return
@@ -216,20 +283,54 @@ def list_(limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=200, he
 
 
 @app.command()
-def cancel(study: StudyId) -> None:
+def logs(
+    study: StudyId,
+    trial: Annotated[str | None, typer.Argument(metavar="[TRIAL]", help="a trial, as in student/seed-0 [the study's driver]")] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="go on until the study is at rest")] = False,
+) -> None:
+    """Print what a study's driver or one of its trials printed, also after the end."""
+    from api.command.logs import log_lines
+
+    nothing = True
+    for line in log_lines(_client(), study, trial, follow):
+        nothing = False
+        _say(line)
+    if nothing:
+        what = f"trial {one_line(trial)}" if trial else f"study {study}"
+        print(f"{what} has printed nothing yet; how it is: retort show {study}", file=sys.stderr)
+
+
+@app.command()
+def cancel(study: StudyId, as_json: Json = False) -> None:
     """Stop a study gracefully; what is trained is kept."""
     answer = _client().cancel(study)
+    if as_json:
+        print_json(answer)
+        return
     _say(f"study {answer['id']} is {answer['state']}; what is missing runs with: retort resume {answer['id']}")
 
 
 @app.command()
-def resume(study: StudyId, watch: Annotated[bool, typer.Option("--watch", help="show it live and end with its table")] = False) -> None:
+def resume(
+    study: StudyId,
+    watch: Annotated[bool, typer.Option("--watch", help="show it live and end with its table")] = False,
+    as_json: Json = False,
+) -> None:
     """Run what is missing of a cancelled, failed or incomplete study."""
     client = _client()
     answer = client.resume(study)
+    if as_json:
+        print_json(answer)
+        return
     _say(f"study {answer['id']} is {answer['state']}")
     if watch:
         raise typer.Exit(_followed(client, study))
+
+
+@app.command()
+def resend() -> None:
+    """Tell MLflow again what it could not be told; `retort status` says what that is."""
+    _say(f"{_client().resend()} changes are sent to MLflow again")
 
 
 @app.command()
@@ -237,6 +338,7 @@ def table(
     study: Annotated[int | None, typer.Argument(metavar="[ID]", min=1, help="number of a study (retort list)")] = None,
     format: Annotated[TableForm, typer.Option(help="md is aligned for the terminal")] = TableForm.MD,
     everything: Annotated[bool, typer.Option("--all", help="the papers' tables at a glance: what is reproduced")] = False,
+    as_json: Json = False,
 ) -> None:
     """Print a study's table, from what is there by now."""
     if everything == (study is not None):
@@ -244,9 +346,14 @@ def table(
     if study is None:
         from api.command.views import tables_lines
 
+        if as_json:
+            print_json(_client().tables())
+            return
+
         for line in tables_lines(_client().tables()):
             _console().print(line)
         return
+    format = TableForm.JSON if as_json else format
     told = _client().table(study, format).rstrip("\n")
     print(_fitted(told) if format == TableForm.MD else told)
 
@@ -270,9 +377,13 @@ def figures(
 
 
 @app.command()
-def catalog(what: What) -> None:
+def catalog(what: What, as_json: Json = False) -> None:
     """List what a spec may name."""
     from api.command.views import catalog_lines
+
+    if as_json:
+        print_json(_client().catalog(what))
+        return
 
     for line in catalog_lines(what, _client().catalog(what)):
         _console().print(line)
@@ -297,6 +408,10 @@ def trial(
     chosen = [] if seed is None else [f"seeds=[{seed}]"]
     spec = parse_study(study_data(study, scale, [*(setting or []), *chosen]))
     run_here(spec, arm or spec.arms[0].id, spec.seeds[0], _console())
+
+
+app.command("link")(tokens.link)
+app.command("audit")(tokens.audit)
 
 
 # --- what commands share
@@ -349,6 +464,15 @@ def _followed(client: "Client", study: int) -> int:
     _say("")
     _say(_fitted(client.table(study)))
     return 0 if last["state"] == "finished" else 1
+
+
+def _status(error: Exception) -> int:
+    """The exit status of an error that a person can mend."""
+    from api.client import Refused, Unreachable
+
+    if isinstance(error, Unreachable):
+        return 3
+    return 4 if isinstance(error, Refused) and error.status in (401, 403) else 1
 
 
 def _told(error: Exception) -> list[str] | None:

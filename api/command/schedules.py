@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from api.command.output import Json, print_json
+
 if TYPE_CHECKING:
     from api.client import Client
 
@@ -29,6 +31,7 @@ def add(
     ] = "skip",
     fresh: Annotated[bool, typer.Option("--fresh", help="train again in spite of finished equals")] = False,
     name: Annotated[str | None, typer.Option(help="[the study's]")] = None,
+    as_json: Json = False,
 ) -> None:
     """Submit a study whenever the cron expression is due."""
     from api.command.specs import study_data
@@ -44,6 +47,9 @@ def add(
         **({"name": name} if name else {}),
     }
     made = _client().add_schedule(wanted)
+    if as_json:
+        print_json(made)
+        return
     typer.echo(f"schedule {made['id']}: {made['name']} ({made['cron']} in {made['tz']}, scale {made['scale']})")
     for line in next_lines(made):
         typer.echo(line)
@@ -51,9 +57,12 @@ def add(
 
 
 @app.command("list")
-def list_() -> None:
+def list_(as_json: Json = False) -> None:
     """List schedules, oldest first."""
     items = _client().schedules()
+    if as_json:
+        print_json(items)
+        return
     if not items:
         typer.echo("no schedule yet; add one: retort schedule add digits --cron '0 2 * * 6' --tz Europe/Paris")
         return
@@ -63,9 +72,12 @@ def list_() -> None:
 
 
 @app.command()
-def show(schedule: ScheduleId) -> None:
+def show(schedule: ScheduleId, as_json: Json = False) -> None:
     """Show a schedule, its last runs, and what moved in them."""
     found = _client().schedule(schedule)
+    if as_json:
+        print_json(found)
+        return
     fresh = ", fresh" if found["fresh"] else ""
     typer.echo(f"schedule {found['id']}: {found['name']} ({found['cron']} in {found['tz']}, scale {found['scale']}{fresh})")
     typer.echo(f"missed times: {found['misfire']}; while the study before is running: {found['overlap']}")

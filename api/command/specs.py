@@ -1,5 +1,6 @@
-"""A study as it is named on the command line: a YAML file or a catalogue id, with `--scale` and `--set path=value` on top."""
+"""A study as it is named on the command line (a YAML file, a catalogue id, - for standard input), `--scale` and `--set` on top."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ def study_data(study: str, scale: str | None = None, settings: Sequence[str] = (
 
 
 def _document(study: str) -> Any:
+    if study == "-":
+        return read_document(sys.stdin.read(), "yaml")  # which JSON is, too
     path = Path(study)
     if path.is_file():
         return read_study_file(path)

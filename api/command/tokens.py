@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from api.command.output import Json, print_json
 from studies.inert import one_line
 
 if TYPE_CHECKING:
@@ -28,21 +29,30 @@ def create(
     owner: Annotated[str | None, typer.Option(help="whose it is: what it submits is theirs [yours]")] = None,
     scope: Annotated[ScopeName, typer.Option(help="each holds those before it")] = ScopeName.SUBMIT,
     days: Annotated[int, typer.Option(min=0, max=3650, help="until it expires; 0: never")] = 90,
+    as_json: Json = False,
 ) -> None:
     """Make a token and print it, this once."""
     made = _client().create_token({"name": name, "owner": owner, "scope": scope, "days": days or None})
+    if as_json:
+        print_json(made)
+        return
     typer.echo(f"token {made['id']} of {one_line(made['owner'])}: {made['scope']}, {_until(made)}; it is not shown again", err=True)
     typer.echo(made["token"])
 
 
 @app.command("list")
-def list_(everything: Annotated[bool, typer.Option("--all", help="also those that expired or were revoked")] = False) -> None:
+def list_(
+    everything: Annotated[bool, typer.Option("--all", help="also those that expired or were revoked")] = False, as_json: Json = False
+) -> None:
     """List tokens, oldest first."""
-    for token in _client().tokens():
-        if everything or not (token["revoked"] or _over(token)):
-            used = f"used {_shown(token['used'])}" if token["used"] else "never used"
-            state = "revoked" if token["revoked"] else _until(token)
-            typer.echo(f"{token['id']:>4}  {token['scope']:<6}  {one_line(token['owner'])}: {one_line(token['name'])}  ({state}, {used})")
+    shown = [token for token in _client().tokens() if everything or not (token["revoked"] or _over(token))]
+    if as_json:
+        print_json(shown)
+        return
+    for token in shown:
+        used = f"used {_shown(token['used'])}" if token["used"] else "never used"
+        state = "revoked" if token["revoked"] else _until(token)
+        typer.echo(f"{token['id']:>4}  {token['scope']:<6}  {one_line(token['owner'])}: {one_line(token['name'])}  ({state}, {used})")
 
 
 @app.command()
@@ -60,9 +70,14 @@ def link() -> None:
 def audit(
     subject: Annotated[str | None, typer.Argument(metavar="[SUBJECT]", help="what it was done to: 'study 3' [anything]")] = None,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=200, help="how many")] = 20,
+    as_json: Json = False,
 ) -> None:
     """Show who changed what, newest first."""
-    for act in _client().audit(limit=limit, subject=subject)["items"]:
+    acts = _client().audit(limit=limit, subject=subject)["items"]
+    if as_json:
+        print_json(acts)
+        return
+    for act in acts:
         detail = ", ".join(f"{name} {value}" for name, value in act["detail"].items())
         told = f"{_shown(act['time'])}  {act['owner']}  {act['action']}  {act['subject']}" + (f"  ({detail})" if detail else "")
         typer.echo(one_line(told))

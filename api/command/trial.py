@@ -11,7 +11,7 @@ from studies.home import retort_home
 from studies.spec import StudySpec
 
 if TYPE_CHECKING:
-    from workers.progress import EpochReport
+    from workers.training.progress import EpochReport, StepReport
 
 
 def run_here(study: StudySpec, arm: str, seed: int, console: Console) -> None:
@@ -30,7 +30,11 @@ def run_here(study: StudySpec, arm: str, seed: int, console: Console) -> None:
             if epoch.epoch == epoch.epochs and trial.id != steps[-1].id:
                 progress.start_task(bars[steps[-1].id])
 
-        result, folder = run_locally(study, arm, seed, retort_home(), report)
+        def report_step(trial: PlannedTrial, step: "StepReport") -> None:
+            told = f"{step.step}/{step.steps}, loss {step.metrics['loss']:.3f}, {step.metrics['images_per_second']:.1f} images/s"
+            progress.update(bars[trial.id], total=step.epochs, completed=step.epoch - 1, told=told)
+
+        result, folder = run_locally(study, arm, seed, retort_home(), report, report_step)
     for name in study.metrics:
         value = result.metrics.get(name)
         told = "none, it does not apply here" if value is None else f"{value:6.{DECIMALS.get(name, 2)}f}"

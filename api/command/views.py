@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api.command.watch import STYLES, Snapshot, header, span
-from api.embedded.supervision import PartStatus
+from api.embedded.health import PartStatus
 from studies.inert import one_line
 
 USUAL_GPU = "A100"  # whose hours stand where there is room for one number
@@ -30,6 +30,21 @@ def status_table(parts: Sequence[PartStatus]) -> Table:
             Text(part.health or "ok", style="red" if part.health else "green"),
         )
     return table
+
+
+def status_data(parts: Sequence[PartStatus]) -> list[dict[str, Any]]:
+    """The stack, for programs; `health` is empty where all is well."""
+    return [
+        {
+            "part": part.part.name,
+            "state": part.state.lower(),
+            "pid": part.pid or None,
+            "since": part.since or None,
+            "address": part.part.address,
+            "health": part.health,
+        }
+        for part in parts
+    ]
 
 
 def studies_table(studies: Sequence[dict[str, Any]]) -> Table:

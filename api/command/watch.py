@@ -1,7 +1,7 @@
 """`retort watch`: a study's trials live in the terminal, one line each, fed by the event stream and picked up again when it breaks.
 
     reader thread: events --> queue          (reconnects from the last id it saw)
-    screen:        queue  --> fetch the study and its trials again, at most once a second; draw four times a second
+    screen:        queue  --> fetch the study and the trials that changed, at most once a second; draw four times a second
 
 Where the output is no terminal, every change is one plain line instead.
 """
@@ -26,6 +26,8 @@ from studies.inert import one_line
 
 _RETRY_SECONDS = 1.0
 _FETCH_SECONDS = 1.0
+_SINGLY = 50  # so many trials are asked for by name
+_ALL = "*"
 _DRAWS_A_SECOND = 4
 STYLES = {
     "queued": "yellow",
@@ -124,21 +126,36 @@ def _reading(client: Client, study: int) -> Iterator[_Reader]:
 
 
 def _live(client: Client, study: int, snapshot: Snapshot, console: Console) -> None:
-    fetched, stale, ended = time.monotonic(), False, False
+    fetched, pause, ended = time.monotonic(), _FETCH_SECONDS, False
+    stale: set[str] = set()  # names of trials that changed; _ALL: many did; empty: the study did
     with _reading(client, study) as reader, Live(console=console, auto_refresh=False) as live:
         while True:
             live.update(render(snapshot, datetime.now(UTC), console.size), refresh=True)
             if ended:
                 return
             for item in _within(reader.items, 1 / _DRAWS_A_SECOND):
-                stale = stale or isinstance(item, StreamedEvent)
+                if isinstance(item, StreamedEvent):
+                    stale.add(str(item.data.get("trial", _ALL if item.kind == "trials" else "")))
                 ended = ended or item is None
                 _note(snapshot, item)
-            if ended or (stale and time.monotonic() - fetched > _FETCH_SECONDS):
-                fetched = time.monotonic()
+            if ended or (stale and time.monotonic() - fetched > pause):
+                began = time.monotonic()
                 with contextlib.suppress(Unreachable):
-                    snapshot.study, snapshot.trials = client.study(study), client.trials(study)
-                    stale = False
+                    _fetch(client, study, snapshot, stale)
+                    stale.clear()
+                fetched = time.monotonic()
+                pause = max(_FETCH_SECONDS, 10 * (fetched - began))  # a large study is asked for less often
+
+
+def _fetch(client: Client, study: int, snapshot: Snapshot, stale: set[str]) -> None:
+    """The study, and of its trials those that changed; all of them where many did."""
+    snapshot.study = client.study(study)
+    names = stale - {""}
+    if _ALL in names or len(names) > _SINGLY:
+        snapshot.trials = client.trials(study)
+    elif names:
+        changed = {trial["name"]: trial for trial in client.trials(study, sorted(names))}
+        snapshot.trials = [changed.get(trial["name"], trial) for trial in snapshot.trials]
 
 
 def _within(items: queue.Queue[Item], seconds: float) -> Iterator[Item]:
@@ -314,13 +331,19 @@ def _event(event: StreamedEvent, titles: dict[str, str]) -> str:
         return str(data["text"])
     if event.kind == "study":
         return f"study {data['state']}" + (f": {data['reason']}" if data["reason"] else "")
+    if event.kind == "trials":
+        return "" if data["state"] in {"ready", "waiting"} else f"{data['count']} trials: {data['state']}" + _why(data)
     title = titles.get(data["trial"], data["trial"])
     if event.kind == "epoch":
         precision = f", AP {data['metrics']['AP']:.1f}" if "AP" in data["metrics"] else ""
         return f"{title}: epoch {data['epoch']}/{data['epochs']}{precision}"
     if data["state"] == "ready":
         return "" if data["before"] == "waiting" else f"{title}: to be tried again"
-    return f"{title}: {data['state']}" + (f", {data['reason']}" if data.get("reason") else "")
+    return f"{title}: {data['state']}" + _why(data)
+
+
+def _why(data: dict[str, Any]) -> str:
+    return f", {data['reason']}" if data.get("reason") else ""
 
 
 # --- words

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from api.command.output import Json, print_json
 from studies.inert import one_line
 
 if TYPE_CHECKING:
@@ -27,26 +28,37 @@ class EventName(StrEnum):
 def add(
     url: Annotated[str, typer.Argument(metavar="URL", help="what is told, by POST: https://receiver.example/retort")],
     on: Annotated[list[EventName] | None, typer.Option("--on", help="of what; may be given several times [all]")] = None,
+    as_json: Json = False,
 ) -> None:
     """Tell an address of what happens to studies from now on; prints the secret that its messages are signed with, this once."""
     events = [f"study.{event}" for event in on or EventName]
     made = _client().add_webhook({"url": url, "events": events})
+    if as_json:
+        print_json(made)
+        return
     typer.echo(f"webhook {made['id']}: {one_line(made['url'])}, its messages are signed with (not shown again):", err=True)
     typer.echo(made["secret"])
 
 
 @app.command("list")
-def list_() -> None:
+def list_(as_json: Json = False) -> None:
     """List webhooks, oldest first."""
-    for webhook in _client().webhooks():
+    found = _client().webhooks()
+    if as_json:
+        print_json(found)
+        return
+    for webhook in found:
         events = ", ".join(event.removeprefix("study.") for event in webhook["events"])
         typer.echo(f"{webhook['id']:>4}  {one_line(webhook['url'])}  ({events}; added by {one_line(webhook['owner'])})")
 
 
 @app.command()
-def show(webhook: WebhookId) -> None:
+def show(webhook: WebhookId, as_json: Json = False) -> None:
     """Show a webhook and what became of its last messages."""
     found = _client().webhook(webhook)
+    if as_json:
+        print_json(found)
+        return
     typer.echo(f"webhook {found['id']}: {one_line(found['url'])}")
     for delivery in found["deliveries"]:
         typer.echo(one_line(f"  {_told(delivery)}"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from workers.weights import Entry, Store
+    from workers.weights.store import Entry, Store
 
 app = typer.Typer(help="Look after pretrained weights ($RETORT_HOME/weights).", no_args_is_help=True, rich_markup_mode=None)
 
@@ -53,7 +53,7 @@ def list_() -> None:
 
 def _store() -> "Store":
     from studies.home import retort_home
-    from workers.weights import Store
+    from workers.weights.store import Store
 
     return Store(retort_home() / "weights")
 
@@ -77,7 +77,7 @@ def _show(entry: "Entry") -> None:
 @contextmanager
 def _told() -> Iterator[None]:
     """What a person can mend becomes a line and exit status 1."""
-    from workers.weights import WeightsError
+    from workers.weights.store import WeightsError
 
     try:
         yield

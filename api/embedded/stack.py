@@ -27,8 +27,19 @@ PORTS: dict[str, tuple[int, str]] = {
 }
 # Ray opens these too; nobody types them, so each stack takes free ones and two stacks never meet.
 _QUIET_PORTS = ("ray-client", "agent-http", "agent-grpc", "ray-metrics", "runtime-env", "autoscaler-metrics", "dashboard-metrics")
+DEADLINES = ("START", "SILENCE", "EPOCH", "LOCK", "DRIVER")
 # What a person sets for `up` and the parts read.
-_PASSED_ON = ("RETORT_CONCURRENT_STUDIES", "RETORT_ALLOWED_HOSTS", "RETORT_REQUESTS_PER_MINUTE", "RETORT_BODY_MB_PER_MINUTE")
+_PASSED_ON = (
+    "RETORT_CONCURRENT_STUDIES",
+    "RETORT_MLFLOW_UI",
+    "RETORT_STILL_SECONDS",
+    "RETORT_DATABASE_PASSWORD_FILE",
+    *(f"RETORT_DEADLINE_{name}" for name in DEADLINES),
+    "RETORT_ALLOWED_HOSTS",
+    "RETORT_REQUESTS_PER_MINUTE",
+    "RETORT_BODY_MB_PER_MINUTE",
+)
+_RAY_WORKERS = range(10002, 20000)
 _LONGEST_SOCKET = 100  # bytes of a unix socket's path that every system takes
 _OBJECT_STORE_BYTES = 512 * 2**20  # trials exchange files, not objects
 
@@ -107,6 +118,7 @@ class Stack:
             Part("ray", "Ray", self._ray(), self.url("dashboard"), self.url("dashboard") + "/api/version"),
             Part("api", "API", self._api(), self.url("api"), self.url("api") + "/readyz"),
             Part("orchestrator", "orchestrator", [sys.executable, "-m", "orchestrator.service"]),
+            *(Part(f"watchdog-{n}", f"watchdog {n}", [sys.executable, "-m", "api.embedded.watchdog"]) for n in (1, 2)),
         ]
 
     def environment(self) -> dict[str, str]:
@@ -126,6 +138,7 @@ class Stack:
             "RETORT_MLFLOW": self.url("mlflow"),
             "RETORT_RAY": f"{LOOPBACK}:{self.ports['ray']}",
             "RETORT_RAY_JOBS": self.url("dashboard"),
+            "RETORT_NODES_MAY_JOIN": "0",
             "RETORT_WEBHOOK_NETWORKS": os.environ.get("RETORT_WEBHOOK_NETWORKS", "127.0.0.0/8,::1/128"),  # receivers on this machine
             **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
             "MLFLOW_TRACKING_URI": self.url("mlflow"),
@@ -135,6 +148,7 @@ class Stack:
             "RAY_AUTH_TOKEN_PATH": str(self.token),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_DEDUP_LOGS": "0",
+            "RAY_NUM_REDIS_GET_RETRIES": "120",  # seconds that Ray's head waits for its dashboard; its default, 20, fails on a busy machine
             # Ray replaces 127.0.0.1 by the machine's outer address and listens there, unless told that this is no cluster.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
@@ -161,7 +175,7 @@ class Stack:
 
     def _ray(self) -> list[str]:
         return [
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats", "--log-color", "false"),
+            *(sys.executable, "-m", "orchestrator.ray_head", "--disable-usage-stats", "--log-color", "false"),
             *("--node-ip-address", LOOPBACK, "--port", str(self.ports["ray"])),
             *("--include-dashboard", "true", "--dashboard-host", LOOPBACK, "--dashboard-port", str(self.ports["dashboard"])),
             *("--num-cpus", str(self.cpus), "--object-store-memory", str(_OBJECT_STORE_BYTES)),
@@ -210,6 +224,9 @@ def _port(name: str, wanted: int | None, auto: bool) -> int:
     """The port for `name`, 0 where any will do."""
     default, what = PORTS[name]
     port = wanted or default
+    if name in ("ray", "dashboard") and port in _RAY_WORKERS:
+        told = f"port {port} for {what} lies in {_RAY_WORKERS.start}-{_RAY_WORKERS.stop - 1}, which Ray keeps for its workers"
+        raise StackError(f"{told}; choose another with --{name}-port N")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

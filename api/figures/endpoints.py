@@ -11,7 +11,8 @@ from api.figures.schemas import FigureAnswer, FigureList
 from api.problems import not_found, responses
 from api.studies.endpoints import StudyId
 from orchestrator.access.schema import Scope
-from orchestrator.store import NoSuchStudy, Store
+from orchestrator.records.errors import NoSuchStudy
+from orchestrator.records.store import Store
 
 if TYPE_CHECKING:
     from orchestrator.figures.study import Draw

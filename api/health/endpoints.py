@@ -2,6 +2,7 @@
 
 import logging
 import os
+from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
@@ -9,8 +10,9 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.access.callers import open_to_all
-from api.dependencies import StoreOf
-from orchestrator.store import Store
+from api.dependencies import SettingsOf, StoreOf
+from orchestrator.records.store import Store
+from orchestrator.troubles import troubles
 
 _SILENT_SECONDS = 30
 _log = logging.getLogger(__name__)
@@ -20,6 +22,7 @@ class Alive(BaseModel):
     """The process answers."""
 
     status: str = "ok"
+    version: str = Field(description="of Retort")
 
 
 class Orchestrator(BaseModel):
@@ -44,7 +47,19 @@ router = APIRouter(tags=["health"], dependencies=[open_to_all])
 @router.get("/healthz")
 def healthz() -> Alive:
     """The process lives."""
-    return Alive()
+    return Alive(version=version("retort"))
+
+
+class Troubles(BaseModel):
+    """What keeps studies from running."""
+
+    troubles: list[str] = Field(description="a sentence each, with what to do; the gravest first")
+
+
+@router.get("/v1/troubles")
+def troubles_now(store: StoreOf, settings: SettingsOf) -> Troubles:
+    """What is wrong, or waits and for what; empty when all is well."""
+    return Troubles(troubles=troubles(store, settings))
 
 
 def _ready(store: StoreOf) -> Ready:
@@ -70,5 +85,9 @@ def _orchestrator(store: Store) -> Orchestrator:
     if not beats:
         return Orchestrator(last_seen_seconds=None, trouble="it has never been seen")
     troubles = [f"{beat.name}: {beat.trouble}" for _, beat in beats if beat.trouble]
+    troubles += [
+        f"MLflow was not told {aside.rows} things of study {aside.study_id} ({aside.trouble}); once that is mended: retort resend"
+        for aside in store.set_aside()
+    ]
     troubles += [f"{beat.name}: silent for {round(age)} s" for age, beat in beats if age > _SILENT_SECONDS]
     return Orchestrator(last_seen_seconds=max(0.0, max(age for age, _ in beats)), trouble="; ".join(troubles))

@@ -16,11 +16,12 @@ from sqlalchemy.orm import sessionmaker
 
 from api.problems import not_found
 from orchestrator.machine import StudyState, TrialState
+from orchestrator.records.errors import NoSuchStudy
+from orchestrator.records.schema import MEASUREMENT, Arm, Attempt, Event, Heartbeat, Outbox, Point, Study, Trial
+from orchestrator.records.store import Store
 from orchestrator.reporting.build import build
 from orchestrator.reporting.table import Table
 from orchestrator.schedules.telling import table_notes
-from orchestrator.schema import MEASUREMENT, Arm, Attempt, Event, Heartbeat, Outbox, Point, Study, Trial
-from orchestrator.store import NoSuchStudy, Store
 
 MOST_TABLES = 64  # that are kept
 BUSY = (StudyState.QUEUED, StudyState.RUNNING, StudyState.CANCELLING)
@@ -289,8 +290,9 @@ class Reading:
 
     def busy(self) -> list[Study]:
         """Studies that are not at rest, oldest first."""
+        query = select(Study).where(Study.state.in_(BUSY)).order_by(Study.id)
         with self._reads() as session:
-            return list(session.scalars(select(Study).where(Study.state.in_(BUSY)).order_by(Study.id)))
+            return list(session.scalars(query))
 
     def running_trials(self, limit: int) -> list[Trial]:
         """Jobs that train or measure now, oldest first."""

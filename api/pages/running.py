@@ -8,8 +8,8 @@ from importlib.metadata import version
 from fastapi import APIRouter, Request, Response
 
 from api.dependencies import SettingsOf
+from api.embedded.health import PartStatus, status
 from api.embedded.stack import load_stack
-from api.embedded.supervision import PartStatus, status
 from api.pages.dependencies import ReadingOf
 from api.pages.web import page, router
 from orchestrator.machine import StudyState

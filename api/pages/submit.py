@@ -21,8 +21,8 @@ from api.problems import ProblemError, invalid_request, not_found
 from api.schedules.service import ScheduleService, read_schedule
 from api.studies.schemas import PlanAnswer
 from api.studies.service import Studies
+from orchestrator.records.store import Store
 from orchestrator.settings import Settings
-from orchestrator.store import Store
 from studies.documents import read_document
 from studies.problems import Problem
 from studies.shipped import shipped_ids, shipped_study

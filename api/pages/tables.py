@@ -13,13 +13,13 @@ from api.pages.study import SCALES, grouped, headline_of
 from api.pages.web import page, router
 from api.problems import not_found
 from orchestrator.machine import StudyState
+from orchestrator.records.schema import Study
 from orchestrator.reporting.build import build
 from orchestrator.reporting.claims import Standing
 from orchestrator.reporting.overview import TableStanding, arranged, standing
 from orchestrator.reporting.summary import summary
 from orchestrator.reporting.table import Row, Table
 from orchestrator.reporting.verdicts import Verdict
-from orchestrator.schema import Study
 from studies.submission import read_submission
 from studies.tables.document import PaperFile
 from studies.tables.shipped import papers, read_paper, read_table, table_ids

@@ -18,7 +18,8 @@ from api.problems import not_found
 from api.studies.endpoints import StudyId
 from orchestrator.figures.boxes import is_right
 from orchestrator.figures.documents import Document, read
-from orchestrator.schema import Trial
+from orchestrator.records.schema import Trial
+from orchestrator.reporting.links import run_page
 from orchestrator.settings import Settings
 
 TAIL = 8_000  # bytes of a log
@@ -86,7 +87,7 @@ def trial(request: Request, study_id: StudyId, name: str, reading: ReadingOf, se
         logs=logs_of(settings, found),
         files=files_of(settings, found),
         pictures=pictures_of(reading, found),
-        mlflow=f"{settings.mlflow_ui}/#/experiments/{study.experiment}/runs/{found.run}" if study.experiment and found.run else None,
+        mlflow=run_page(settings.mlflow_ui, study.experiment, found.run),
         last_event=reading.last_event(study_id),
     )
 

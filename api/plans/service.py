@@ -5,7 +5,7 @@ from typing import Any
 from api.plans.schemas import MOST, MOST_TRIALS, PlansAnswer, PlanTotal, StudyShare
 from api.studies.service import sums
 from orchestrator.plan import Plan, Share, together
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 from studies.costs import EFFICIENCY
 from studies.problems import Problem, SpecError
 from studies.submission import Submission, read_submission

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from api.studies.schemas import StateName
+from orchestrator.machine import StudyState
 from orchestrator.schedules.due import Misfire, Overlap
 from orchestrator.schedules.times import BadTime, check_cron, check_zone
 from studies.spec import refuse
@@ -69,7 +69,7 @@ class RunAnswer(BaseModel):
     outcome: Literal["submitted", "waiting", "skipped", "replaced"]
     reason: str | None
     study: int | None
-    state: StateName | None = Field(description="of the study")
+    state: StudyState | None = Field(description="of the study")
     against: int | None = Field(description="the study of the run before, which it was compared with")
     moved: list[MovedAnswer] | None = Field(description="null: not compared (yet)")
 

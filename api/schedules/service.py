@@ -12,10 +12,10 @@ from api.problems import ProblemError, not_found
 from api.schedules.schemas import MovedAnswer, NewSchedule, RunAnswer, ScheduleAnswer, ScheduleDetail, ScheduleList
 from orchestrator.access.audit import Audit
 from orchestrator.access.tokens import Holder
+from orchestrator.records.schema import Schedule
+from orchestrator.records.store import Store
 from orchestrator.schedules import times
 from orchestrator.schedules.store import NoSuchSchedule, RunOf, Schedules
-from orchestrator.schema import Schedule
-from orchestrator.store import Store
 from studies.problems import Problem, SpecError, problems_of
 from studies.submission import read_submission
 

@@ -12,7 +12,7 @@ from api.access.callers import HolderOf, needs
 from api.bodies import SubmittedStudy
 from api.dependencies import SettingsOf, StoreOf
 from api.problems import responses
-from api.studies.schemas import PlanAnswer, StudyDetail, StudyPage, TrialList
+from api.studies.schemas import PlanAnswer, StudyDetail, StudyPage, TrialPage
 from api.studies.service import Studies, event_data
 from orchestrator.access.schema import Scope
 from orchestrator.reporting.rendering import CONTENT_TYPES, Format
@@ -81,9 +81,15 @@ def study(study_id: StudyId, studies: StudiesOf) -> StudyDetail:
 
 
 @router.get("/{study_id}/trials", responses=responses(404, 422))
-def trials(study_id: StudyId, studies: StudiesOf) -> TrialList:
-    """Its trials."""
-    return studies.trials(study_id)
+def trials(
+    study_id: StudyId,
+    studies: StudiesOf,
+    cursor: Annotated[int | None, Query(ge=0, le=_LARGEST, description="`next` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    name: Annotated[list[str], Query(max_length=100, description="only the trials of these names")] = [],  # noqa: B006 (FastAPI copies it)
+) -> TrialPage:
+    """Its trials, every teacher before its students."""
+    return studies.trials(study_id, cursor, limit, name)
 
 
 @router.get("/{study_id}/table", response_class=Response, responses=responses(404, 422))

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from orchestrator.machine import StudyState, TrialState
 from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS
 from studies.datasets import datasets
 from studies.methods import methods
@@ -12,23 +13,20 @@ from studies.recipes import RECIPES
 from studies.shipped import shipped_studies
 from studies.spec import StudySpec
 
-StateName = Literal["queued", "running", "cancelling", "cancelled", "finished", "failed"]
-TrialStateName = Literal["waiting", "ready", "running", "finished", "cached", "failed", "cancelled"]
-
 
 class StudyAnswer(BaseModel):
     """A study."""
 
     id: int
     name: str
+    state: StudyState
     owner: str | None = Field(description="who submitted it; null: from before there were tokens")
-    state: StateName
     at_rest: bool = Field(description="nothing happens until somebody resumes it")
     reason: str | None = Field(description="why it failed")
     created: datetime
     started: datetime | None
     finished: datetime | None
-    trials: dict[TrialStateName, int] = Field(description="how many trainings are in each state")
+    trials: dict[TrialState, int] = Field(description="how many trainings are in each state")
     mlflow: str | None = Field(description="its page in MLflow")
 
 
@@ -55,7 +53,7 @@ class TrialAnswer(BaseModel):
     seed: int
     teacher: str | None = Field(description="name of the trial that teaches this one, or that it is measured beside")
     measures: str | None = Field(description="of a measurement: name of the trial that it measures")
-    state: TrialStateName
+    state: TrialState
     reason: str | None = Field(description="why it failed, in a sentence")
     failure: str | None = Field(description="class of failure: nan, oom, data, user or infra")
     epoch: int = Field(description="epochs done")
@@ -70,10 +68,12 @@ class TrialAnswer(BaseModel):
     mlflow: str | None = Field(description="its page in MLflow")
 
 
-class TrialList(BaseModel):
-    """The trials of a study, every teacher before its students, and behind them its measurements."""
+class TrialPage(BaseModel):
+    """Some trials of a study, every teacher before its students, and behind them its measurements. `next`: the cursor of the following
+    page, null on the last."""
 
     items: list[TrialAnswer]
+    next: str | None
 
 
 class PlannedTrialAnswer(BaseModel):

@@ -1,24 +1,26 @@
 """From the store's rows to answers, and from its refusals to problems."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from api.access.callers import refuse_others
 from api.problems import conflict, not_found
-from api.studies.schemas import PlanAnswer, PlannedTrialAnswer, StudyAnswer, StudyDetail, StudyPage, TrialAnswer, TrialList
+from api.studies.schemas import PlanAnswer, PlannedTrialAnswer, StudyAnswer, StudyDetail, StudyPage, TrialAnswer, TrialPage
 from api.times import at, maybe_at
 from orchestrator.access.audit import Audit
 from orchestrator.access.tokens import Holder
-from orchestrator.machine import IllegalMove, StudyState, TrialState
+from orchestrator.machine import IllegalMove, TrialState
 from orchestrator.plan import Plan, plan
+from orchestrator.records.errors import IdempotencyMismatch, NoSuchStudy
+from orchestrator.records.schema import Event, Study, Trial
+from orchestrator.records.store import Store
 from orchestrator.reporting.build import build
+from orchestrator.reporting.links import run_page
 from orchestrator.reporting.rendering import Format, render
 from orchestrator.schedules.telling import table_notes
-from orchestrator.schema import Event, Study, Trial
 from orchestrator.settings import Settings
-from orchestrator.store import IdempotencyMismatch, NoSuchStudy, Store
 from studies.costs import EFFICIENCY
 from studies.submission import Submission
 
@@ -90,10 +92,12 @@ class Studies:
         except NoSuchStudy:
             raise not_found("study", str(study_id)) from None
 
-    def trials(self, study_id: int) -> TrialList:
-        """Its trials, teachers first, and its measurements."""
+    def trials(self, study_id: int, cursor: int | None, limit: int, names: Sequence[str]) -> TrialPage:
+        """Its trials (of these names, if any) behind the position `cursor`, teachers first, then its measurements."""
         study = self.row(study_id)
-        return TrialList(items=[self._trial(study, trial) for trial in self.store.trials(study_id)])
+        trials = self.store.trial_page(study_id, cursor, limit + 1, names)
+        more, trials = len(trials) > limit, trials[:limit]
+        return TrialPage(items=[self._trial(study, trial) for trial in trials], next=str(trials[-1].position) if more else None)
 
     def table(self, study_id: int, form: Format) -> str:
         """Its table as text, from what is stored until now."""
@@ -121,7 +125,7 @@ class Studies:
 
     def news(self, study_id: int, after: int) -> tuple[list[Event], bool]:
         """Events after `after`, and whether the study was at rest before they were read."""
-        at_rest = StudyState(self.row(study_id).state).final
+        at_rest = self.row(study_id).state.final
         return self.store.events(study_id, after), at_rest
 
     def _detail(self, study: Study) -> StudyDetail:
@@ -133,14 +137,14 @@ class Studies:
             id=study.id,
             name=study.name,
             owner=study.owner,
-            state=StudyState(study.state).value,
-            at_rest=StudyState(study.state).final,
+            state=study.state,
+            at_rest=study.state.final,
             reason=study.reason,
             created=at(study.created),
             started=maybe_at(study.started),
             finished=maybe_at(study.finished),
-            trials={state.value: counts[state] for state in TrialState if counts[state]},
-            mlflow=self._page(study, study.run),
+            trials={state: counts[state] for state in TrialState if counts[state]},
+            mlflow=run_page(self.settings.mlflow_ui, study.experiment, study.run),
         )
 
     def _trial(self, study: Study, trial: Trial) -> TrialAnswer:
@@ -151,7 +155,7 @@ class Studies:
             seed=trial.seed,
             teacher=trial.teacher,
             measures=trial.measurement["detector"] if trial.measurement else None,
-            state=TrialState(trial.state).value,
+            state=trial.state,
             reason=trial.reason,
             failure=trial.failure,
             epoch=trial.epoch,
@@ -163,11 +167,8 @@ class Studies:
             finished=maybe_at(trial.finished),
             key=trial.key,
             checkpoint_sha256=trial.checkpoint_sha256,
-            mlflow=self._page(study, trial.run),
+            mlflow=run_page(self.settings.mlflow_ui, study.experiment, trial.run),
         )
-
-    def _page(self, study: Study, run: str | None) -> str | None:
-        return f"{self.settings.mlflow_ui}/#/experiments/{study.experiment}/runs/{run}" if study.experiment and run else None
 
 
 def sums(plan: Plan) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from sqlalchemy.orm import sessionmaker
 
 from orchestrator.access.schema import Act
 from orchestrator.access.tokens import Holder
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 
 
 class Audit:

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from orchestrator.schema import Base, Id, state_of
+from orchestrator.records.schema import Base, Id, state_of
 
 
 class Scope(StrEnum):

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from orchestrator.access.schema import Pass, Scope, Token
 from orchestrator.access.secrets import digest, new_secret, new_token
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 
 SESSION_SECONDS = 14 * 24 * 3600  # how long a browser stays logged in
 LINK_SECONDS = 15 * 60  # how long a link waits for its one use

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.schema import Trial
+from orchestrator.records.schema import Trial
 
 Map = np.ndarray[Any, Any]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orchestrator.figures.style import grid, nothing, wrapped
-from orchestrator.schema import Trial
+from orchestrator.records.schema import Trial
 from studies.trial import ERROR_CURVES
 
 if TYPE_CHECKING:

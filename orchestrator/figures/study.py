@@ -12,10 +12,10 @@ from orchestrator.figures import components, error_types, forest, learning_curve
 from orchestrator.figures.documents import Document, read
 from orchestrator.figures.factors import factors_of
 from orchestrator.figures.networks import network_title, taught_title
+from orchestrator.records.schema import Arm, Trial
+from orchestrator.records.store import Store
 from orchestrator.reporting.build import build
 from orchestrator.reporting.table import Row, Table
-from orchestrator.schema import Arm, Trial
-from orchestrator.store import Store
 from studies.catalog import COSTS
 
 if TYPE_CHECKING:

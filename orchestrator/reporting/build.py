@@ -6,14 +6,15 @@ Nothing of today's catalogue is asked what a stored study was: a row names its t
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from orchestrator.records.schema import Study
 from orchestrator.reporting.claims import Gained, claims
+from orchestrator.reporting.links import run_page
 from orchestrator.reporting.notes import notes
 from orchestrator.reporting.provenance import provenance
 from orchestrator.reporting.results import Result
 from orchestrator.reporting.statistics import difference, estimate
 from orchestrator.reporting.table import Cell, Printed, Row, Run, Table
 from orchestrator.reporting.verdicts import judge
-from orchestrator.schema import Study
 from studies import presentation as layout
 from studies.catalog import COSTS, COUNTED
 from studies.inert import one_line
@@ -27,7 +28,7 @@ def build(study: Study, presentation: Presentation, trials: Sequence[Result], ml
     """The table of what is there so far. `mlflow_ui`: base URL that runs are linked to."""
 
     def link(run: str | None) -> str | None:
-        return f"{mlflow_ui.rstrip('/')}/#/experiments/{study.experiment}/runs/{run}" if mlflow_ui and study.experiment and run else None
+        return run_page(mlflow_ui, study.experiment, run)
 
     by_name = {trial.name: trial for trial in trials}
     metrics = [column.metric for column in presentation.columns]

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+from orchestrator.records.schema import Study
 from orchestrator.reporting.rendering.numbers import value
 from orchestrator.reporting.table import Row, Run, Table
-from orchestrator.schema import Study
 from studies.inert import one_line
 from studies.presentation import Presentation
 

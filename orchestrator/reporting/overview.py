@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from orchestrator.records.schema import Study, Trial
 from orchestrator.reporting.build import build
 from orchestrator.reporting.summary import Summary, summary
 from orchestrator.reporting.table import Table
-from orchestrator.schema import Study, Trial
 from studies.presentation import Presentation
 
 

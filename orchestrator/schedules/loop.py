@@ -3,9 +3,9 @@
 import contextlib
 
 from orchestrator.machine import IllegalMove
+from orchestrator.records.store import Store
 from orchestrator.schedules.due import Replace
 from orchestrator.schedules.store import Schedules
-from orchestrator.store import Store
 
 
 class Cron:

@@ -6,10 +6,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from orchestrator.machine import StudyState, TrialState
+from orchestrator.records.schema import MEASUREMENT, Event, Outbox, Schedule, ScheduleRun, Study, Trial
 from orchestrator.reporting.build import build
 from orchestrator.reporting.table import Table
 from orchestrator.schedules.compare import compare, results
-from orchestrator.schema import MEASUREMENT, Event, Outbox, Schedule, ScheduleRun, Study, Trial
 from studies.presentation import Presentation
 
 

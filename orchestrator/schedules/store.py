@@ -13,11 +13,12 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from orchestrator.machine import StudyState
+from orchestrator.records.new_study import add_study
+from orchestrator.records.schema import Schedule, ScheduleRun, Study
+from orchestrator.records.store import Store
 from orchestrator.schedules import times
 from orchestrator.schedules.due import Deal, Decision, Misfire, Outcome, Overlap, Release, Replace, Standing, decide
 from orchestrator.schedules.settle import settle
-from orchestrator.schema import Schedule, ScheduleRun, Study
-from orchestrator.store import Store, add_study
 from studies.problems import SpecError
 from studies.submission import read_submission, spelled_out
 

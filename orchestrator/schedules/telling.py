@@ -1,9 +1,9 @@
 """What a study's table and its MLflow run say of the schedule that made it."""
 
+from orchestrator.records.store import Store
 from orchestrator.schedules import times
 from orchestrator.schedules.compare import Moved
 from orchestrator.schedules.store import Schedules
-from orchestrator.store import Store
 
 _TAG_CHARACTERS = 5000  # what MLflow takes
 

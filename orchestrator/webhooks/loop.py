@@ -6,7 +6,7 @@ A message may come twice, with the same id, where this process dies between send
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 from orchestrator.webhooks.addresses import allowed_networks
 from orchestrator.webhooks.schema import Delivery, Webhook
 from orchestrator.webhooks.sending import NotSent, send

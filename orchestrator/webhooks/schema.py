@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from orchestrator.schema import Base, Id
+from orchestrator.records.schema import Base, Id
 
 
 class Webhook(Base):

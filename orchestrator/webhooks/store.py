@@ -12,8 +12,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from orchestrator.machine import StudyState
-from orchestrator.schema import Event, Study
-from orchestrator.store import Store
+from orchestrator.records.schema import Event, Study
+from orchestrator.records.store import Store
 from orchestrator.webhooks.schema import Delivery, Webhook
 
 KINDS = ("study.finished", "study.failed", "study.regression")

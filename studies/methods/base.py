@@ -13,8 +13,6 @@ from pydantic import BaseModel, ConfigDict
 
 from studies.catalog import TRAITS, Detector
 
-Normalisation = Literal["mean", "sum", "norm"]
-
 
 class Options(BaseModel):
     """Base of every method's options: immutable, unknown names refused."""
@@ -30,12 +28,12 @@ class Method:
     """One distillation method as the catalogue knows it.
 
     id: name in a spec. title: as printed in tables. paper: citation. options: pydantic model of its options.
-    implementation: "module:Class" of the `workers.distillers.base.Distiller`.
+    implementation: "module:Class" of the `workers.distillation.base.Distiller`.
     student_traits / teacher_traits: what it reads of each head (`catalog.TRAITS`).
     same_detector: why teacher and student must be the same detector family, or None.
-    form: the normalisation, "mean" (independent of batch size) or "sum" (grows with it) or "norm" (grows like its root);
-    where options choose it, a function of them.
-    reference_images_per_gpu: the batch that its default weights are stated for.
+    per_device_images: images that a device had in its published training, of a loss that is no plain mean over images (it sums over
+    them, takes their root, statistics, or a mean over what they hold together); None where it is one; where options choose it, a
+    function of them.
     clip: largest norm of the gradient that its released configs train the papers' networks with, where they say one; where options choose
     whose training it is, a function of them.
     also: a further check (student, teacher, options) -> sentence if they do not fit.
@@ -51,8 +49,7 @@ class Method:
     student_traits: frozenset[str] = frozenset({"neck"})
     teacher_traits: frozenset[str] = frozenset({"neck"})
     same_detector: str | None = None
-    form: Normalisation | Callable[[Any], Normalisation] = "mean"
-    reference_images_per_gpu: int | None = None
+    per_device_images: int | Callable[[Any], int | None] | None = None
     clip: float | Callable[[Any], float | None] | None = None
     also: Callable[[Detector, Detector, Options], str | None] | None = None
     settle: Callable[[Any, Detector, Detector], Options] | None = None
@@ -61,9 +58,9 @@ class Method:
         """The clip that these options' released configs state."""
         return self.clip(options) if callable(self.clip) else self.clip
 
-    def form_of(self, options: Options) -> Normalisation:
-        """The normalisation that these options give."""
-        return self.form(options) if callable(self.form) else self.form
+    def per_device_images_of(self, options: Options) -> int | None:
+        """The published images per device of these options' loss; None where it does not depend on them."""
+        return self.per_device_images(options) if callable(self.per_device_images) else self.per_device_images
 
     def settled(self, options: Options, student: Detector, teacher: Detector) -> Options:
         """The options with nothing left open for this pair: those that train alike are equal."""
@@ -83,6 +80,12 @@ class Method:
                 f"these are {teacher.title} and {student.title}"
             )
         return self.also(student, teacher, options) if self.also else None
+
+
+def device_shares(images: int, per_device: int) -> list[int]:
+    """How many images each virtual device has of `images`: at most `per_device`, on as few devices as that takes, the first ones more."""
+    devices = -(-images // per_device)
+    return [images // devices + (device < images % devices) for device in range(devices)]
 
 
 def filled(options: Kind, **own: Any) -> Kind:

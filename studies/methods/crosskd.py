@@ -42,7 +42,7 @@ METHOD = Method(
     student_traits=frozenset({"dense_logits"}),
     teacher_traits=frozenset({"dense_logits"}),
     same_detector="the teacher's head reads the student's head features",
-    reference_images_per_gpu=2,
+    per_device_images=2,  # standardises over their cells
     also=_has_towers,
     settle=_settle,
 )

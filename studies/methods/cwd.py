@@ -37,6 +37,5 @@ METHOD = Method(
     "Shu et al., Channel-wise Knowledge Distillation for Dense Prediction, ICCV 2021",
     CWDOptions,
     "workers.distillers.cwd:CWD",
-    reference_images_per_gpu=2,
     also=_needs_logits,
 )

@@ -55,12 +55,18 @@ def _clip(options: DeFeatOptions) -> float | None:
     return 35.0 if options.form == "official" else None
 
 
+def _per_device(options: DeFeatOptions) -> int | None:
+    """Its own form divides by the cells and proposals of a device's images; PDF-Distil's is a plain mean."""
+    return 2 if options.form == "official" else None
+
+
 METHOD = Method(
     "defeat",
     "DeFeat",
     "Guo et al., Distilling Object Detectors via Decoupled Features, CVPR 2021",
     DeFeatOptions,
     "workers.distillers.defeat:DeFeat",
+    per_device_images=_per_device,
     also=_parts,
     settle=_settle,
     clip=_clip,

@@ -58,8 +58,7 @@ METHOD = Method(
     "Zhang & Ma, Improve Object Detection with Feature-based Knowledge Distillation, ICLR 2021",
     FBKDOptions,
     "workers.distillers.fbkd:FBKD",
-    form="norm",
-    reference_images_per_gpu=2,
+    per_device_images=2,  # a root of their sum
     also=same_levels,
     settle=_settle,
 )

@@ -41,7 +41,6 @@ METHOD = Method(
     "Yang et al., Focal and Global Knowledge Distillation for Detectors, CVPR 2022",
     FGDOptions,
     "workers.distillers.fgd:FGD",
-    reference_images_per_gpu=2,
     also=same_levels,
     settle=_settle,
     clip=35.0,

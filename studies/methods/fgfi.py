@@ -9,6 +9,7 @@ from studies.methods.base import Method, Options, filled, same_levels, uneven_le
 
 Form = Literal["fpn", "paper", "pdf"]
 WEIGHTS: dict[Form, float] = {"fpn": 3.0, "paper": 0.01, "pdf": 5.0}
+PER_DEVICE: dict[Form, int] = {"fpn": 2, "paper": 1, "pdf": 32}  # images whose chosen cells are counted together
 PAPER_START = 400  # iterations without imitation in the authors' code
 
 
@@ -41,12 +42,17 @@ def _settle(options: FGFIOptions, student: Detector, teacher: Detector) -> FGFIO
     return filled(options, loss_weight=WEIGHTS[options.form], start_iteration=PAPER_START if options.form == "paper" else 0)
 
 
+def _per_device(options: FGFIOptions) -> int:
+    return PER_DEVICE[options.form]
+
+
 METHOD = Method(
     "fgfi",
     "FGFI",
     "Wang et al., Distilling Object Detectors with Fine-grained Feature Imitation, CVPR 2019",
     FGFIOptions,
     "workers.distillers.fgfi:FGFI",
+    per_device_images=_per_device,
     also=_anchors,
     settle=_settle,
 )

@@ -16,11 +16,17 @@ class FitNetOptions(Options):
     )
 
 
+def _per_device(options: FitNetOptions) -> int | None:
+    """A mean over chosen cells is over those of a device's images; 2: of the usual training of detectors."""
+    return 2 if options.region == "gt_boxes" else None
+
+
 METHOD = Method(
     "fitnet",
     "FitNet",
     "Romero et al., FitNets, ICLR 2015",
     FitNetOptions,
     "workers.distillers.fitnet:FitNet",
+    per_device_images=_per_device,
     also=same_levels,
 )

@@ -58,7 +58,7 @@ METHOD = Method(
     student_traits=frozenset({"neck", "dense_logits"}),
     teacher_traits=frozenset({"neck", "dense_logits"}),
     same_detector="it compares class predictions cell by cell",
-    reference_images_per_gpu=2,
+    per_device_images=2,  # divides by their richness
     also=_stated,
     settle=_settle,
 )

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from studies.catalog import FORMS, ONE_STAGE, TRAITS, TWO_STAGE, Detector
-from studies.methods.base import Method, Normalisation, Options, filled
+from studies.methods.base import Method, Options, filled
 
 # By detector, as released: main weight with the sides apart, VLR weight as a part of it, classification temperature.
 BY_DETECTOR = {"gfl": (0.25, 0.25, 2.0), "retinanet": (0.25, 0.03, 8.0), "fcos": (0.25, 0.25, 2.0), "atss": (0.25, 0.15, 2.0)}
@@ -85,9 +85,10 @@ def _settle(options: LDOptions, student: Detector, teacher: Detector) -> LDOptio
     )
 
 
-def _form(options: LDOptions) -> Normalisation:
-    """LD's terms are divided by the sum of their weights, or by nothing."""
-    return "sum" if (options.average or AVERAGE[options.variant]) == "none" else "mean"
+def _per_device(options: LDOptions) -> int | None:
+    """Its terms are sums over a device's images, divided by nothing or by at least 1, or means over chosen boxes or cells of them."""
+    terms = options.main_ld or options.vlr_ld or options.main_kd or options.vlr_kd
+    return 3 if terms or options.imitation not in {"none", "whole"} else None
 
 
 METHOD = Method(
@@ -99,8 +100,7 @@ METHOD = Method(
     student_traits=frozenset({"neck", "dense_logits"}),
     teacher_traits=frozenset({"neck", "dense_logits"}),
     same_detector="it compares box distributions cell by cell",
-    form=_form,
-    reference_images_per_gpu=3,
+    per_device_images=_per_device,
     also=_needs,
     settle=_settle,
 )

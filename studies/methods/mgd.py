@@ -32,7 +32,6 @@ METHOD = Method(
     "Yang et al., Masked Generative Distillation, ECCV 2022",
     MGDOptions,
     "workers.distillers.mgd:MGD",
-    reference_images_per_gpu=2,
     also=same_levels,
     settle=_settle,
     clip=35.0,

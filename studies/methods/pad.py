@@ -24,12 +24,18 @@ def _settle(options: PADOptions, student: Detector, teacher: Detector) -> PADOpt
     return filled(options, loss_weight=WEIGHTS[options.form])
 
 
+def _per_device(options: PADOptions) -> int | None:
+    """The paper's branch has a batch norm (2: of the usual training of detectors, as nobody released code); the other is a plain mean."""
+    return 2 if options.form == "paper" else None
+
+
 METHOD = Method(
     "pad",
     "PAD",
     "Zhang et al., Prime-Aware Adaptive Distillation, ECCV 2020",
     PADOptions,
     "workers.distillers.pad:PAD",
+    per_device_images=_per_device,
     also=same_levels,
     settle=_settle,
 )

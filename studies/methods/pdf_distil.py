@@ -33,6 +33,11 @@ def _settle(options: PDFDistilOptions, student: Detector, teacher: Detector) -> 
     return filled(options, strategy=STRATEGY[options.variant])
 
 
+def _per_device(options: PDFDistilOptions) -> int | None:
+    """The released code weighs the cells of all 32 images of its batch together; the paper each map by itself."""
+    return None if options.variant == "paper" or options.strategy == "all" else 32
+
+
 METHOD = Method(
     "pdf_distil",
     "PDF-Distil",
@@ -42,5 +47,6 @@ METHOD = Method(
     student_traits=frozenset({"neck", "dense_logits"}),
     teacher_traits=frozenset({"neck", "dense_logits"}),
     same_detector="it compares class predictions cell by cell",
+    per_device_images=_per_device,
     settle=_settle,
 )

@@ -24,6 +24,6 @@ METHOD = Method(
     "Cao et al., PKD: General Distillation Framework for Object Detectors via Pearson Correlation Coefficient, NeurIPS 2022",
     PKDOptions,
     "workers.distillers.pkd:PKD",
-    reference_images_per_gpu=2,
+    per_device_images=2,  # standardises over their cells
     settle=_settle,
 )

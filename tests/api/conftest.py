@@ -12,8 +12,8 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from api.app import create_app
+from orchestrator.records.store import Store
 from orchestrator.settings import Settings
-from orchestrator.store import Store
 from studies.expand import expand
 from studies.parse import parse_study
 from studies.spec import StudySpec
@@ -107,6 +107,7 @@ class Driver:
     def __init__(self, store: Store, study_id: int) -> None:
         self.store, self.study_id = store, study_id
         self.planned = {trial.id: trial for trial in expand(StudySpec.model_validate(store.study(study_id).spec)).trials}
+        self.fences: dict[str, int] = {}
 
     def start(self) -> None:
         attempt = self.store.new_attempt(self.study_id)
@@ -122,11 +123,14 @@ class Driver:
         )
         spec = planned.resolve(study, teacher)
         key = spec.key("digest", "code")
-        self.store.claim(self.study_id, self.attempt, name, spec, key, key, "digest", {}, reuse=False)
-        self.store.start_trial(self.study_id, self.attempt, name)
+        claimed = self.store.claim(self.study_id, self.attempt, name, spec, key, key, "digest", {}, reuse=False)
+        assert claimed.fence is not None
+        self.fences[name] = claimed.fence
+        self.store.start_trial(self.study_id, self.attempt, name, claimed.fence)
 
     def epoch(self, name: str, epoch: int, ap: float) -> None:
-        self.store.record_epoch(self.study_id, self.attempt, name, epoch, 2, {"AP": ap, "AP50": ap, "AP75": ap, "epoch_seconds": 10.0})
+        metrics = {"AP": ap, "AP50": ap, "AP75": ap, "epoch_seconds": 10.0}
+        self.store.record_epoch(self.study_id, self.attempt, name, epoch, 2, metrics, self.fences[name])
 
     def finish(self, name: str, ap: float) -> None:
         self.store.finish_trial(
@@ -139,6 +143,7 @@ class Driver:
             best_checkpoint="/best.pth",
             seconds=20.0,
             environment={},
+            fence=self.fences[name],
         )
 
     def train(self, name: str, ap: float) -> None:

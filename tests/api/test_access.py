@@ -13,9 +13,9 @@ from api.access.settings import AccessSettings, access_settings
 from api.app import create_app
 from orchestrator.access.schema import Scope
 from orchestrator.access.tokens import Tokens
+from orchestrator.records.store import Store
 from orchestrator.schedules.loop import Cron
 from orchestrator.settings import Settings
-from orchestrator.store import Store
 from studies.submission import read_submission
 from tests.api.conftest import ADDRESS, SPEC, bearing, operators_token
 from tests.api.test_schedules import SATURDAYS, make_due

@@ -1,16 +1,18 @@
 """The `retort` command against a running service: what it prints, and its exit status."""
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import yaml
 
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 from tests.api.conftest import SPEC, Driver, LiveService
 
 Retort = Callable[..., subprocess.CompletedProcess[str]]
@@ -132,14 +134,14 @@ def test_a_service_that_is_not_there_is_said_with_what_to_do(retort: Retort, liv
     live.stop()
     done = retort("list")
     live.start()
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert done.stderr == f"nothing answers at {live.url}; start it with `retort up`\n"
 
 
 def test_without_a_stack_of_this_home_no_service_is_guessed(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "RETORT_URL"} | {"RETORT_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-m", "api.command.cli", "cancel", "1"], env=environment, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert done.stderr == f"nothing is up ($RETORT_HOME is {tmp_path}); start it with `retort up`, or set RETORT_URL\n"
 
 
@@ -182,5 +184,80 @@ def test_without_a_token_the_command_says_what_is_asked_for(retort: Retort, live
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RETORT_")}
     environment |= {"RETORT_URL": live.url, "RETORT_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-m", "api.command.cli", "list"], env=environment, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert done.stderr.startswith("a token is asked for")
+
+
+def test_every_command_that_prints_data_prints_json_for_programs(retort: Retort, store: Store) -> None:
+    def data(*arguments: str) -> Any:
+        done = retort(*arguments, "--json")
+        assert (done.returncode, done.stderr) == (0, ""), arguments
+        return json.loads(done.stdout)
+
+    assert data("plan", "study.yaml")["to_train"] == 3
+    assert len(data("plan", "study.yaml", "digits")["studies"]) == 2
+    assert data("submit", "study.yaml")["id"] == 1
+    assert [study["id"] for study in data("list")] == [1]
+    assert len(data("show", "1")["jobs"]) == 3
+    assert data("table", "1")["title"] == "Does FitNet help?"
+    assert len(data("table", "--all")) == 17
+    assert {"digits"} <= {each["id"] for each in data("catalog", "datasets")}
+    assert data("cancel", "1")["state"] == "cancelled"
+    assert data("resume", "1")["state"] == "queued"
+    assert data("schedule", "add", "study.yaml", "--cron", "0 2 * * 6")["id"] == 1
+    assert len(data("schedule", "list")) == 1
+    assert data("schedule", "show", "1")["runs"] == []
+    assert data("token", "create", "x")["token"].startswith("retort_")
+    assert len(data("token", "list")) == 2
+    assert data("audit", "study 1")[0]["action"] == "study.resume"
+    assert data("webhook", "add", "https://receiver.example/")["secret"].startswith("whsec_")
+    assert len(data("webhook", "list")) == 1
+    assert data("webhook", "show", "1")["deliveries"] == []
+
+
+def test_a_study_comes_from_standard_input(live: LiveService, tmp_path: Path) -> None:
+    for text in (yaml.safe_dump(SPEC), json.dumps(SPEC)):
+        command = [sys.executable, "-m", "api.command.cli", "--url", live.url, "--token", live.token, "submit", "-", "--json"]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, cwd=tmp_path)
+        assert json.loads(done.stdout)["name"] == SPEC["name"], done.stderr
+
+
+def test_profiles_name_services(live: LiveService, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RETORT_")}
+    environment |= {"RETORT_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+
+    def run(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "api.command.cli", *arguments]
+        return subprocess.run(command, env=environment | extra, capture_output=True, text=True)
+
+    assert run("profile", "add", "lab", "--url", live.url, "--token", live.token).returncode == 0
+    assert (tmp_path / "config/retort/profiles.ini").stat().st_mode & 0o777 == 0o600
+    assert run("profile", "list").stdout == f"lab  {live.url}\n"
+    assert run("--profile", "lab", "list").stdout.startswith("no study yet")
+    assert run("list", RETORT_PROFILE="lab").returncode == 0
+    assert run("list", RETORT_PROFILE="lab", RETORT_URL="http://127.0.0.1:9").returncode == 3
+    unknown = run("--profile", "home", "list")
+    assert (unknown.returncode, unknown.stderr) == (3, "there is no profile 'home'; there are: lab (retort profile add)\n")
+    assert (
+        run("--url", live.url, "list", RETORT_TOKEN=live.token).returncode == 4
+    )  # a token of the environment is not shown to another service
+    assert run("profile", "remove", "lab").returncode == 0
+    assert run("profile", "list").stdout == ""
+
+
+def test_exit_statuses_are_those_of_the_documentation(retort: Retort, live: LiveService) -> None:
+    assert retort("list").returncode == 0
+    assert retort("show", "7").returncode == 1
+    assert retort("show").returncode == 2
+    assert retort("--url", "http://127.0.0.1:9", "list").returncode == 3
+    assert retort("--url", live.url, "--token", "retort_wrong", "list").returncode == 4
+
+
+def test_the_shell_completes_commands_and_shipped_studies(retort: Retort) -> None:
+    def completed(words: str) -> str:
+        environment = {"_RETORT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+        program = "import sys; sys.argv[0] = 'retort'; from api.command.cli import app; app(prog_name='retort')"
+        return subprocess.run([sys.executable, "-c", program], env={**os.environ, **environment}, capture_output=True, text=True).stdout
+
+    assert completed("retort sub").split() == ["submit"]
+    assert "frs2021/table-1" in completed("retort submit frs").split()

@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.client import Client, StreamedEvent, Unreachable
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 from tests.api.conftest import SPEC, Driver, LiveService
 
 

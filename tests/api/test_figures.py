@@ -5,7 +5,7 @@ from pathlib import Path
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 from tests.api.conftest import SPEC, Driver
 from tests.api.test_cli import Retort, retort
 

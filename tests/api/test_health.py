@@ -1,15 +1,16 @@
 """Health: the process lives, the database answers, and what the orchestrator's loops last said."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 from fastapi.testclient import TestClient
 
+from orchestrator.records.store import Store
 from orchestrator.settings import Settings
-from orchestrator.store import Store
 
 
 def test_a_living_service_says_so(service: TestClient) -> None:
-    assert service.get("/healthz").json() == {"status": "ok"}
+    assert service.get("/healthz").json() == {"status": "ok", "version": version("retort")}
 
 
 def test_a_service_without_an_orchestrator_is_ready_but_tells(service: TestClient) -> None:

@@ -7,8 +7,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.app import create_app
+from orchestrator.records.store import Store
 from orchestrator.settings import Settings
-from orchestrator.store import Store
 from tests.api.conftest import ADDRESS, SPEC, bearing, operators_token
 
 COOKIE = "retort_session_8080"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 from studies.tables.shipped import numbered_tables
 from tests.api.conftest import SPEC, Driver
 from tests.api.test_problems import problem

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 from tests.api.conftest import SPEC
 
 

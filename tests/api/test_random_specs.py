@@ -15,11 +15,13 @@ from schemathesis.specs.openapi.checks import content_type_conformance, response
 from api.access.operator import operator_token
 from api.access.settings import AccessSettings
 from api.app import create_app
+from orchestrator.access.schema import Scope
+from orchestrator.access.tokens import Tokens
+from orchestrator.records.store import Store
 from orchestrator.settings import Settings
-from orchestrator.store import Store
 from studies.parse import parse_study
 from studies.submission import as_submission
-from tests.api.conftest import ADDRESS, SPEC, Driver, bearing
+from tests.api.conftest import SPEC, Driver, bearing
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -28,14 +30,16 @@ folder = Path(tempfile.mkdtemp())
 atexit.register(shutil.rmtree, folder)
 
 
-def described_service(home: Path) -> Any:
-    """A service of its own, as its OpenAPI document describes it."""
+def described_service(home: Path, scope: Scope | None = Scope.ADMIN) -> Any:
+    """A service of its own, as its OpenAPI document describes it, asked with a token of a scope, or with none."""
     mlflow = "http://127.0.0.1:5000"
     chosen = Settings(home, f"sqlite:///{home}/retort.db", mlflow, mlflow, "auto", "http://127.0.0.1:8265", 1)
     home.mkdir(exist_ok=True)
-    headers = bearing(operator_token(home / "token"))
-    service = create_app(chosen, AccessSettings(home / "token", requests=1_000_000, body_bytes=10**12))
-    described = schemathesis.openapi.from_asgi("/openapi.json", service, base_url=ADDRESS, headers=headers)
+    service = create_app(chosen, AccessSettings(home / "token", ("testserver",), requests=10**9, body_bytes=10**12))
+    store = Store(chosen.database)
+    headers = bearing(Tokens(store).create("random", "ann", scope)[1]) if scope else {}
+    store.close()
+    described = schemathesis.openapi.from_asgi("/openapi.json", service, headers=bearing(operator_token(home / "token")))
     described.config.update(headers=headers)
     return described
 
@@ -52,7 +56,12 @@ def with_one_finished_study(home: Path) -> Path:
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 submissions = described_service(folder / "submissions").include(path="/v1/studies", method="POST")
 others = described_service(with_one_finished_study(folder / "others")).exclude(path="/v1/studies", method="POST")
-others.config.phases.coverage.enabled = False  # every boundary of every field, a thousand times: the submissions above have it
+of_submitters = described_service(with_one_finished_study(folder / "submit"), Scope.SUBMIT).exclude(path="/v1/studies", method="POST")
+of_readers = described_service(with_one_finished_study(folder / "read"), Scope.READ)
+of_nobody = described_service(with_one_finished_study(folder / "nobody"), None)
+for described in (others, of_submitters, of_readers, of_nobody):
+    # Every boundary of every field, a thousand times: the submissions have it.
+    described.config.phases.coverage.enabled = False
 
 
 def examples(count: int) -> settings:
@@ -67,5 +76,35 @@ def test_300_random_specs_never_break_the_service(case: schemathesis.Case) -> No
 
 @others.parametrize()
 @examples(40)
-def test_no_random_request_breaks_the_service(case: schemathesis.Case) -> None:
+def test_no_random_request_of_an_administrator_breaks_the_service(case: schemathesis.Case) -> None:
     case.call_and_validate(checks=CHECKS)
+
+
+@of_submitters.parametrize()
+@examples(10)
+def test_no_random_request_of_a_submitter_goes_beyond_its_scope(case: schemathesis.Case) -> None:
+    answer = case.call_and_validate(checks=CHECKS)
+    if scope_of(case) == "admin":
+        assert answer.status_code in (403, 415)
+
+
+@of_readers.parametrize()
+@examples(10)
+def test_no_random_request_of_a_reader_changes_anything(case: schemathesis.Case) -> None:
+    answer = case.call_and_validate(checks=CHECKS)
+    if scope_of(case) in ("submit", "admin"):
+        assert answer.status_code in (403, 415)
+
+
+@of_nobody.parametrize()
+@examples(10)
+def test_no_random_request_of_nobody_known_is_answered(case: schemathesis.Case) -> None:
+    answer = case.call_and_validate(checks=CHECKS)
+    if scope_of(case) is not None:
+        assert answer.status_code in (401, 415)
+
+
+def scope_of(case: schemathesis.Case) -> str | None:
+    """What the document says that the route asks for."""
+    scope: str | None = case.operation.definition.raw.get("x-scope")
+    return scope

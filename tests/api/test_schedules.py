@@ -10,10 +10,10 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 
+from orchestrator.records.schema import Schedule
+from orchestrator.records.store import Store
 from orchestrator.schedules.loop import Cron
 from orchestrator.schedules.store import Schedules
-from orchestrator.schema import Schedule
-from orchestrator.store import Store
 from tests.api.conftest import SPEC, Driver
 from tests.api.test_cli import Retort, retort
 

@@ -16,8 +16,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from api.embedded import supervisord
+from api.embedded.advice import advice
+from api.embedded.health import status
+from api.embedded.part import pause, starts, starts_file
 from api.embedded.stack import LOOPBACK, PORTS, Part, Stack, StackError, load_stack, new_stack
-from api.embedded.supervision import end, last_lines, start, status, supervisor_answers
+from api.embedded.supervision import end, start
+from api.embedded.supervisord import answers, last_lines
+from api.embedded.watchdog import STILL_SECONDS, Watchdog
 
 WEB_SERVER = """
 import http.server, json, os, sys
@@ -85,9 +91,91 @@ def test_a_stack_is_started_restarted_part_by_part_and_stopped_whole(tmp_path: P
     finally:
         end(stack, said.append)
     assert marked(stack) == []
-    assert not supervisor_answers(stack)
+    assert not answers(stack)
     assert [file.name for file in stack.run.iterdir()] == []
     assert not Path(stack.temp).exists()
+
+
+def test_a_part_whose_leader_was_killed_starts_again_when_its_children_are_gone(tmp_path: Path) -> None:
+    stack = small_stack(tmp_path / "home")
+    try:
+        start(stack, lambda _: None)
+        leader = psutil.Process(status(stack)[1].pid)
+        (child,) = leader.children()
+        leader.kill()
+        await_restart(stack, leader.pid)
+        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+        assert len(marked(stack)) == 4
+        assert "ending 1 processes that its earlier life has left behind" in last_lines(stack, "orchestrator")
+    finally:
+        end(stack, lambda _: None)
+
+
+def await_restart(stack: Stack, former: int) -> None:
+    """Until the second part runs in another process, with its child."""
+    while (now := status(stack)[1]).pid in {0, former} or not psutil.Process(now.pid).children():
+        time.sleep(0.05)
+
+
+def test_a_part_that_is_restarted_again_and_again_is_shown_as_failing_with_its_last_words(tmp_path: Path) -> None:
+    stack = small_stack(tmp_path / "home")
+    try:
+        start(stack, lambda _: None)
+        (tmp_path / "home" / "server.py").write_text("print('the port is taken')")
+        os.kill(status(stack)[0].pid, signal.SIGKILL)
+        while not (part := status(stack)[0]).failing:
+            time.sleep(0.05)
+        assert not part.well
+        assert part.failing == "started 4 times within 1 min; the last line of its log: the port is taken"
+        (told,) = advice(stack, status(stack), time.time())
+        assert told.startswith(
+            "API fails again and again: started 4 times within 1 min; the last line of its log: the port is taken. It is tried"
+        )
+        assert pause(starts(starts_file(Path(stack.home), "api")), time.time()) >= 4.0  # before the fifth
+    finally:
+        end(stack, lambda _: None)
+
+
+def test_the_watchdog_kills_what_stands_still_and_starts_a_supervisor_again_that_is_gone(tmp_path: Path) -> None:
+    stack = small_stack(tmp_path / "home")
+    seconds = 0.0
+    watchdog = Watchdog(stack, clock=lambda: seconds)
+    try:
+        start(stack, lambda _: None)
+        stopped = status(stack)[1].pid
+        os.kill(stopped, signal.SIGSTOP)
+        assert watchdog.look() == []
+        seconds += STILL_SECONDS - 1
+        assert watchdog.look() == []
+        seconds += 1
+        (told,) = watchdog.look()
+        assert told.startswith(f"process {stopped} (")
+        await_restart(stack, stopped)
+        os.kill(int(stack.pidfile.read_text()), signal.SIGKILL)
+        while supervisord.process(stack):
+            time.sleep(0.05)
+        assert watchdog.look() == ["the supervisor was gone; started it again"]
+        while not all(part.well for part in status(stack)):
+            time.sleep(0.05)
+        await_restart(stack, 0)
+        assert len(marked(stack)) == 4  # the parts of the first supervisor ended before those of the second began
+        os.kill(int(stack.pidfile.read_text()), signal.SIGSTOP)
+        assert watchdog.look() == []
+        seconds += STILL_SECONDS
+        assert len(watchdog.look()) == 2  # it stood still and was killed; nobody was there, so there is a new one
+        while any(part.health for part in status(stack)):
+            time.sleep(0.05)
+    finally:
+        end(stack, lambda _: None)
+    assert marked(stack) == []
+
+
+def test_down_ends_a_supervisor_that_stands_still(tmp_path: Path) -> None:
+    stack = small_stack(tmp_path / "home")
+    start(stack, lambda _: None)
+    os.kill(int(stack.pidfile.read_text()), signal.SIGSTOP)
+    end(stack, lambda _: None)
+    assert marked(stack) == []
 
 
 def test_a_part_that_does_not_start_is_told_with_its_last_words(tmp_path: Path) -> None:
@@ -95,7 +183,7 @@ def test_a_part_that_does_not_start_is_told_with_its_last_words(tmp_path: Path) 
     try:
         with pytest.raises(StackError, match=r"(?s)orchestrator does not start.*no GPU today"):
             start(stack, lambda _: None)
-        assert last_lines(stack, stack.parts()[1], 1) == "no GPU today"
+        assert last_lines(stack, "orchestrator", 1) == "no GPU today"
     finally:
         end(stack, lambda _: None)
     assert marked(stack) == []
@@ -106,7 +194,7 @@ def test_what_outlives_a_killed_supervisor_is_stopped_too(tmp_path: Path) -> Non
     try:
         start(stack, lambda _: None)
         os.kill(int(stack.pidfile.read_text()), signal.SIGKILL)
-        while supervisor_answers(stack):
+        while answers(stack):
             time.sleep(0.05)
         assert len(marked(stack)) == 3
     finally:
@@ -121,6 +209,11 @@ def test_a_taken_port_is_told_with_the_option_that_changes_it(tmp_path: Path) ->
         port = taken.getsockname()[1]
         with pytest.raises(StackError, match=f"port {port} for MLflow is taken.*\n.*--mlflow-port N.*--ports auto"):
             new_stack(tmp_path, {"mlflow": port}, auto=True, cpus=None)
+
+
+def test_a_port_that_rays_workers_may_take_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"port 10500 for Ray's head lies in 10002-19999, which Ray keeps .*--ray-port N"):
+        new_stack(tmp_path, {"ray": 10500}, auto=True, cpus=None)
 
 
 def test_auto_takes_free_ports_and_none_twice(tmp_path: Path) -> None:
@@ -165,10 +258,12 @@ def test_parts_see_this_stack_and_no_other(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("RAY_ADDRESS", "ray://elsewhere:10001")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
     monkeypatch.setenv("HTTP_PROXY", "http://proxy")
+    monkeypatch.setenv("RETORT_MLFLOW_UI", "http://mlflow.example")
     monkeypatch.setenv("NO_PROXY", "example.org")
     stack = new_stack(tmp_path, {}, auto=True, cpus=None)
     environment = stack.environment()
     assert "RAY_ADDRESS" not in environment
     assert environment["MLFLOW_TRACKING_URI"] == stack.url("mlflow")
     assert environment["RETORT_HOME"] == str(tmp_path)
+    assert environment["RETORT_MLFLOW_UI"] == "http://mlflow.example"
     assert environment["no_proxy"] == environment["NO_PROXY"] == "example.org,127.0.0.1,localhost"

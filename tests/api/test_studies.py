@@ -8,7 +8,7 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 from tests.api.conftest import SPEC, Driver, LiveService
 
 

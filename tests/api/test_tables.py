@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from rich.console import Console
 
 from api.command.views import tables_lines
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 from studies.submission import read_submission
 from studies.tables.shipped import table_ids
 from tests.api.conftest import Driver, LiveService

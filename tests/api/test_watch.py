@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleDimensions
 
 from api.client import Client, Refused, StreamedEvent
 from api.command.watch import Pace, Snapshot, epochs_done, event_line, render, seconds_left, span, watch
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 from tests.api.conftest import SPEC, Driver, LiveService
 
 NOW = datetime(2026, 11, 21, 12, 0, 30, tzinfo=UTC)

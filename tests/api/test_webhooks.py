@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from orchestrator.schema import Event
-from orchestrator.store import Store
+from orchestrator.records.schema import Event
+from orchestrator.records.store import Store
 from orchestrator.webhooks.store import Webhooks
 from tests.api.conftest import SPEC
 from tests.api.test_cli import Retort, retort

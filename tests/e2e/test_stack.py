@@ -72,10 +72,11 @@ def test_a_study_that_was_running_when_the_stack_went_down_goes_on_at_the_next_u
     while "1/" not in (shown := retort("show", study).stdout):
         assert " failed" not in shown
         time.sleep(0.5)
-    retort("down")
+    assert "1 studies will go on from here" in retort("down").stdout
     assert retort("up", "--ports", "auto").returncode == 0
     watched = retort("watch", study)
     assert watched.returncode == 0, watched.stdout + watched.stderr
+    assert "attempt 1 ended: the stack goes down" in watched.stdout
     assert "attempt 2 started" in watched.stdout
     epochs = re.findall(r"student alone · seed 0: epoch (\d+)/12", watched.stdout)
     assert epochs == [str(epoch) for epoch in range(1, 13)]

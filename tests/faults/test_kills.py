@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from orchestrator.schema import Event
+from orchestrator.records.schema import Event
 from tests.faults.conftest import Bench
 
 
@@ -16,7 +16,7 @@ def first_epoch(event: Event) -> bool:
 def test_the_driver_is_killed(bench: Bench, undisturbed: int) -> None:
     study = bench.submit("the driver is killed", force=True)
     bench.await_event(study, first_epoch)
-    (driver,) = bench.processes("orchestrator.driver", f" {study} 1")
+    (driver,) = bench.processes("orchestrator.driving.driver", f" {study} 1")
     driver.kill()
     bench.hold_against(study, undisturbed)
     assert [attempt.number for attempt in bench.store.attempts(study)] == [1, 2]
@@ -32,7 +32,9 @@ def test_a_trial_process_is_killed(bench: Bench, undisturbed: int) -> None:
     assert next(event.data["state"] for event in lost) == "ready"
 
 
-@pytest.mark.parametrize("part", ["orchestrator.service", "api.app:create_app", "mlflow server"])
+@pytest.mark.parametrize(
+    "part", ["orchestrator.service", "api.app:create_app", "mlflow server", "dashboard.py", "log_monitor.py", "monitor.py"]
+)
 def test_a_part_of_the_stack_is_killed(bench: Bench, undisturbed: int, part: str) -> None:
     study = bench.submit(f"{part} is killed", force=True)
     bench.await_event(study, first_epoch)
@@ -62,9 +64,9 @@ def test_an_equal_study_is_done_without_training(bench: Bench, undisturbed: int)
 
 
 SUBMIT_AGAIN = """
-from orchestrator.jobs import Jobs
+from orchestrator.driving.jobs import Jobs
 from orchestrator.settings import settings
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 store = Store(settings().database)
 jobs = Jobs(store, settings())
 jobs._submit(store.attempts({study})[0])

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from api.embedded import supervision
+from api.embedded import supervisord
 from orchestrator.schedules import times
 from orchestrator.schedules.store import Schedules
 from tests.faults.conftest import Bench
@@ -23,7 +23,7 @@ MINUTE = 60_000
 
 def service(bench: Bench, action: str) -> None:
     """Ask the supervisor to start or stop the orchestrator."""
-    getattr(supervision._rpc(bench.stack).supervisor, action)("orchestrator", True)
+    getattr(supervisord.rpc(bench.stack, supervisord.WAITING_SECONDS), action)("orchestrator", True)
 
 
 @pytest.mark.slow

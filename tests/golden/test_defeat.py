@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from tests.golden.cases import Case, check, each_case
 from workers.distillers.defeat import decoupled_loss, head_loss
 from workers.distillers.fgfi import fpn_loss
-from workers.distillers.masks import box_cells, level_masks, near_masks
+from workers.geometry.cells import box_cells, level_masks
+from workers.geometry.regions import near_masks
 
 NECK, HEAD, FPN = (3.0, 12.0), (2.0, 2.0), 3.0  # weights of the reference's terms
 RPN_SCALE, RPN_RATIOS, PSI = 8, (0.5, 1.0, 2.0), 0.5  # the reference's anchors, in strides

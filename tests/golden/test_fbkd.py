@@ -7,8 +7,8 @@ import torch
 from studies.catalog import DETECTORS
 from studies.methods.fbkd import METHOD, FBKDOptions
 from tests.golden.cases import Case, check, each_case
+from workers.distillation.non_local import NonLocal
 from workers.distillers.fbkd import Level, attention_masks, masked_norm
-from workers.distillers.non_local import NonLocal
 
 
 def load(block: NonLocal, case: Case, net: str, dtype: torch.dtype) -> NonLocal:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from tests.golden.cases import Case, check, each_case
-from workers.distillers.attention import attention, mask
+from workers.distillation.attention import attention, mask
 from workers.distillers.fgd import Level, box_weights
 
 NAMES = {"fg": "fg", "bg": "bg", "mask": "attention", "rela": "relation"}  # golden name -> ours

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from tests.golden.cases import Case, check, each_case
 from workers.distillers.fgfi import paper_loss
-from workers.distillers.masks import near_anchors, near_masks, one_pixel_more
+from workers.geometry.boxes import one_pixel_more
+from workers.geometry.regions import near_anchors, near_masks
 
 PAPER_WEIGHT = 0.01
 

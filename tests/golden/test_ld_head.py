@@ -5,10 +5,11 @@ from torch import nn
 
 from studies.spec import MethodUse
 from tests.golden.cases import Case, check, each_case
-from workers.distill import build_distiller
-from workers.distillers.base import NetworkInfo, Outputs, Step, Targets
-from workers.distillers.cells import at, on_cells
+from workers.distillation.captures import Assignment
+from workers.distillation.step import NetworkInfo, Outputs, Step, Targets
+from workers.distillation.student import build_distiller
 from workers.distillers.ld import LD, box_divergence, confidence
+from workers.geometry.levels import at, on_cells
 
 
 def step_of(case: Case, dtype: torch.dtype) -> Step:
@@ -19,6 +20,7 @@ def step_of(case: Case, dtype: torch.dtype) -> Step:
     teacher = Outputs(neck=student.neck, logits=(case.tensor("tcls", dtype),), boxes=(case.tensor("treg", dtype),))
     images = len(student.logits[0])
     labels = case.tensor("labels", dtype).view(images, -1)
+    student.captured[Assignment] = Targets((labels,), (torch.ones_like(labels, dtype=dtype),))
     anchors = case.tensor("anchors", dtype).view(images, -1, 4)[0]
     stride = case.params["stride"]
     return Step(
@@ -29,7 +31,6 @@ def step_of(case: Case, dtype: torch.dtype) -> Step:
         image_shape=(case.params["H"] * stride, case.params["W"] * stride),
         iteration=0,
         anchors=lambda: [anchors],
-        targets=lambda: Targets((labels,), (torch.ones_like(labels, dtype=dtype),)),
     )
 
 
@@ -61,7 +62,7 @@ def test_weight_sum_divides_the_summed_loss(case: Case, dtype: torch.dtype) -> N
     step = step_of(case, dtype)
     summed, divided = (distiller(case, average=average)(step)["loss_ld"] for average in ("none", "weight_sum"))
     check(case.outputs["avg_factor_weight_sum"], summed / divided, dtype)
-    positives = (step.targets().labels[0] < case.params["K"]).flatten()
+    positives = (step.student.of(Assignment).labels[0] < case.params["K"]).flatten()
     scores = step.student.logits[0].permute(0, 2, 3, 1).flatten(0, 2)
     check(case.outputs["avg_factor_weight_sum"], confidence(scores)[positives].sum(), dtype)
 
@@ -69,7 +70,7 @@ def test_weight_sum_divides_the_summed_loss(case: Case, dtype: torch.dtype) -> N
 @each_case("ld_head")
 def test_joint_and_separate_sides_of_the_retinanet_head(case: Case, dtype: torch.dtype) -> None:
     step = step_of(case, dtype)
-    positives = step.targets().labels[0] < case.params["K"]
+    positives = step.student.of(Assignment).labels[0] < case.params["K"]
     where = positives.view(len(positives), case.params["H"], case.params["W"], 1).nonzero(as_tuple=True)
     ours, theirs = (at(outputs.boxes[0], where, 1) for outputs in (step.student, step.teacher))
     for name, joint in (("retina_code_joint68", True), ("retina_per_side17", False)):

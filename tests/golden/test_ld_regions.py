@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from tests.golden.cases import Case, each_case
-from workers.distillers.regions import atss_thresholds, box_iou, diou, vlr_mask, vlr_weights
+from workers.geometry.boxes import box_iou, diou
+from workers.geometry.regions import atss_thresholds, vlr_mask, vlr_weights
 
 
 def levels_and_boxes(case: Case, dtype: torch.dtype) -> tuple[list[torch.Tensor], torch.Tensor]:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from tests.golden.cases import Case, check, each_case
-from workers.mutual_guidance import Form, detection_loss
+from workers.detectors.mutual_guidance import Form, detection_loss
 
 FORMS: dict[str, Form | None] = {"mg": "dynamic", "no_mg": None}
 

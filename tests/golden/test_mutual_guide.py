@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from tests.golden.cases import Case, each_case
-from workers.mutual_guidance import Form, centerness, mutual_match, plain_match
+from workers.detectors.mutual_guidance import Form, centerness, mutual_match, plain_match
 
 FORMS: dict[str, Form] = {"oct21": "dynamic", "jun21_accv": "accv", "head": "capped"}
 

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from tests.golden.cases import Case, check, each_case
-from workers.distillers.pdf_distil import code_loss, difference, map_weights, paper_loss, share
-from workers.metrics import prediction_difference
+from workers.distillation.imitation import share
+from workers.distillers.pdf_distil import code_loss, difference, map_weights, paper_loss
+from workers.evaluation.differences import prediction_difference
 
 # Outputs of the released code: the row of Table 1, and how often the factor; only October's halves the equal weights.
 CODE = {

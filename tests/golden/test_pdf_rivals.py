@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from tests.golden.cases import Case, check, each_case
+from workers.distillation.shares import centred_priors, overlapping_priors
 from workers.distillers import defeat, fgfi
-from workers.distillers.masks import centred_priors, overlapping_priors
 from workers.distillers.pad import pdf_terms
 
 DECOUPLE = (2.0, 8.0)  # weights of foreground and background

@@ -1,23 +1,25 @@
 """Stores to test against, a clock that stands still, and small studies."""
 
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from orchestrator.graph import Graph
-from orchestrator.order import Order
-from orchestrator.schema import Trial
+from orchestrator.driving.graph import Graph
+from orchestrator.driving.order import Order
+from orchestrator.records.database import engine_for
+from orchestrator.records.leases import Claim
+from orchestrator.records.schema import Trial
+from orchestrator.records.store import Store
 from orchestrator.settings import Settings
-from orchestrator.store import Claim, Store, engine_for
 from studies.parse import parse_study
 from studies.spec import StudySpec
 from studies.submission import as_submission
-from studies.trial import TrialSpec
+from studies.trial import FailureKind, TrialSpec
+from tests import postgresql
 
 
 @dataclass
@@ -35,15 +37,22 @@ def clock() -> Clock:
     return Clock()
 
 
-BACKENDS = ["sqlite", *(["postgresql"] if os.environ.get("RETORT_TEST_DATABASE_URL") else [])]
+BACKENDS = ["sqlite", *(["postgresql"] if postgresql.binaries() else [])]
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """URL of a PostgreSQL server for these tests alone."""
+    with postgresql.server() as address:
+        yield address
 
 
 @pytest.fixture(params=BACKENDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database; a PostgreSQL one where RETORT_TEST_DATABASE_URL names it (everything in it is dropped)."""
+    """An empty database, of each kind that there is here."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'retort.db'}"
-    address = os.environ["RETORT_TEST_DATABASE_URL"]
+    address: str = request.getfixturevalue("postgresql_server")
     engine = engine_for(address)
     with engine.begin() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))
@@ -82,6 +91,7 @@ class Driven:
     id: int
     folder: Path
     attempt: int = 1
+    fences: dict[str, int] = field(default_factory=dict)  # of the leases it holds
 
     @staticmethod
     def start(store: Store, folder: Path, spec: StudySpec | None = None) -> "Driven":
@@ -97,14 +107,24 @@ class Driven:
     def claim(self, name: str, key: str | None = None, reuse: bool = True) -> Claim:
         key = key or f"key of {name}"
         spec = trial_spec()
-        return self.store.claim(self.id, self.attempt, name, spec, key, key, "digest", {"git_sha": "abc"}, reuse)
+        claimed = self.store.claim(self.id, self.attempt, name, spec, key, key, "digest", {"git_sha": "abc"}, reuse)
+        if claimed.fence is not None:
+            self.fences[name] = claimed.fence
+        return claimed.claim
 
     def begin(self, name: str, key: str | None = None) -> None:
         assert self.claim(name, key) == Claim.HELD
-        self.store.start_trial(self.id, self.attempt, name)
+        self.start_trial(name)
+
+    def start_trial(self, name: str) -> None:
+        self.store.start_trial(self.id, self.attempt, name, self.fences[name])
 
     def epoch(self, name: str, epoch: int, **metrics: float) -> bool:
-        return self.store.record_epoch(self.id, self.attempt, name, epoch, 2, metrics or {"AP": 10.0 * epoch})
+        fence = self.fences.get(name, 0)
+        return self.store.record_epoch(self.id, self.attempt, name, epoch, 2, metrics or {"AP": 10.0 * epoch}, fence)
+
+    def fail(self, name: str, failure: FailureKind, reason: str) -> None:
+        self.store.fail_trial(self.id, self.attempt, name, failure, reason, self.fences.get(name))
 
     def finish(self, name: str, **metrics: float) -> None:
         checkpoint = self.folder / f"{self.id}-{name.replace('/', '-')}.pth"
@@ -113,6 +133,7 @@ class Driven:
             self.id,
             self.attempt,
             name,
+            fence=self.fences.get(name, 0),
             metrics=metrics or {"AP": 20.0},
             checkpoint=str(checkpoint),
             checkpoint_sha256="c0ffee",
@@ -149,8 +170,8 @@ def driven(store: Store, tmp_path: Path) -> Driven:
 
 def graph_of(driven: Driven, spec: StudySpec, digest: str = "digest") -> Graph:
     """The graph of a study as its driver holds it."""
-    places = Settings(driven.folder, "", "", "", "", "", 1)
-    return Graph(driven.store, driven.id, driven.attempt, spec, digest, places)
+    settings = Settings(driven.folder, "", "", "", "", "", 1)
+    return Graph(driven.store, driven.id, driven.attempt, spec, digest, settings)
 
 
 def train_next(graph: Graph, driven: Driven, order: Order | None = None, environment: dict[str, str] | None = None) -> Order:

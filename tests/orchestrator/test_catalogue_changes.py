@@ -8,8 +8,8 @@ import pytest
 
 from orchestrator.machine import TrialState
 from orchestrator.plan import plan
-from orchestrator.relay import trial_params, trial_tags
-from orchestrator.store import Store
+from orchestrator.records.store import Store
+from orchestrator.relaying.runs import trial_params, trial_tags
 from studies.methods import methods
 from studies.recipes import RECIPES
 from studies.submission import as_submission
@@ -28,12 +28,14 @@ def without(monkeypatch: pytest.MonkeyPatch, method: str, recipe: str) -> Iterat
 def test_a_finished_study_is_shown_and_planned_beside_as_before(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driven = trained(store, tmp_path, a_study())
     study = store.study(driven.id)
-    before = {trial.name: (trial_params(trial), trial_tags(study, trial)) for trial in store.trials(driven.id)}
+    before = {trial.name: (trial_params(trial), trial_tags(study, trial, store.arm_of(trial))) for trial in store.trials(driven.id)}
     presentation = store.presentation(driven.id)
     assert before[PUPIL][0]["distiller"] == "fitnet"
     other = as_submission(a_study(arms=[{"id": "student"}], scale="smoke"))
     with without(monkeypatch, "fitnet", "nano"):
-        assert {trial.name: (trial_params(trial), trial_tags(study, trial)) for trial in store.trials(driven.id)} == before
+        assert {
+            trial.name: (trial_params(trial), trial_tags(study, trial, store.arm_of(trial))) for trial in store.trials(driven.id)
+        } == before
         assert store.presentation(driven.id) == presentation
         assert plan(other, store).to_run == 1
 

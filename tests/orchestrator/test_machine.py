@@ -7,83 +7,80 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import machine
-from orchestrator.machine import IllegalMove, Study, StudyChange, StudyState, Trial, TrialChange, TrialState, advance
+from orchestrator.machine import IllegalMove, StudyState, Trial, TrialChange, TrialState
+from tests.orchestrator.whole import Whole
 
-TRIALS: dict[str, tuple[str, ...]] = {"teacher": (), "alone": (), "pupil": ("teacher",), "pupil2": ("teacher",)}
-
-
-def new_study(state: StudyState = StudyState.QUEUED, **states: TrialState) -> Study:
-    trials = {name: Trial(states.get(name, TrialState.WAITING if needs else TrialState.READY), needs) for name, needs in TRIALS.items()}
-    return Study("study 1 (a try)", state, trials)
-
-
-def after(study: Study, *events: machine.Event) -> Study:
-    for event in events:
-        study, _ = advance(study, event)
-    return study
+TRIALS: dict[str, tuple[str, ...]] = {
+    "teacher": (),
+    "alone": (),
+    "pupil": ("teacher",),
+    "pupil2": ("teacher",),
+}
 
 
-def states(study: Study) -> dict[str, str]:
-    return {name: str(trial.state) for name, trial in study.trials.items()}
+def new_study() -> Whole:
+    return Whole(TRIALS)
 
 
-trial_names = st.sampled_from([*TRIALS, "nobody"])
-events = st.one_of(
-    st.sampled_from(
-        [
-            machine.AttemptStarted(),
-            machine.AttemptLost("killed"),
-            machine.CancelRequested(),
-            machine.Stopped(),
-            machine.ResumeRequested(),
-            machine.AllTrialsEnded(),
-            machine.StudyFailed("no dataset"),
-        ]
-    ),
-    st.builds(machine.TrialStarted, trial_names),
-    st.builds(machine.EpochDone, trial_names),
-    st.builds(machine.TrialFinished, trial_names),
-    st.builds(machine.TrialCached, trial_names),
-    st.builds(machine.TrialFailed, trial_names, st.sampled_from(["nan", "oom", "data", "user", "infra"]), st.just("because")),
-)
+def after(study: Whole, *events: machine.Event) -> Whole:
+    return study.after(*events)
 
 
-def applied(study: Study, changes: list[machine.Change]) -> Study:
-    """The study that a store ends up with when it writes the changes."""
-    for change in changes:
-        if isinstance(change, StudyChange):
-            study = replace(study, state=change.state, reason=change.reason)
-        else:
-            assert study.trials[change.name].state == change.before
-            study = replace(study, trials={**study.trials, change.name: change.trial})
-    return study
+def states(study: Whole) -> dict[str, str]:
+    return study.states()
+
+
+def events_of(names: st.SearchStrategy[str]) -> st.SearchStrategy[machine.Event]:
+    """Anything that may happen to a study with trials of these names."""
+    return st.one_of(
+        st.sampled_from(
+            [
+                machine.AttemptStarted(),
+                machine.AttemptLost("killed"),
+                machine.CancelRequested(),
+                machine.Stopped(),
+                machine.ResumeRequested(),
+                machine.AllTrialsEnded(),
+                machine.StudyFailed("no dataset"),
+            ]
+        ),
+        st.builds(machine.TrialClaimed, names),
+        st.builds(machine.LeaseLost, names),
+        st.builds(machine.TrialStarted, names),
+        st.builds(machine.EpochDone, names),
+        st.builds(machine.TrialFinished, names),
+        st.builds(machine.TrialCached, names),
+        st.builds(machine.TrialFailed, names, st.sampled_from(["nan", "oom", "data", "user", "infra"]), st.just("because")),
+    )
+
+
+events = events_of(st.sampled_from([*TRIALS, "nobody"]))
 
 
 @given(st.lists(events, max_size=40), st.booleans())
 def test_whatever_happens_a_study_stays_consistent(happened: list[machine.Event], driven: bool) -> None:
-    study = replace(new_study(), driven=driven)
+    study = new_study()
+    study.study = replace(study.study, driven=driven)
     for event in happened:
+        before = dict(study.trials)
         try:
-            moved, changes = advance(study, event)
+            study.advance(event)
         except IllegalMove:
+            assert study.trials == before
             continue
-        written = applied(study, changes)
-        assert (written.state, written.reason, written.trials) == (moved.state, moved.reason, moved.trials)
-        for name, trial in moved.trials.items():
-            teacher_good = all(moved.trials[name].state.good for name in trial.needs)
+        for name, trial in study.trials.items():
             if trial.state == TrialState.WAITING:
-                assert not teacher_good
+                assert study.lacking(name)
             if trial.state in (TrialState.READY, TrialState.RUNNING, TrialState.FINISHED, TrialState.CACHED):
-                assert teacher_good
-            if study.trials[name].state.good:
-                assert trial == study.trials[name]
+                assert not study.lacking(name)
+            if before[name].state.good:
+                assert trial == before[name]
             assert (trial.reason is not None) == (trial.state == TrialState.FAILED)
             assert trial.losses <= machine.MAX_LOSSES
-        if moved.state.final:
-            assert all(trial.state.final for trial in moved.trials.values())
-        if moved.state == StudyState.QUEUED:
-            assert not any(trial.state == TrialState.RUNNING for trial in moved.trials.values())
-        study = moved
+        if study.state.final:
+            assert all(trial.state.final for trial in study.trials.values())
+        if study.state == StudyState.QUEUED:
+            assert not any(trial.state == TrialState.RUNNING for trial in study.trials.values())
 
 
 @given(st.lists(events, max_size=25))
@@ -104,7 +101,7 @@ def test_from_wherever_it_got_a_study_can_be_brought_to_its_end(happened: list[m
     assert all(trial.state.good for trial in study.trials.values())
 
 
-def trained_to_the_end(study: Study) -> Study:
+def trained_to_the_end(study: Whole) -> Whole:
     """A new attempt in which every trial that can be trained is."""
     study = after(study, machine.AttemptStarted())
     while ready := [name for name, trial in study.trials.items() if trial.state == TrialState.READY]:
@@ -158,7 +155,21 @@ def test_five_attempts_without_a_new_epoch_fail_the_study() -> None:
         assert study.state == StudyState.QUEUED
     study = after(study, machine.AttemptLost("no such interpreter"))
     assert study.state == StudyState.FAILED
-    assert study.reason == "5 attempts in a row were lost without a new epoch, the last one: no such interpreter"
+    assert study.study.reason == "5 attempts in a row were lost without a new epoch, the last one: no such interpreter"
+
+
+def test_planned_stops_are_no_losses_however_many() -> None:
+    study = after(new_study(), machine.AttemptStarted(), machine.AttemptLost("killed"))
+    for _ in range(12):
+        study = after(study, machine.AttemptStarted(), machine.TrialStarted("teacher"), machine.AttemptLost("down", planned=True))
+    assert study.state == StudyState.QUEUED
+    assert study.study.stalls == 1
+    assert study.trials["teacher"] == Trial(TrialState.READY)
+
+
+def test_a_planned_stop_of_a_study_that_is_being_cancelled_cancels_it() -> None:
+    study = after(new_study(), machine.AttemptStarted(), machine.CancelRequested(), machine.AttemptLost("down", planned=True))
+    assert study.state == StudyState.CANCELLED
 
 
 def test_a_new_epoch_between_two_losses_starts_the_count_anew() -> None:
@@ -167,12 +178,14 @@ def test_a_new_epoch_between_two_losses_starts_the_count_anew() -> None:
         study = after(study, machine.AttemptStarted(), machine.TrialStarted("alone"), machine.EpochDone("alone"))
         study = after(study, machine.AttemptLost("killed"))
     assert study.state == StudyState.QUEUED
-    assert study.stalls == 1
+    assert study.study.stalls == 1
 
 
 def test_cancelling_an_undriven_study_takes_effect_at_once_and_a_driven_one_waits_for_its_driver() -> None:
     assert after(new_study(), machine.CancelRequested()).state == StudyState.CANCELLED
-    study = after(replace(new_study(), driven=True), machine.CancelRequested())
+    study = new_study()
+    study.study = replace(study.study, driven=True)
+    study = after(study, machine.CancelRequested())
     assert study.state == StudyState.CANCELLING
     study = after(study, machine.Stopped())
     assert study.state == StudyState.CANCELLED
@@ -181,7 +194,7 @@ def test_cancelling_an_undriven_study_takes_effect_at_once_and_a_driven_one_wait
 
 def test_cancelling_twice_changes_nothing_the_second_time() -> None:
     study = after(new_study(), machine.AttemptStarted(), machine.CancelRequested())
-    assert advance(study, machine.CancelRequested())[1] == []
+    assert study.advance(machine.CancelRequested()) == []
 
 
 def test_a_study_that_ends_while_being_cancelled_is_finished() -> None:
@@ -204,19 +217,19 @@ def test_resuming_keeps_results_and_forgets_failures() -> None:
 def test_a_complete_study_has_nothing_to_resume() -> None:
     study = after(new_study(), machine.AttemptStarted(), *(machine.TrialCached(name) for name in TRIALS), machine.AllTrialsEnded())
     with pytest.raises(IllegalMove, match="nothing is missing"):
-        advance(study, machine.ResumeRequested())
+        study.advance(machine.ResumeRequested())
 
 
 def test_a_study_without_one_good_trial_has_failed() -> None:
     study = after(new_study(), machine.AttemptStarted(), machine.TrialFailed("teacher", "user", "too wide"))
     study = after(study, machine.TrialFailed("alone", "nan", "the loss became NaN"), machine.AllTrialsEnded())
-    assert (study.state, study.reason) == (StudyState.FAILED, "no trial succeeded, the first one: too wide")
+    assert (study.state, study.study.reason) == (StudyState.FAILED, "no trial succeeded, the first one: too wide")
 
 
 def test_an_illegal_move_tells_the_story() -> None:
     study = after(new_study(), machine.AttemptStarted(), machine.TrialStarted("alone"))
     with pytest.raises(IllegalMove) as refused:
-        advance(study, machine.TrialStarted("alone"))
+        study.advance(machine.TrialStarted("alone"))
     assert str(refused.value) == (
         "study 1 (a try) is running: trial 'alone' is running; starting it needs ready (its story: AttemptStarted; TrialStarted alone)"
     )
@@ -224,17 +237,13 @@ def test_an_illegal_move_tells_the_story() -> None:
 
 def test_a_change_names_the_state_before() -> None:
     study = after(new_study(), machine.AttemptStarted())
-    _, changes = advance(study, machine.TrialStarted("alone"))
+    changes = study.advance(machine.TrialStarted("alone"))
     assert changes == [TrialChange("alone", TrialState.READY, Trial(TrialState.RUNNING))]
 
 
 def test_a_measurement_waits_for_all_that_it_needs_and_fails_with_the_first_of_them() -> None:
-    trials = {
-        "teacher": Trial(TrialState.READY),
-        "alone": Trial(TrialState.READY),
-        "d_pred": Trial(TrialState.WAITING, ("alone", "teacher")),
-    }
-    study = after(machine.Study("study 1", StudyState.QUEUED, trials), machine.AttemptStarted(), machine.TrialCached("alone"))
+    study = Whole({"teacher": (), "alone": (), "d_pred": ("alone", "teacher")})
+    study = after(study, machine.AttemptStarted(), machine.TrialCached("alone"))
     assert states(study)["d_pred"] == "waiting"
     assert states(after(study, machine.TrialCached("teacher")))["d_pred"] == "ready"
     failed = after(study, machine.TrialFailed("teacher", "oom", "out of memory"))

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from orchestrator.driving.order import Order
 from orchestrator.machine import TrialState
-from orchestrator.order import Order
 from orchestrator.plan import plan
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 from studies.submission import as_submission
 from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Driven, a_study, graph_of, train_next
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event
 
 from orchestrator.plan import plan, together
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 from studies.costs import GPUS
 from studies.submission import Submission, as_submission, read_submission
 from studies.tables.shipped import numbered_tables

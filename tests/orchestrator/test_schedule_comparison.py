@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from orchestrator.machine import TrialState
+from orchestrator.records.schema import Trial
+from orchestrator.records.store import Store
 from orchestrator.schedules.compare import Moved, Results, compare
 from orchestrator.schedules.loop import Cron
 from orchestrator.schedules.settle import cause
 from orchestrator.schedules.store import Schedules
 from orchestrator.schedules.telling import table_notes, tags
-from orchestrator.schema import Trial
-from orchestrator.store import Claim, Store
 from studies.submission import as_submission
 from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Clock, Driven, a_study, trial_spec
 
@@ -115,9 +115,11 @@ class Night:
     def _trial(self, driven: Driven, name: str, code: str, ap: float) -> None:
         known = {"git_sha": "abc", "code_version": code}
         key = f"{name} of {code}"
-        claim = self.store.claim(driven.id, driven.attempt, name, trial_spec(), key, f"{key} {driven.id}", "digest", known, reuse=True)
-        if claim == Claim.HELD:
-            self.store.start_trial(driven.id, driven.attempt, name)
+        folder = f"{key} {driven.id}"
+        claimed = self.store.claim(driven.id, driven.attempt, name, trial_spec(), key, folder, "digest", known, reuse=True)
+        if claimed.fence is not None:
+            driven.fences[name] = claimed.fence
+            driven.start_trial(name)
             driven.epoch(name, 1)
             driven.finish(name, AP=ap)
 

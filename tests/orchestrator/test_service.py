@@ -1,27 +1,32 @@
 """The service's loops: trouble is told once and survived; nothing is needed but the database."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from orchestrator import loops
-from orchestrator.jobs import Jobs
+from orchestrator.driving.jobs import Jobs
+from orchestrator.machine import StudyState
+from orchestrator.records.schema import Study
+from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
-from orchestrator.store import Store
 from studies.submission import as_submission
 from tests.orchestrator.conftest import a_study
 
 NOWHERE = "http://127.0.0.1:1"
 
 
-def places(folder: Path) -> Settings:
+def nowhere(folder: Path) -> Settings:
     return Settings(folder, "", NOWHERE, NOWHERE, "127.0.0.1:1", NOWHERE, 1)
 
 
 def test_while_ray_is_away_studies_wait_and_their_watchers_are_told_once(store: Store, tmp_path: Path) -> None:
     study, _ = store.create_study(as_submission(a_study()))
-    jobs = Jobs(store, places(tmp_path))
+    jobs = Jobs(store, nowhere(tmp_path))
     for _ in range(3):
         with pytest.raises(ConnectionError, match=NOWHERE):
             jobs.step()
@@ -34,14 +39,57 @@ def test_while_ray_is_away_studies_wait_and_their_watchers_are_told_once(store: 
 def test_a_study_cancelled_while_ray_is_away_is_cancelled_when_it_never_ran(store: Store, tmp_path: Path) -> None:
     study, _ = store.create_study(as_submission(a_study()))
     assert store.request_cancel(study.id).state.value == "cancelled"
-    Jobs(store, places(tmp_path)).step()
+    Jobs(store, nowhere(tmp_path)).step()
 
 
 def test_no_more_studies_run_at_once_than_allowed(store: Store, tmp_path: Path) -> None:
     ids = [store.create_study(as_submission(a_study(name=f"study {n}")))[0].id for n in range(3)]
     with pytest.raises(ConnectionError):
-        Jobs(store, places(tmp_path)).step()
+        Jobs(store, nowhere(tmp_path)).step()
     assert [len(store.attempts(study_id)) for study_id in ids] == [1, 0, 0]
+
+
+class Ray:
+    """Ray's job server as far as it is asked here; of one study it answers with an error."""
+
+    def __init__(self, broken: str) -> None:
+        self.broken = broken
+        self.submitted: list[str] = []
+
+    def submit_job(self, *, entrypoint: str, submission_id: str, runtime_env: dict[str, Any]) -> str:
+        if submission_id == self.broken:
+            raise RuntimeError("Request failed with status code 500: no room in study-404.")
+        self.submitted.append(submission_id)
+        return submission_id
+
+    def get_job_info(self, job_id: str) -> Any:
+        raise RuntimeError(f"Request failed with status code 404: Job {job_id} does not exist.")
+
+    def stop_job(self, job_id: str) -> bool:
+        return True
+
+
+def test_one_studys_trouble_keeps_no_other_from_its_driver(store: Store, tmp_path: Path) -> None:
+    ids = [store.create_study(as_submission(a_study(name=f"study {n}")))[0].id for n in range(3)]
+    ray = Ray(broken=f"study-{ids[0]}-a1")
+    jobs = Jobs(store, replace(nowhere(tmp_path), concurrent_studies=3), connect=lambda _: ray)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=f"study {ids[0]}: Request failed with status code 500"):
+            jobs.step()
+    assert set(ray.submitted) == {f"study-{ids[1]}-a1", f"study-{ids[2]}-a1"}
+    assert [store.study(study_id).stalls for study_id in ids] == [0, 0, 0]
+
+
+def test_a_thousand_queued_studies_cost_the_loop_two_statements(store: Store, tmp_path: Path) -> None:
+    with store._writes.begin() as session:
+        for number in range(1000):
+            session.add(Study(name=f"study {number}", spec={}, state=StudyState.QUEUED, counts={}, created=0))
+    jobs = Jobs(store, replace(nowhere(tmp_path), concurrent_studies=0), connect=lambda _: Ray(""))
+    statements: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", lambda *said: statements.append(said[2]))
+    jobs.step()
+    assert len([each for each in statements if each.startswith("SELECT")]) <= 2
+    assert len(store.queued_studies()) == 1000
 
 
 class Flaky:

@@ -12,8 +12,8 @@ import pytest
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
-from orchestrator.schema import Event, Study
-from orchestrator.store import Store
+from orchestrator.records.schema import Event, Study
+from orchestrator.records.store import Store
 from orchestrator.webhooks import sending
 from orchestrator.webhooks.addresses import BadUrl, allowed_networks, check_url, may_be_told
 from orchestrator.webhooks.loop import Telling

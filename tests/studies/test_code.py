@@ -18,7 +18,7 @@ def test_a_method_that_is_not_used_does_not_count() -> None:
 
 
 def test_what_a_source_imports_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    files = {"workers.trial": "from workers import data", "workers.data": "x = 1", "workers.other": "y = 1"}
+    files = {"workers.training.trial": "from workers import data", "workers.data": "x = 1", "workers.other": "y = 1"}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(code, "_source", lambda module: tmp_path / module if module in files else None)

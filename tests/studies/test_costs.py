@@ -3,7 +3,8 @@
 import pytest
 
 from studies.catalog import DATASETS
-from studies.costs import FLOP_PER_BYTE, GPUS, cost_of, evaluation_flop, gpu_named, input_sides, reference_size, training_flop
+from studies.costs import FLOP_PER_BYTE, GPUS, cost_of, evaluation_flop, gpu_named, reference_size, training_flop
+from studies.inputs import input_sides
 from studies.spec import Network, Schedule
 from studies.submission import read_submission
 from studies.tables.shipped import numbered_tables, table_ids
@@ -27,6 +28,13 @@ def test_a_plain_training_is_three_forward_passes_an_image_and_two_of_those_it_i
     epoch = 2 * G18 * (3 * 118_287 + 2 * 5_000)
     assert on("coco", R18, schedule()) == pytest.approx(epoch, rel=1e-9)
     assert on("coco", R18, schedule(epochs=12)) == pytest.approx(12 * epoch, rel=1e-9)
+
+
+def test_only_evaluations_that_there_are_count() -> None:
+    evaluation = evaluation_flop(R18, DATASETS["coco"])
+    assert evaluation
+    every, some = (on("coco", R18, schedule(epochs=12, val_interval=interval)) for interval in (1, 5))
+    assert every - some == pytest.approx(9 * evaluation, rel=1e-9)  # after epochs 5, 10 and 12
 
 
 def test_a_teacher_adds_one_forward_pass_of_its_own_and_is_not_evaluated() -> None:

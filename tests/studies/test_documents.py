@@ -35,7 +35,7 @@ def test_yaml_becomes_plain_data(text: str, data: object) -> None:
         ("a: 1\na: 2", "the key 'a' is there twice at line 2, column 1"),
         ("1: x", "a key that is not text; quote it at line 1, column 1"),
         ("{? [1]: 2}", "a key that is not text"),
-        ("a: [1", "at line 1, column 6"),
+        ("a: [1", "at line 2, column 1"),
         ("[" * 30, "nested more than 20 levels deep"),
         ("[" + "1," * 60_000 + "]", "more than 50000 values"),
         ("a: \x00", "not readable YAML"),

@@ -92,7 +92,7 @@ def test_an_edit_of_a_measurement_changes_no_training_and_no_other_measurement(m
     changed = {RUNNER}
     assert code_version(["pdf_distil"]) == training
     assert all(measurement_code(name) != version for name, version in before.items())  # type: ignore[arg-type]
-    for module in ("workers.trial", "workers.epochs", "workers.optimisation"):
+    for module in ("workers.training.trial", "workers.training.loop", "workers.training.optimisation"):
         changed = {module}
         assert code_version(["pdf_distil"]) != training
         assert all(measurement_code(name) == version for name, version in before.items())  # type: ignore[arg-type]

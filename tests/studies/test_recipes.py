@@ -163,18 +163,25 @@ def warnings(data: dict[str, Any]) -> list[str]:
     return list(read_submission(data).presentation.warnings)
 
 
-def test_a_summed_loss_on_another_batch_is_told() -> None:
+def test_a_loss_that_takes_another_number_of_images_than_published_is_told() -> None:
     (told,) = warnings(study())
-    assert told == "ld: the loss of LD is summed over the batch, and its weight is stated for 3 images per device; here are 16"
-    assert warnings(study(schedule={"batch_size": 24}, resources={"gpus": 8})) == []
-    assert warnings(study(schedule={"batch_size": 24, "accumulate": 8})) == []
-    averaged = [{"id": "ld", "distiller": "ld", "options": {"average": "weight_sum"}}, {"id": "fitnet", "distiller": "fitnet"}]
-    assert warnings(study(arms=averaged)) == []
+    assert told == "ld: the loss of LD depends on how many images a device has: 3 where it was published, here 2 or 3"
+    (told,) = warnings(study(schedule={"batch_size": 16, "accumulate": 16}))
+    assert told.endswith("3 where it was published, here 1")
+    (told,) = warnings(study(schedule={"batch_size": 16}, resources={"gpus": 8}))
+    assert told.endswith("3 where it was published, here 2")
+    (told,) = warnings(study(schedule={"batch_size": 24}, arms=[{"id": "ld", "distiller": "ld", "per_device_images": 4096}]))
+    assert told.endswith("3 where it was published, here 24")
+    means = [
+        {"id": "ld", "distiller": "ld", "options": {"main_ld": False, "imitation": "whole"}},
+        {"id": "fitnet", "distiller": "fitnet"},
+    ]
+    assert warnings(study(arms=means)) == []
 
 
-def test_a_loss_that_grows_with_the_root_is_told_too() -> None:
-    (told,) = warnings(study(arms=[{"id": "fbkd", "distiller": "fbkd"}]))
-    assert "grows like the root of the batch" in told
+@pytest.mark.parametrize("schedule", [{"batch_size": 24}, {"batch_size": 24, "accumulate": 8}, {"batch_size": 12, "accumulate": 2}])
+def test_nothing_is_told_where_parts_of_the_batch_are_as_published(schedule: dict[str, Any]) -> None:
+    assert warnings(study(schedule=schedule)) == []
 
 
 def test_a_changed_recipe_gives_another_trial_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,3 +191,27 @@ def test_a_changed_recipe_gives_another_trial_key(monkeypatch: pytest.MonkeyPatc
     assert spec.key("data", "code") == before  # another recipe
     monkeypatch.setitem(RECIPES, "2x", replace(RECIPES["2x"], decay=(17, 22)))
     assert spec.key("data", "code") != before
+
+
+def test_images_per_device_are_refused_where_they_change_nothing() -> None:
+    arms: list[dict[str, Any]] = [
+        {"id": "alone", "per_device_images": 2},
+        {"id": "mean", "distiller": "fitnet", "per_device_images": 2},
+        {"id": "listed", "distiller": [{"id": "ld", "per_device_images": 2}, {"id": "fgd", "per_device_images": 2}]},
+        {"id": "over", "distiller": ["ld", "fitnet"], "per_device_images": 2},
+        {"id": "good", "distiller": "ld", "options": {"average": "weight_sum"}, "per_device_images": 2},
+    ]
+    with pytest.raises(SpecError) as refused:
+        parse_study(study(arms=arms))
+    told = {p.field: p.message for p in refused.value.problems}
+    assert list(told) == [f"arms.{at}per_device_images" for at in ("0.", "1.", "2.distiller.1.", "3.")]
+    assert told["arms.1.per_device_images"] == (
+        "with these options the loss of FitNet is a mean over images, the same however many a device has; leave it out"
+    )
+    assert "give each its own" in told["arms.3.per_device_images"]
+
+
+def test_an_arm_gives_images_per_device_to_its_distiller() -> None:
+    arms = [{"id": "ld", "distiller": "ld", "per_device_images": 2}, {"id": "published", "distiller": "ld"}]
+    planned = read_submission(study(arms=arms)).expansion.trials
+    assert [trial.distillers[0].per_device_images for trial in planned if trial.distillers] == [2, 3]

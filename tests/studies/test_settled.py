@@ -45,14 +45,15 @@ def fitting(method: Method) -> Iterator[tuple[Network, Network, Options]]:
                     yield student, teacher, stated
 
 
-def key(student: Network, teacher: Network, method: str, options: dict[str, Any]) -> str:
+def key(student: Network, teacher: Network, method: str, options: dict[str, Any], per_device_images: int | None = None) -> str:
     """The trial key of a training written by hand."""
     ref = TeacherRef(network=teacher, checkpoint="/a", sha256="0" * 64)
     schedule = {"recipe": "1x"}
     trial = TrialSpec.model_validate(
         {"dataset": "coco", "scale": "paper", "network": student, "schedule": schedule, "seed": 0, "teacher": ref}
     )
-    return trial.model_copy(update={"distillers": [MethodUse(id=method, options=options)]}).key("data", "code")
+    use = MethodUse(id=method, options=options, per_device_images=per_device_images)
+    return trial.model_copy(update={"distillers": [use]}).key("data", "code")
 
 
 @pytest.mark.parametrize("name", methods())
@@ -67,7 +68,7 @@ def test_settled_options_leave_nothing_open_and_are_settled_already(name: str) -
         assert method.settled(settled, *pair) == settled
         assert method.misfit(*pair, settled) is None
         assert method.options.model_validate(settled.model_dump(mode="json")) == settled
-        assert method.form_of(settled) == method.form_of(options)
+        assert method.per_device_images_of(settled) == method.per_device_images_of(options)
     assert count > 0
 
 
@@ -81,6 +82,16 @@ def test_an_option_left_out_has_the_key_of_the_one_spelled_out(name: str) -> Non
         assert key(student, teacher, name, left) == expected
         for option, value in settled.items():
             assert key(student, teacher, name, {**left, option: value}) == expected, option
+
+
+@pytest.mark.parametrize("name", methods())
+def test_images_per_device_left_out_have_the_key_of_the_published_ones(name: str) -> None:
+    method, (student, teacher, options) = methods()[name], next(fitting(methods()[name]))
+    told = options.model_dump(mode="json", exclude_unset=True)
+    published = method.per_device_images_of(method.settled(options, student.family, teacher.family))
+    expected = key(student, teacher, name, told)
+    assert key(student, teacher, name, told, per_device_images=published) == expected
+    assert (key(student, teacher, name, told, per_device_images=5) == expected) == (published is None)
 
 
 def test_a_study_has_the_settled_options_of_each_arms_own_pair() -> None:

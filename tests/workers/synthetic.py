@@ -14,7 +14,9 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from workers.distillers.base import NetworkInfo, Outputs, RoIOutputs, Step, Targets
+from workers.distillation.captures import Assignment, Backbone, RoIs
+from workers.distillation.step import NetworkInfo, Outputs, RoIOutputs, Step, Targets
+from workers.distillers.ofd import PreReLU
 
 IMAGE = 64
 CLASSES, BINS = 3, 17
@@ -63,12 +65,12 @@ def outputs(kind: Kind, images: int, teacher: bool, channels: int | None = None)
         return tuple(torch.randn(images, c, IMAGE // s, IMAGE // s, requires_grad=not teacher) for c, s in zip(each, strides, strict=True))
 
     stages = TEACHER_STAGES if teacher else STUDENT_STAGES
+    backbone = maps(stages, (4, 8, 16, 32))
     return Outputs(
-        backbone=maps(stages, (4, 8, 16, 32)),
         neck=maps(channels or (TEACHER if teacher else STUDENT), kind.strides),
         logits=maps(kind.anchors * kind.classes, kind.strides),
         boxes=maps(kind.anchors * 4 * (kind.bins or 1), kind.strides),
-        pre_relu=maps(stages, (4, 8, 16, 32)),
+        captured={Backbone: backbone, PreReLU: maps(stages, (4, 8, 16, 32))},
     )
 
 
@@ -112,26 +114,34 @@ def rois(teacher: bool, objects: bool, count: int = 12) -> RoIOutputs:
     )
 
 
+def with_own(kind: Kind, images: int, objects: bool) -> Outputs:
+    """The student's outputs, with its assignment."""
+    assigned = targets(kind, images, objects)
+    made = outputs(kind, images, teacher=False)
+    made.captured[Assignment] = assigned
+    return made
+
+
 def make_step(kind: Kind = ONE, objects: bool = True, images: int = 2, iteration: int = 1000, seed: int = 0) -> Step:
     """A step of `images` images with two boxes each, or none."""
     torch.manual_seed(seed)
     boxes = BOXES if objects else BOXES[:0]
-    assigned = targets(kind, images, objects)
-    step = Step(
-        student=outputs(kind, images, teacher=False),
-        teacher=outputs(kind, images, teacher=True),
+    student, teacher = with_own(kind, images, objects), outputs(kind, images, teacher=True)
+    if kind.stages == "two":
+        ours, theirs = rois(teacher=False, objects=objects), rois(teacher=True, objects=objects)
+        student.captured[RoIs] = ours
+        teacher.captured[RoIs] = replace(
+            theirs, rois=ours.rois, labels=ours.labels, bbox_targets=ours.bbox_targets, bbox_weights=ours.bbox_weights
+        )
+    return Step(
+        student=student,
+        teacher=teacher,
         gt_boxes=[boxes] * images,
         gt_labels=[torch.zeros(len(boxes), dtype=torch.long)] * images,
         image_shape=(IMAGE, IMAGE),
         iteration=iteration,
         anchors=lambda: anchors(kind),
-        targets=lambda: assigned,
     )
-    if kind.stages == "one":
-        return step
-    student, teacher = rois(teacher=False, objects=objects), rois(teacher=True, objects=objects)
-    shared = {"labels": student.labels, "bbox_targets": student.bbox_targets, "bbox_weights": student.bbox_weights}
-    return replace(step, student_rois=student, teacher_rois=replace(teacher, **shared))
 
 
 @dataclass
@@ -164,12 +174,13 @@ def scene(detector: str = "gfl", anchors: int = 1, objects: bool = True, teacher
     if objects:
         for level, cell in ((0, 2 * 8 + 2), (0, 3 * 8 + 2), (1, 2 * 4 + 2)):
             labels[level][0, cell * anchors] = 1
+    assigned = Targets(tuple(labels), tuple(torch.ones(level.shape) for level in labels))
+    step.student.captured[Assignment] = assigned
     step = replace(
         step,
         teacher=outputs(kind, 2, teacher=True, channels=teacher_channels),
         gt_boxes=[step.gt_boxes[0], BOXES[:0]],
         gt_labels=[torch.ones_like(step.gt_labels[0]), step.gt_labels[1][:0]],
-        targets=lambda: Targets(tuple(labels), tuple(torch.ones(level.shape) for level in labels)),
     )
     return Scene(step, network(kind, teacher=False), network(kind, teacher=True, channels=teacher_channels))
 

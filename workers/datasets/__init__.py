@@ -11,8 +11,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import workers.datasets.digits as digits
 from studies.catalog import DATASETS
-from workers import digits
 from workers.datasets.check import check
 from workers.datasets.manifest import read_manifest
 from workers.datasets.sources import source

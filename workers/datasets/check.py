@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import workers.datasets.digits as digits
 from studies.catalog import DATASETS
 from studies.trial import TrialFailure
-from workers import digits
 from workers.datasets.coco import read as read_coco
-from workers.datasets.manifest import read_manifest, write_whole
+from workers.datasets.manifest import read_manifest
 from workers.datasets.records import make_records
 from workers.datasets.sources import SPLITS, Source, source
 from workers.datasets.split import Broken, Split, outside
+from workers.files import write_atomically
 
 Told = Callable[[int, int], None]  # images looked at, of how many
 
@@ -58,7 +59,7 @@ def check(name: str, data: Path, told: Told = lambda done, of: None) -> Report:
     total = hashlib.sha256()
     for part in parts:
         index = json.dumps(part.document(), sort_keys=True)
-        write_whole(folder / f"{part.name}.json", index)
+        write_atomically(index.encode(), folder / f"{part.name}.json")
         for content in (index, digests[part.name], [(b.kind, b.name) for b in part.broken]):
             total.update(json.dumps(content).encode())
     masks = all(part.annotations and all("segmentation" in a for a in part.annotations) for part in parts)
@@ -76,7 +77,7 @@ def check(name: str, data: Path, told: Told = lambda done, of: None) -> Report:
         "source": files.stated,
         "broken": [broken.as_dict() for part in parts for broken in part.broken],
     }
-    write_whole(folder / "manifest.json", json.dumps(manifest, indent=1))
+    write_atomically(json.dumps(manifest, indent=1).encode(), folder / "manifest.json")
     return _report(name, files.root, manifest, parts)
 
 

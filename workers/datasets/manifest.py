@@ -14,7 +14,6 @@ broken      what was left out: [{split, kind, name, reason}]
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,6 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return manifest if isinstance(manifest.get("digest"), str) and manifest.get("classes") else None
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes beside `path`, then renames over it, so that nobody reads half a file."""
-    unfinished = path.with_name(f".{path.name}-{os.getpid()}")
-    unfinished.write_text(text)
-    unfinished.replace(path)
 
 
 def images_folder(data: Path, name: str, split: str, manifest: dict[str, Any]) -> Path:

@@ -19,9 +19,6 @@ INPUTS: dict[str, Change] = {
     "imagenet/darknet53": {"mean": [0.0, 0.0, 0.0], "std": [255.0, 255.0, 255.0], "bgr_to_rgb": True},
     "imagenet/vgg16": {"mean": [123.675, 116.28, 103.53], "std": [1.0, 1.0, 1.0], "bgr_to_rgb": True},
 }
-# Networks with an input of their own at paper scale, (height, width) in pixels: families, and PDF-Distil's forms.
-OWN_INPUT = {"ssd": (512, 512), "yolov3": (608, 608)}
-PDF_INPUT = (320, 320)
 
 # Backbones of a family's zoo config that another backbone replaces. FCOS: its ResNets have Caffe's weights and normalisation.
 BASE = {"fcos": "resnext101_64x4d", "yolov3": "darknet53", "ssd": "vgg16"}

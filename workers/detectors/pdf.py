@@ -24,9 +24,9 @@ from torch.nn import functional as F
 
 from studies.spec import Network
 from workers.detectors.families import NORMALISATION
-from workers.distillers.base import flatten_levels
-from workers.mixup import mixtures
-from workers.mutual_guidance import corners, decode, detection_loss
+from workers.detectors.mixup import mixtures
+from workers.detectors.mutual_guidance import corners, decode, detection_loss
+from workers.geometry.levels import flatten_levels
 
 STRIDES = (8, 16, 32, 64)
 PRIOR_SCALE = 3  # side of a prior in strides: 24 pixels at stride 8
@@ -240,7 +240,7 @@ class UnsharedHead(BaseModule):
         sizes = [(int(m.shape[-2]), int(m.shape[-1])) for m in logits]
         device = logits[0].device
         frame = self.prior_generator._pixels(sizes).repeat(2).to(device)
-        flat = flatten_levels(tuple(logits), self.num_classes).float(), flatten_levels(tuple(deltas), 4).float()
+        flat = flatten_levels(logits, self.num_classes).float(), flatten_levels(deltas, 4).float()
         return *flat, self.prior_generator.relative(sizes, device), frame
 
     def loss(self, x: tuple[Tensor, ...], batch_data_samples: list[Any]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from studies.spec import Network
-from workers.distillers.base import NetworkInfo, Targets
+from workers.distillation.step import NetworkInfo, Targets
 
 
 def describe(network: Network, model: Any) -> NetworkInfo:

@@ -15,8 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from studies.methods import Options
-from workers.distillers.adapters import convolutions
-from workers.distillers.base import Distiller, NetworkInfo, RoIOutputs, Step, flatten_levels
+from workers.distillation.adapters import convolutions
+from workers.distillation.base import Distiller
+from workers.distillation.captures import Assignment, RoIs
+from workers.distillation.step import NetworkInfo, RoIOutputs, Step
+from workers.geometry.levels import flatten_levels
 
 
 def soft_cross_entropy(teacher: Tensor, student: Tensor, class_weights: Tensor) -> Tensor:
@@ -60,7 +63,7 @@ class Chen2017(Distiller):
         super().__init__(options, student, teacher)
         o = self.options
         self.reads_head = bool(o.rpn)
-        self.captures = frozenset({"targets"} if o.rpn else ()) | frozenset({"roi"} if o.roi else ())
+        self.captures = frozenset(capture for wanted, capture in ((o.rpn, Assignment), (o.roi, RoIs)) if wanted)
         if o.gamma > 0:
             self.adapters = convolutions(student.neck_channels, teacher.neck_channels)
 
@@ -72,7 +75,7 @@ class Chen2017(Distiller):
 
     def rpn_losses(self, step: Step) -> dict[str, Tensor]:
         """Terms of the RPN on the anchors its loss sampled."""
-        o, targets = self.options, step.targets()
+        o, targets = self.options, step.student.of(Assignment)
         chosen = (torch.cat(targets.label_weights, 1) > 0).float()  # (N, anchors)
         losses = {}
         if o.mu < 1:
@@ -102,9 +105,7 @@ class Chen2017(Distiller):
         o = self.options
         losses = self.rpn_losses(step) if o.rpn else {}
         if o.roi:
-            assert step.student_rois is not None
-            assert step.teacher_rois is not None
-            losses |= self.roi_losses(step.student_rois, step.teacher_rois)
+            losses |= self.roi_losses(step.student.of(RoIs), step.teacher.of(RoIs))
         if o.gamma > 0:
             triples = zip(self.adapters, step.teacher.neck, step.student.neck, strict=True)
             losses["loss_chen_hint"] = o.gamma * torch.stack([hint_loss(t, adapt(s), o.hint) for adapt, t, s in triples]).mean()

@@ -13,16 +13,23 @@ Source: Wang et al., CVPR 2024, Eqs. 3-7; released code jbwang1997/CrossKD mmdet
 fcos}.py, mmdet/models/losses/kd_loss.py. Mean form; in training on several devices N and N_pos are their means.
 """
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from studies.methods import Options
 from studies.trial import TrialFailure
-from workers.distillers.base import Distiller, NetworkInfo, Step, Targets
-from workers.distillers.channels import scale_of
+from workers.distillation.base import Distiller
+from workers.distillation.captures import Assignment, Capture, in_float
+from workers.distillation.channels import scale_of
+from workers.distillation.step import NetworkInfo, Step, Targets, split_levels
+from workers.geometry.boxes import aligned
+from workers.geometry.centerness import of_sides
+from workers.geometry.levels import on_map, rows
 
 # Detector -> names of the head's predictors of classes and boxes.
 PREDICTORS = {
@@ -37,6 +44,37 @@ TINY = 1e-6  # least area, overlap and normaliser
 def tower_index(head: Any) -> int:
     """Which of `head.cls_convs` and `head.reg_convs` gives f: the third (FCOS: second), or the last of a shallower tower."""
     return min(1 if hasattr(head, "conv_centerness") else 2, len(head.cls_convs) - 1)
+
+
+class Tower(Capture[dict[str, tuple[Tensor, ...]]]):
+    """f of the branches "cls" and "reg", each (N, C, H_l, W_l) per level, before the activation."""
+
+    def __init__(self) -> None:
+        self.levels: dict[str, list[Tensor]] = {"cls": [], "reg": []}
+
+    def attach(self, detector: Any) -> None:
+        head = detector.bbox_head
+        for branch in self.levels:
+            convs = getattr(head, f"{branch}_convs")
+            convs[tower_index(head)].activate.register_forward_pre_hook(partial(self._keep, branch))
+
+    def _keep(self, branch: str, module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+        self.levels[branch].append(inputs[0])
+        return inputs[0].clone()  # the activation works in place
+
+    def take(self) -> dict[str, tuple[Tensor, ...]]:
+        taken = {branch: in_float(levels) for branch, levels in self.levels.items()}
+        self.forget()
+        return taken
+
+    def forget(self) -> None:
+        for levels in self.levels.values():
+            levels.clear()
+
+    @staticmethod
+    def split(taken: dict[str, tuple[Tensor, ...]], sizes: Sequence[int]) -> list[dict[str, tuple[Tensor, ...]]]:
+        branches = {branch: split_levels(levels, sizes) for branch, levels in taken.items()}
+        return [{branch: levels[part] for branch, levels in branches.items()} for part in range(len(sizes))]
 
 
 def restandardised(student: Tensor, teacher: Tensor) -> Tensor:
@@ -61,38 +99,28 @@ def sides_divergence(student: Tensor, teacher: Tensor, bins: int) -> Tensor:
 
 def box_distance(ours: Tensor, theirs: Tensor, kind: str) -> Tensor:
     """1 - GIoU ("giou") or -log IoU ("log_iou") of boxes (.., 4) xyxy, row by row."""
-    low, high = torch.maximum(ours[..., :2], theirs[..., :2]), torch.minimum(ours[..., 2:], theirs[..., 2:])
-    common = (high - low).clamp(min=0).prod(-1)
-    union = (ours[..., 2:] - ours[..., :2]).prod(-1) + (theirs[..., 2:] - theirs[..., :2]).prod(-1) - common
+    common, union, hull = aligned(ours, theirs)
     iou = common / union.clamp(min=TINY)
     if kind == "log_iou":
         return -iou.clamp(min=TINY).log()
-    hull = (torch.maximum(ours[..., 2:], theirs[..., 2:]) - torch.minimum(ours[..., :2], theirs[..., :2])).prod(-1).clamp(min=TINY)
+    hull = hull.clamp(min=TINY)
     return 1 - iou + (hull - union) / hull
 
 
-def mean_over_devices(value: Tensor) -> Tensor:
-    """`value` averaged over the processes that train together."""
-    if distributed.is_available() and distributed.is_initialized():
-        value = value / distributed.get_world_size()
-        distributed.all_reduce(value)
-    return value
+def by_box(maps: Tensor) -> Tensor:
+    """A map of boxes (N, A*4, H, W) as rows (N*H*W*A, 4) in the order of the anchors."""
+    return rows(maps, 4).flatten(0, 1)
 
 
-def cell_major(maps: Tensor, channels: int) -> Tensor:
-    """A map (N, A*channels, H, W) as rows (N*H*W*A, channels) in the order of the anchors."""
-    return maps.permute(0, 2, 3, 1).reshape(-1, channels)
-
-
-def on_map(values: Tensor, like: Tensor) -> Tensor:
-    """Values in the order of the anchors, (N, H*W*A), as a map (N, A, H, W) of the size of `like`."""
-    return values.unflatten(1, (*like.shape[-2:], -1)).permute(0, 3, 1, 2)
+def confidence(logits: Tensor, valid: Tensor) -> Tensor:
+    """u from the teacher's logits (N, A, K, H, W) and v (N, A, H, W): (N, A, H, W)."""
+    return logits.amax(2).sigmoid() * (valid > 0)
 
 
 class CrossKD(Distiller):
     """See the module."""
 
-    captures = frozenset({"tower", "targets"})
+    captures = frozenset({Tower, Assignment})
     exact_head = True  # the loss lives on small differences between its predictions and the crossed ones
 
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
@@ -113,7 +141,7 @@ class CrossKD(Distiller):
 
     def crossed(self, branch: str, level: int, step: Step) -> Tensor:
         """The student's features at the end of the teacher's tower `branch`."""
-        features = F.relu(restandardised(step.student.tower[branch][level], step.teacher.tower[branch][level]))
+        features = F.relu(restandardised(step.student.of(Tower)[branch][level], step.teacher.of(Tower)[branch][level]))
         for conv in getattr(self.head, f"{branch}_convs")[tower_index(self.head) + 1 :]:
             features = conv(features)
         return features
@@ -132,16 +160,16 @@ class CrossKD(Distiller):
         if self.bins is not None:
             return sides_divergence(ours, theirs, self.bins)[:, None] / 4
         if self.detector == "fcos":  # distances of the sides: the overlap does not depend on the point they start at
-            boxes = [torch.cat([-sides[:, :2], sides[:, 2:]], 1) for sides in (cell_major(ours, 4), cell_major(theirs, 4))]
+            boxes = [torch.cat([-sides[:, :2], sides[:, 2:]], 1) for sides in (by_box(ours), by_box(theirs))]
             distance = box_distance(boxes[0], boxes[1], kind="log_iou")
         else:
             anchors = step.anchors()[level].repeat(len(ours), 1)
-            boxes = [self.head.bbox_coder.decode(anchors, cell_major(deltas, 4)) for deltas in (ours, theirs)]
+            boxes = [self.head.bbox_coder.decode(anchors, by_box(deltas)) for deltas in (ours, theirs)]
             distance = box_distance(boxes[0], boxes[1], kind="giou")
         return on_map(distance.unflatten(0, (len(ours), -1)), ours)
 
     def level(self, level: int, targets: Targets, step: Step) -> dict[str, Tensor]:
-        """Sums of one level over images and cells: the terms before their divisors, and "u"."""
+        """Sums of one level over images and cells: the terms before their divisors."""
         theirs, sums = step.teacher.logits[level], {}
         valid = on_map(targets.label_weights[level], theirs)  # v, (N, A, H, W)
         theirs = theirs.unflatten(1, (valid.shape[1], -1))  # (N, A, K, H, W)
@@ -151,9 +179,8 @@ class CrossKD(Distiller):
         if self.weights["reg"] or self.weights["centerness"]:
             features = self.crossed("reg", level, step)
         if self.weights["reg"]:
-            confidence = theirs.amax(2).sigmoid() * (valid > 0)  # u, (N, A, H, W)
             distance = self.disagreement(self.boxes(features, level), step.teacher.boxes[level], level, step)
-            sums |= {"reg": (confidence * distance).sum(), "u": confidence.sum()}
+            sums["reg"] = (confidence(theirs, valid) * distance).sum()
         if self.weights["centerness"]:
             assert step.teacher.centerness is not None
             target = step.teacher.centerness[level].sigmoid()
@@ -164,23 +191,27 @@ class CrossKD(Distiller):
     def is_positive(self, labels: Tensor) -> Tensor:
         return (labels >= 0) & (labels < self.classes)
 
-    def positives(self, targets: Targets) -> Tensor:
-        """N_pos, a scalar."""
+    def confidence(self, step: Step) -> Tensor:
+        """Sum of u over images, cells and levels."""
+        pairs = zip(step.student.of(Assignment).label_weights, step.teacher.logits, strict=True)
+        maps = [(on_map(weights, logits), logits) for weights, logits in pairs]
+        return torch.stack([confidence(logits.unflatten(1, (valid.shape[1], -1)), valid).sum() for valid, logits in maps]).sum()
+
+    def positives(self, step: Step) -> Tensor:
+        """N_pos of a step's images, a scalar; FCOS: the sum of their centerness targets."""
+        targets = step.student.of(Assignment)
         masks = torch.cat([self.is_positive(labels) for labels in targets.labels], 1)  # (N, anchors of all levels)
         if self.detector != "fcos":
-            return mean_over_devices(masks.sum(1).clamp(min=1).sum().float())
+            return masks.sum(1).clamp(min=1).sum().float()
         assert targets.boxes is not None
         sides = torch.cat(targets.boxes, 1)  # distances left, top, right, bottom
-        across, down = sides[..., 0::2], sides[..., 1::2]
-        centerness = (across.amin(-1) / across.amax(-1) * (down.amin(-1) / down.amax(-1))).sqrt()
-        return mean_over_devices(torch.where(masks, centerness, 0.0).sum()).clamp(min=1)
+        return torch.where(masks, of_sides(sides), 0.0).sum()
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        targets = step.targets()
+        targets = step.student.of(Assignment)
         levels = [self.level(level, targets, step) for level in range(len(step.teacher.logits))]
         sums = {name: torch.stack([level[name] for level in levels]).sum() for name in levels[0]}
-        positives = self.positives(targets)
-        divisors = dict.fromkeys(sums, positives)
-        if self.bins is not None and "u" in sums:
-            divisors["reg"] = mean_over_devices(sums["u"]).clamp(min=TINY)
+        divisors = dict.fromkeys(sums, step.mean_over_devices(self.positives).clamp(min=1))
+        if self.bins is not None and "reg" in sums:
+            divisors["reg"] = step.mean_over_devices(self.confidence).clamp(min=TINY)
         return {f"loss_crosskd_{name}": weight / divisors[name] * sums[name] for name, weight in self.weights.items() if weight}

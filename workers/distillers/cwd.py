@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from studies.methods import Options
-from workers.distillers.base import Distiller, NetworkInfo, Step
+from workers.distillation.base import Distiller
+from workers.distillation.step import NetworkInfo, Step
 
 
 def channel_divergence(student: Tensor, teacher: Tensor, temperature: float, kind: str = "kl") -> Tensor:

@@ -17,9 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from studies.methods import Options
-from workers.distillers.adapters import convolutions, near_zero
-from workers.distillers.base import Distiller, NetworkInfo, Step
-from workers.distillers.masks import box_cells, cell_shares, centred_priors, has_points, level_masks
+from workers.distillation.adapters import convolutions, near_zero
+from workers.distillation.base import Distiller
+from workers.distillation.captures import Backbone, RoIs
+from workers.distillation.shares import cell_shares, centred_priors, has_points
+from workers.distillation.step import NetworkInfo, Step
+from workers.geometry.cells import box_cells, level_masks
 
 STAGES = slice(1, 4)  # of C2..C5, those that are imitated
 
@@ -70,7 +73,7 @@ class DeFeat(Distiller):
             self.neck = near_zero(neck) if official else neck
         if "backbone" in self.weights:
             self.backbone = near_zero(convolutions(student.backbone_channels[STAGES], teacher.backbone_channels[STAGES], 3))
-        self.captures = frozenset({"backbone"} & self.weights.keys()) | frozenset({"roi"} if "head" in self.weights else ())
+        self.captures = frozenset(capture for part, capture in (("backbone", Backbone), ("head", RoIs)) if part in self.weights)
 
     def neck_terms(self, step: Step) -> tuple[Tensor, Tensor]:
         """Foreground and background term of the pyramid."""
@@ -84,8 +87,8 @@ class DeFeat(Distiller):
 
     def backbone_terms(self, step: Step) -> tuple[Tensor, Tensor]:
         """Foreground and background term of the backbone stages."""
-        teacher = list(step.teacher.backbone[STAGES])
-        pairs = zip(self.backbone, step.student.backbone[STAGES], strict=True)
+        teacher = list(step.teacher.of(Backbone)[STAGES])
+        pairs = zip(self.backbone, step.student.of(Backbone)[STAGES], strict=True)
         student = [nn.functional.relu(adapter(f)) for adapter, f in pairs]
         size = step.student.neck[0].shape[2:]
         every = [torch.ones(len(boxes), dtype=torch.bool, device=boxes.device) for boxes in step.gt_boxes]
@@ -95,10 +98,8 @@ class DeFeat(Distiller):
 
     def head_terms(self, step: Step) -> tuple[Tensor, Tensor]:
         """Foreground and background term of the RoI head's classes."""
-        assert step.student_rois is not None
-        assert step.teacher_rois is not None
-        logits = step.student_rois.logits
-        return head_loss(step.teacher_rois.logits, logits, step.student_rois.labels < logits.shape[1] - 1)
+        student, teacher = step.student.of(RoIs), step.teacher.of(RoIs)
+        return head_loss(teacher.logits, student.logits, student.labels < student.logits.shape[1] - 1)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         terms = {"neck": self.neck_terms, "backbone": self.backbone_terms, "head": self.head_terms}

@@ -25,9 +25,10 @@ from torch.linalg import vector_norm
 from torch.nn import functional as F
 
 from studies.methods import Options
-from workers.distillers.attention import attention, mask
-from workers.distillers.base import Distiller, NetworkInfo, Step
-from workers.distillers.non_local import NonLocal
+from workers.distillation.attention import attention, mask
+from workers.distillation.base import Distiller
+from workers.distillation.non_local import NonLocal
+from workers.distillation.step import NetworkInfo, Step
 
 TINY = 1e-12  # inside the root of AM
 POOLS = (8, 4, 2, 2, 2)  # of the non-local blocks, finest level first; the last holds for further levels

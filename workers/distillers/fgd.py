@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from studies.methods import Options
-from workers.distillers.attention import attention, mask
-from workers.distillers.base import Distiller, NetworkInfo, Step
-from workers.distillers.inherit import inherit_neck_and_head
+from workers.distillation.attention import attention, mask
+from workers.distillation.base import Distiller
+from workers.distillation.inherit import inherit_neck_and_head
+from workers.distillation.step import NetworkInfo, Step
 
 
 def box_weights(gt_boxes: list[Tensor], image_shape: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:

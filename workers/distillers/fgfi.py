@@ -16,10 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from studies.methods import Options
-from workers.distillers.adapters import convolutions, near_zero
-from workers.distillers.base import Distiller, NetworkInfo, Step
-from workers.distillers.masks import cell_shares, has_points, near_masks, one_pixel_more, overlapping_priors
-from workers.distillers.pdf_distil import share
+from workers.distillation.adapters import convolutions, near_zero
+from workers.distillation.base import Distiller
+from workers.distillation.imitation import share
+from workers.distillation.shares import cell_shares, has_points, overlapping_priors
+from workers.distillation.step import NetworkInfo, Step
+from workers.geometry.boxes import one_pixel_more
+from workers.geometry.regions import near_masks
 
 
 def paper_loss(teacher: list[Tensor], student: list[Tensor], masks: list[Tensor]) -> Tensor:

@@ -10,20 +10,14 @@ papers. Mean form.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from studies.methods import Options
-from workers.distillers.adapters import convolutions
-from workers.distillers.base import Distiller, NetworkInfo, Step
-from workers.distillers.regions import cells_inside
-
-
-def hint_loss(teacher: Tensor, student: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean squared difference of two (N, C, H, W) maps, over the cells where `mask` (N, H, W) is 1 (zero if none is)."""
-    if mask is None:
-        return nn.functional.mse_loss(student, teacher)
-    square = (teacher - student).square().mean(1)  # (N, H, W)
-    return (square * mask).sum() / mask.sum().clamp(min=1)
+from workers.distillation.adapters import convolutions
+from workers.distillation.base import Distiller
+from workers.distillation.imitation import hint_loss
+from workers.distillation.step import NetworkInfo, Step
+from workers.geometry.cells import cells_inside
 
 
 def gt_mask(gt_boxes: list[Tensor], feature: Tensor, stride: int) -> Tensor:

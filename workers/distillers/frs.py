@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from studies.methods import Options
-from workers.distillers.base import Distiller, NetworkInfo, Step
+from workers.distillation.base import Distiller
+from workers.distillation.step import NetworkInfo, Step
 
 TINY = 1e-30  # least sum of richness that is divided by
 

@@ -20,13 +20,16 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from studies.methods import Options
-from workers.distillers.base import Distiller, NetworkInfo, Step
-from workers.distillers.cells import Where, at, by_image, on_cells, on_levels
+from workers.distillation.base import Distiller
+from workers.distillation.captures import Assignment
+from workers.distillation.step import NetworkInfo, Step
 from workers.distillers.ld_imitation import Imitation
-from workers.distillers.regions import centres, points_inside, vlr_weights
+from workers.geometry.boxes import centres, points_inside
+from workers.geometry.levels import Where, at, by_image, on_cells, on_levels
+from workers.geometry.regions import vlr_weights
 
 Region = list[tuple[Where, Tensor]]  # per level: which boxes, and their weights (P,)
 
@@ -57,18 +60,10 @@ def score_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return divergence(student, teacher, temperature).sum() / max(1, len(student))
 
 
-def over_workers(value: Tensor) -> Tensor:
-    """Mean of a scalar over the processes of a distributed training, at least 1."""
-    if distributed.is_available() and distributed.is_initialized():
-        value = value.clone()
-        distributed.all_reduce(value.div_(distributed.get_world_size()))
-    return value.clamp(min=1)
-
-
 class LD(Distiller):
     """See the module."""
 
-    captures = frozenset({"targets"})
+    captures = frozenset({Assignment})
 
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__(options, student, teacher)
@@ -83,11 +78,10 @@ class LD(Distiller):
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         o = self.options
-        labels = [on_cells(lab, logits, self.anchors) for lab, logits in zip(step.targets().labels, step.student.logits, strict=True)]
-        positives = [(lab >= 0) & (lab < self.classes) for lab in labels]  # (N, H, W, A)
+        positives = self.positives(step)
         losses: dict[str, Tensor] = {}
         main = self.by_confidence(step, positives)
-        divisor = over_workers(torch.stack([w.sum() for _, w in main]).sum()) if o.average == "weight_sum" else 1.0
+        divisor = step.mean_over_devices(self.weight_sum).clamp(min=1) if o.average == "weight_sum" else 1.0
         if o.main_ld and o.loss_weight:
             losses["loss_ld"] = o.loss_weight * self.box_loss(step, main) / divisor
         if o.main_kd and o.kd_weight:
@@ -102,6 +96,17 @@ class LD(Distiller):
             losses["loss_ld_im"] = o.imitation_weight * self.imitation(step, positives)
         return losses
 
+    def positives(self, step: Step) -> list[Tensor]:
+        """The student's positives, bool (N, H, W, A) per level."""
+        labels = [
+            on_cells(lab, logits, self.anchors) for lab, logits in zip(step.student.of(Assignment).labels, step.student.logits, strict=True)
+        ]
+        return [(lab >= 0) & (lab < self.classes) for lab in labels]
+
+    def weight_sum(self, step: Step) -> Tensor:
+        """Sum of w_b over the positives."""
+        return torch.stack([weight.sum() for _, weight in self.by_confidence(step, self.positives(step))]).sum()
+
     def by_confidence(self, step: Step, masks: Iterable[Tensor]) -> Region:
         """The boxes of per-level masks (N, H, W, A), each weighted by the student's confidence."""
         wheres = [mask.nonzero(as_tuple=True) for mask in masks]
@@ -111,7 +116,7 @@ class LD(Distiller):
         """The valuable localization region, weighted by IoU (points: by confidence)."""
         levels, boxes, released = step.anchors(), torch.cat(step.gt_boxes), self.options.vlr == "code"
         pairs = points_inside(centres(torch.cat(levels)), boxes) if self.points else vlr_weights(levels, boxes, released)
-        maps = on_levels(by_image(pairs, step.gt_boxes), step, self.anchors)
+        maps = on_levels(by_image(pairs, step.gt_boxes), step.student.logits, self.anchors)
         if self.options.exclude_positives:
             maps = [m.masked_fill(p, 0) for m, p in zip(maps, positives, strict=True)]
         if self.points:

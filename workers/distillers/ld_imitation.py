@@ -13,11 +13,11 @@ foreground, and general instances of different images suppressed each other. Mea
 import torch
 from torch import Tensor, nn
 
-from workers.distillers.base import NetworkInfo, Step
-from workers.distillers.cells import by_image, on_cells, on_levels, rows
-from workers.distillers.fitnet import hint_loss
-from workers.distillers.masks import near_anchors
-from workers.distillers.regions import best_boxes, centres, decode_distribution, points_inside
+from workers.distillation.imitation import hint_loss
+from workers.distillation.step import NetworkInfo, Step
+from workers.geometry.boxes import best_boxes, centres, decode_distribution, points_inside
+from workers.geometry.levels import by_image, on_cells, on_levels, rows
+from workers.geometry.regions import near_anchors
 
 FINE_GRAINED = 0.5  # share of a box's best IoU from which its anchors are imitated
 GI_OVERLAP, GI_BOXES = 0.3, 10  # general instances: suppression threshold, boxes kept per image and level
@@ -59,7 +59,7 @@ class Imitation(nn.Module):
                 pairs = torch.cat(near_anchors(levels, boxes, FINE_GRAINED, own_level=False))
             else:  # gt_boxes, decouple
                 pairs = points_inside(centres(torch.cat(levels)), boxes)
-            chosen = on_levels(by_image(pairs, step.gt_boxes), step, self.anchors)
+            chosen = on_levels(by_image(pairs, step.gt_boxes), step.student.logits, self.anchors)
         return [boxes.any(3).float() for boxes in chosen]
 
     @torch.no_grad()
@@ -68,11 +68,15 @@ class Imitation(nn.Module):
         chosen = []
         networks = (step.student, step.teacher)
         for level, anchors in enumerate(step.anchors()):
-            ours, theirs = (rows(n.logits[level], self.anchors).sigmoid() for n in networks)  # (N, P, K)
+            ours, theirs = (self.rows(n.logits[level]).sigmoid() for n in networks)  # (N, P, K)
             score, label = (theirs - ours).abs().max(2)
             surer = (theirs - ours).gather(2, label[..., None]) >= 0
-            mine, yours = (decode_distribution(rows(n.boxes[level], self.anchors), centres(anchors), self.strides[level]) for n in networks)
+            mine, yours = (decode_distribution(self.rows(n.boxes[level]), centres(anchors), self.strides[level]) for n in networks)
             index, valid = best_boxes(torch.where(surer, yours, mine), score, GI_OVERLAP, GI_BOXES)
             picked = torch.zeros_like(score).scatter_add_(1, index, valid.to(score.dtype)) > 0
             chosen.append(on_cells(picked, step.student.logits[level], self.anchors))
         return chosen
+
+    def rows(self, level: Tensor) -> Tensor:
+        """A level map of a head by boxes, (N, H*W*A, c)."""
+        return rows(level, level.shape[1] // self.anchors)

@@ -11,7 +11,9 @@ paper pools one map where this pools a pyramid. Mean form.
 from torch import Tensor, nn
 
 from studies.methods import Options
-from workers.distillers.base import Distiller, NetworkInfo, Step
+from workers.distillation.base import Distiller
+from workers.distillation.captures import RoIs
+from workers.distillation.step import NetworkInfo, Step
 
 
 def mimic_loss(teacher: Tensor, student: Tensor) -> Tensor:
@@ -22,7 +24,7 @@ def mimic_loss(teacher: Tensor, student: Tensor) -> Tensor:
 class Li2017(Distiller):
     """See the module. Name of the loss: loss_li_mimic."""
 
-    captures = frozenset({"roi"})
+    captures = frozenset({RoIs})
     reads_head = False
 
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
@@ -32,7 +34,5 @@ class Li2017(Distiller):
     def forward(self, step: Step) -> dict[str, Tensor]:
         if self.options.loss_weight == 0:
             return {}
-        assert step.student_rois is not None
-        assert step.teacher_rois is not None
-        student = self.transform(step.student_rois.features)
-        return {"loss_li_mimic": self.options.loss_weight * mimic_loss(step.teacher_rois.features, student)}
+        student = self.transform(step.student.of(RoIs).features)
+        return {"loss_li_mimic": self.options.loss_weight * mimic_loss(step.teacher.of(RoIs).features, student)}

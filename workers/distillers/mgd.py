@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from studies.methods import Options
-from workers.distillers.base import Distiller, NetworkInfo, Step
-from workers.distillers.inherit import inherit_neck_and_head
+from workers.distillation.base import Distiller
+from workers.distillation.inherit import inherit_neck_and_head
+from workers.distillation.step import NetworkInfo, Step
 
 
 class Generation(nn.Module):

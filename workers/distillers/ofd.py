@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from studies.methods import Options
 from studies.trial import TrialFailure
-from workers.distillers.base import Distiller, NetworkInfo, Step
+from workers.distillation.base import Distiller
+from workers.distillation.captures import Capture, in_float
+from workers.distillation.step import NetworkInfo, Step
 
 RARE = 0.001  # least chance of a negative value for which its mean is taken
 
@@ -55,10 +57,44 @@ def connector(student: int, teacher: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(teacher))
 
 
+class PreReLU(Capture[tuple[Tensor, ...]]):
+    """Outputs of the last block of every backbone stage before its final ReLU, each (N, C_i, H_i, W_i)."""
+
+    def __init__(self) -> None:
+        self.maps: dict[str, Tensor] = {}
+
+    def attach(self, detector: Any) -> None:
+        for name in detector.backbone.res_layers:
+            self._listen(getattr(detector.backbone, name)[-1], name)
+
+    def _listen(self, block: Any, name: str) -> None:
+        """Keeps the input of the block's last ReLU; the ReLU gets a copy, since it works in place."""
+        calls = 2 if hasattr(block, "norm2") and not hasattr(block, "norm3") else 3
+        seen = 0
+
+        def keep(module: nn.Module, inputs: tuple[Tensor]) -> Tensor | None:
+            nonlocal seen
+            seen += 1
+            if seen % calls:
+                return None
+            self.maps[name] = inputs[0]
+            return inputs[0].clone()
+
+        block.relu.register_forward_pre_hook(keep)
+
+    def take(self) -> tuple[Tensor, ...]:
+        maps = in_float(tuple(self.maps.values()))
+        self.forget()
+        return maps
+
+    def forget(self) -> None:
+        self.maps.clear()
+
+
 class OFD(Distiller):
     """See the module. Name of the loss: loss_ofd."""
 
-    captures = frozenset({"pre_relu"})
+    captures = frozenset({PreReLU})
     reads_head = False
 
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
@@ -73,9 +109,10 @@ class OFD(Distiller):
     def forward(self, step: Step) -> dict[str, Tensor]:
         if self.options.loss_weight == 0:
             return {}
-        last, total = len(self.connectors) - 1, torch.zeros((), device=step.student.pre_relu[0].device)
-        pairs = zip(self.connectors, step.teacher.pre_relu, step.student.pre_relu, strict=True)
+        student, teacher = step.student.of(PreReLU), step.teacher.of(PreReLU)
+        last, total = len(self.connectors) - 1, torch.zeros((), device=student[0].device)
+        pairs = zip(self.connectors, teacher, student, strict=True)
         for stage, (connect, theirs, ours) in enumerate(pairs):
             distance = partial_distance(theirs, connect(ours), getattr(self, f"margin{stage}"))
             total = total + distance / 2 ** (last - stage)
-        return {"loss_ofd": self.options.loss_weight * total / len(step.student.pre_relu[0])}
+        return {"loss_ofd": self.options.loss_weight * total / len(student[0])}

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from studies.methods import Options
-from workers.distillers.adapters import convolutions
-from workers.distillers.base import Distiller, NetworkInfo, Step
+from workers.distillation.adapters import convolutions
+from workers.distillation.base import Distiller
+from workers.distillation.step import NetworkInfo, Step
 
 
 def paper_loss(teacher: Tensor, student: Tensor, log_variance: Tensor) -> Tensor:
@@ -22,9 +23,13 @@ def paper_loss(teacher: Tensor, student: Tensor, log_variance: Tensor) -> Tensor
 
 
 def pdf_terms(teacher: Tensor, student: Tensor, predicted: Tensor) -> Tensor:
-    """Elements of PDF-Distil's loss before their mean; `predicted`: the log-variance before its ReLU."""
+    """Elements of PDF-Distil's loss before their mean; `predicted`: the log-variance before its ReLU.
+
+    With exp(-v) for exp(v), which overflows beyond v = 88: the loss is finite there, and its gradient was 0 times infinity.
+    """
     log_variance = predicted.relu()
-    return (teacher - student).square() / (log_variance.exp() + 1e-6) + log_variance
+    precision = (-log_variance).exp()
+    return (teacher - student).square() * precision / (1 + 1e-6 * precision) + log_variance
 
 
 class Branch(nn.Module):

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from studies.methods import Options
-from workers.distillers.adapters import convolutions
-from workers.distillers.base import Distiller, NetworkInfo, Step
+from workers.distillation.adapters import convolutions
+from workers.distillation.base import Distiller
+from workers.distillation.imitation import share
+from workers.distillation.step import NetworkInfo, Step
 
 TINY = 1e-12  # least sum of weights that is divided by: equal predictions give loss zero
 
@@ -32,11 +34,6 @@ def difference(teacher: Tensor, student: Tensor, kind: str, classes: int) -> Ten
         return (p - q).abs().sum(classes)
     square = (p - q).square().sum(classes)
     return square.sqrt() if kind == "l2_root" else square
-
-
-def share(values: Tensor) -> Tensor:
-    """Weights proportional to `values`, summing to 1 over everything (all zero where the values are)."""
-    return values / values.sum().clamp(min=TINY)
 
 
 def hard_weights(different: Tensor, strategy: str) -> Tensor:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from studies.methods import Options
-from workers.distillers.base import Distiller, NetworkInfo, Step
-from workers.distillers.channels import scale_of
+from workers.distillation.base import Distiller
+from workers.distillation.channels import scale_of
+from workers.distillation.step import NetworkInfo, Step
 
 LEVELS = 4
 

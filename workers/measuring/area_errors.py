@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from studies.measures import AREAS
-from workers.errors import error_costs, error_curves
+from workers.evaluation.errors import error_costs, error_curves
 from workers.measuring.found import detections
 from workers.measuring.setting import Measured, Setting
 

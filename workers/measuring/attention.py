@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from workers.distillers.attention import attention, mask
+from workers.distillation.attention import attention, mask
 from workers.files import write_atomically
 from workers.measuring.pictures import save_image
 from workers.measuring.setting import Measured, Setting, levels_of

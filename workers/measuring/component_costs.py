@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from workers.measure import input_size, multiply_adds, on_paper, parameter_counts
+from workers.evaluation.costs import counted_size, multiply_adds, on_paper, parameter_counts
 from workers.measuring.setting import Measured, Setting
 
 COMPONENTS = ("backbone", "neck", "head")
@@ -16,7 +16,7 @@ def measure(setting: Setting) -> Measured:
     The document holds the counts themselves, and the input size (height, width).
     """
     network = setting.spec.detector.network
-    size = input_size(network, setting.spec.scale)
+    size = counted_size(network, setting.spec.scale)
     model = on_paper(network, len(setting.classes))
     parameters = {name: trainable(part) for name, part in (("backbone", model.backbone), ("neck", model.neck))}
     parameters["head"] = trainable(model) - sum(parameters.values())

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from studies.trial import TrialFailure
 from workers.detectors import head_outputs
+from workers.evaluation.differences import prediction_difference
 from workers.measuring.setting import Measured, Setting, levels_of
-from workers.metrics import prediction_difference
 
 
 def measure(setting: Setting) -> Measured:

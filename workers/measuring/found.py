@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from studies.trial import TrialFailure
-from workers.errors import Scene
-from workers.evaluation import DetectionMetric, average_precisions, box_results, groups_of, scene_of
+from workers.evaluation.errors import Scene
+from workers.evaluation.precision import DetectionMetric, average_precisions, box_results, groups_of, scene_of
 from workers.measuring.setting import Setting
 
 Detections = tuple[Any, NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]  # image id, boxes xyxy, scores, labels

@@ -16,9 +16,9 @@ from typing import Any
 from studies.measurement import MeasurementSpec
 from studies.measures import KINDS
 from studies.trial import TrialFailure
+from workers.datasets.loading import TEST_BATCH
 from workers.failures import failures_named
 from workers.files import file_sha256, write_atomically
-from workers.loading import TEST_BATCH
 from workers.measuring.setting import Measured, Setting
 from workers.process import compute_threads, environment, quiet
 

@@ -19,12 +19,15 @@ from studies.measures import SAMPLED
 from studies.spec import MethodUse
 from studies.trial import TrialFailure
 from workers.detectors import describe
-from workers.distill import Recorder, build_distiller
-from workers.distillers.base import Distiller, Step
+from workers.distillation.base import Distiller
+from workers.distillation.captures import Recorder
+from workers.distillation.step import Step
+from workers.distillation.student import build_distiller
 from workers.files import write_atomically
+from workers.geometry.cells import cells_inside
 from workers.measuring.pictures import save_image
 from workers.measuring.setting import Measured, Setting, View, levels_of
-from workers.progress import RESUME
+from workers.training.progress import RESUME
 
 MAPS = "sampling.npz"
 LEARNT = frozenset({"pad"})  # whose weights come from parts that train with the student
@@ -43,7 +46,7 @@ def measure(setting: Setting) -> Measured:
         raise TrialFailure(
             "user", f"the kind sampling reads the weights of {', '.join(sorted(SAMPLED))}; this student was taught by {used}"
         )
-    recorders = Recorder(setting.detector, frozenset()), Recorder(setting.teacher, frozenset())
+    recorders = Recorder(setting.detector), Recorder(setting.teacher)
     strides = describe(setting.spec.detector.network, setting.detector).strides
     maps: dict[str, Any] = {}
     images, shares = [], dict[str, list[float]]()
@@ -54,7 +57,10 @@ def measure(setting: Setting) -> Measured:
             weights = shared(cell_weights(distiller, step))
             maps |= {f"{name}/{view.position}/{level}": drawn.float().cpu().numpy() for level, drawn in enumerate(weights)}
             if len(step.gt_boxes[0]) and any(level.any() for level in weights):
-                inside = [centres_inside(drawn, stride, step.gt_boxes[0]) for drawn, stride in zip(weights, strides, strict=True)]
+                inside = [
+                    cells_inside(step.gt_boxes[0], (drawn.shape[0], drawn.shape[1]), stride)
+                    for drawn, stride in zip(weights, strides, strict=True)
+                ]
                 share = float(sum((drawn * cells).sum() for drawn, cells in zip(weights, inside, strict=True)))
                 shares.setdefault(f"foreground_{name}", []).append(share)
     buffer = io.BytesIO()
@@ -81,16 +87,6 @@ def shared(weights: list[Tensor]) -> list[Tensor]:
     return [level / total.clamp(min=torch.finfo(total.dtype).tiny) for level in weights]
 
 
-def centres_inside(level: Tensor, stride: int, boxes: Tensor) -> Tensor:
-    """Which cells (H, W) have their centre in one of the boxes (G, 4) xyxy, in pixels of the input."""
-    height, width = level.shape
-    x = (torch.arange(width, device=boxes.device) + 0.5) * stride
-    y = (torch.arange(height, device=boxes.device) + 0.5) * stride
-    across = (x > boxes[:, :1]) & (x < boxes[:, 2:3])  # (G, W)
-    down = (y > boxes[:, 1:2]) & (y < boxes[:, 3:])  # (G, H)
-    return (down[:, :, None] & across[:, None]).any(0)
-
-
 def _distiller(setting: Setting, index: int, use: MethodUse) -> Distiller:
     """A distiller of the student's training; with its trained parts where they make the weights."""
     infos = [
@@ -109,13 +105,18 @@ def _trained(setting: Setting, prefix: str) -> dict[str, Tensor]:
     """A distiller's state at the end of the student's training, from what the trial left beside its checkpoint."""
     path = Path(setting.spec.detector.checkpoint).parent / RESUME
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["model"]
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        state = stored["model"]
     except (OSError, KeyError, RuntimeError) as error:
         raise TrialFailure(
             "user", f"the trained parts of its distiller are gone ({path.name}); train the arm again with force: true"
         ) from error
     own = setting.detector.state_dict()
-    if any(not torch.equal(tensor.cpu(), state.get(f"student.{name}", torch.empty(0))) for name, tensor in own.items()):
+    exported = {name: state.get(f"student.{name}", torch.empty(0)) for name in own}
+    if stored["average"]:  # what is exported is an average of the weights, where there is one
+        floating = [name for name, tensor in own.items() if tensor.is_floating_point()]
+        exported |= dict(zip(floating, stored["average"]["averages"], strict=True))
+    if any(not torch.equal(tensor.cpu(), exported[name]) for name, tensor in own.items()):
         raise TrialFailure("user", f"{path} belongs to another training than the checkpoint beside it")
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
@@ -139,9 +140,4 @@ def _step(setting: Setting, view: View, recorders: tuple[Recorder, Recorder]) ->
         image_shape=(int(view.inputs.shape[2]), int(view.inputs.shape[3])),
         iteration=LATE,
         anchors=lambda: recorders[0].head.prior_generator.grid_priors(sizes, device=view.inputs.device),
-        targets=_no_targets,
     )
-
-
-def _no_targets() -> Any:
-    raise AssertionError("a distiller that samples cells needs no assignment")

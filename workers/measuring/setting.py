@@ -18,12 +18,12 @@ from studies.measurement import MeasurementSpec
 from studies.recipes import RECIPES
 from studies.spec import Schedule
 from studies.trial import TeacherRef, TrialFailure, TrialSpec
-from workers.data import dataset_config, manifest_of
+from workers.datasets.images import dataset_config, manifest_of
+from workers.datasets.loading import evaluation_loader
 from workers.detectors import build, load_checkpoint
-from workers.evaluation import ground_truth
+from workers.detectors.inputs import preprocessor_of
+from workers.evaluation.precision import ground_truth
 from workers.files import file_sha256
-from workers.inputs import preprocessor_of
-from workers.loading import evaluation_loader
 from workers.process import device_for
 
 

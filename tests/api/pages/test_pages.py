@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.pages.assets import FOLDER, asset
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 from studies.submission import read_submission
 from tests.api.conftest import ADDRESS, SPEC, Driver, LiveService, bearing
 

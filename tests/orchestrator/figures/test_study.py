@@ -12,7 +12,7 @@ from orchestrator.figures import error_types
 from orchestrator.figures.factors import factors_of
 from orchestrator.figures.study import Material, gains_of, pairs_of, pictures_of
 from orchestrator.figures.style import rendered
-from orchestrator.store import Store
+from orchestrator.records.store import Store
 from studies.submission import read_submission
 from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Driven, a_study
 
@@ -54,7 +54,10 @@ def measured(driven: Driven) -> None:
         matplotlib.image.imsave(folder / "image-1.png", np.random.default_rng(0).random((30, 40, 3)))
         driven.begin(trial.name)
         result = {"checkpoint": str(folder / "document.json"), "checkpoint_sha256": "d0c", "best_checkpoint": None}
-        driven.store.finish_trial(driven.id, driven.attempt, trial.name, metrics=metrics, seconds=1.0, environment={}, **result)
+        fence = driven.fences[trial.name]
+        driven.store.finish_trial(
+            driven.id, driven.attempt, trial.name, fence=fence, metrics=metrics, seconds=1.0, environment={}, **result
+        )
 
 
 KINDS = [{"kind": kind} for kind in ("errors", "costs", "attention", "detections")]

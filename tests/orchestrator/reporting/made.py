@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.machine import StudyState, TrialState
+from orchestrator.records.schema import Study, Trial
 from orchestrator.reporting.build import build
 from orchestrator.reporting.table import Table
-from orchestrator.schema import Study, Trial
 from studies.presentation import Column, Presentation, Published, Row
 
 AP, AP50 = Column(metric="AP", title="AP"), Column(metric="AP50", title="AP50")

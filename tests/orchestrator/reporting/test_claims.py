@@ -2,12 +2,12 @@
 
 import pytest
 
+from orchestrator.records.schema import Trial
 from orchestrator.reporting.claims import Gained, Standing, claims
 from orchestrator.reporting.rendering import render
 from orchestrator.reporting.statistics import estimate
 from orchestrator.reporting.summary import summary
 from orchestrator.reporting.verdicts import Verdict
-from orchestrator.schema import Trial
 from studies.presentation import Row
 from tests.orchestrator.reporting.made import published, row, table, trials
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from orchestrator.machine import StudyState, TrialState
+from orchestrator.records.schema import Trial
 from orchestrator.reporting.build import build
 from orchestrator.reporting.rendering import FORMATS, render
-from orchestrator.schema import Trial
 from studies.presentation import Column, Difference, Presentation
 from tests.orchestrator.reporting.made import BASE, KD, TEACHER, TRIALS, a_try, presentation, published, row, study, table, trial, trials
 

@@ -10,8 +10,8 @@ from studies.measurement import MeasurementSpec
 from studies.spec import MethodUse
 from studies.trial import TrialSpec
 from workers.measuring.run import MeasurementResult, run_measurement
-from workers.progress import TrialResult
-from workers.trial import run_trial
+from workers.training.result import TrialResult
+from workers.training.trial import run_trial
 
 STUDENT = {"detector": "gfl", "backbone": "resnet18", "width": 8}
 TEACHER = {"detector": "gfl", "backbone": "resnet34", "width": 8}

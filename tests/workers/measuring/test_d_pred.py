@@ -14,9 +14,9 @@ from studies.recipes import RECIPES
 from studies.spec import Network
 from studies.trial import TrialFailure, TrialSpec
 from tests.workers.measuring.conftest import SHORT, STUDENT, TEACHER, Measure, reference, trained
-from workers.data import dataset_config, manifest_of
+from workers.datasets.images import dataset_config, manifest_of
 from workers.detectors import build, load_checkpoint
-from workers.metrics import prediction_difference
+from workers.evaluation.differences import prediction_difference
 
 Reference = dict[str, Any]
 

@@ -8,9 +8,9 @@ import pytest
 
 from studies.measures import AREAS
 from tests.workers.measuring.conftest import STUDENT, Measure
-from workers.errors import CURVES, Scene
+from workers.evaluation.errors import CURVES, Scene
 from workers.measuring.suppression import duplicates
-from workers.progress import TrialResult
+from workers.training.result import TrialResult
 
 Reference = dict[str, Any]
 

@@ -1,0 +1,1 @@
+"""Whether the deployment's parts find each other, for `retort doctor`."""

@@ -1,0 +1,1 @@
+"""What MLflow was not told: sent again when somebody says so."""

@@ -1,0 +1,186 @@
+"""What bookkeeping costs as studies grow: no Ray and no training, the graph is driven by a trainer that only reports.
+
+    python benchmarks/orchestration_size.py [--trials 10000] [--whole 400] [--url postgresql+psycopg://...]...
+
+One table, a column for each database; SQLite is always there. A PostgreSQL database is emptied first. Times are of this process alone;
+`worst` of events is the longest single transaction, so the longest time that the write lock was held.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+
+from orchestrator.driving.graph import Graph
+from orchestrator.driving.jobs import Jobs
+from orchestrator.machine import OPEN, TrialState
+from orchestrator.plan import plan
+from orchestrator.records.database import engine_for
+from orchestrator.records.store import Store
+from orchestrator.settings import Settings
+from studies.parse import parse_study
+from studies.submission import Submission, as_submission
+from studies.trial import Setting
+
+
+def submission(trials: int, name: str) -> Submission:
+    """A teacher, and `trials` - 1 students of it: the study in which most moves at once."""
+    seeds = min(50, trials - 1)
+    arms = -(-(trials - 1) // seeds)
+    made = [{"id": f"fitnet-{number}", "distiller": "fitnet", "weight": 1.0 + number} for number in range(arms)]
+    data = {
+        "name": name,
+        "dataset": "digits",
+        "seeds": list(range(seeds)),
+        "teacher": {"detector": "gfl", "backbone": "resnet34"},
+        "student": {"detector": "gfl", "backbone": "resnet18"},
+        "arms": made,
+    }
+    return as_submission(parse_study(data))
+
+
+class Bench:
+    """One database."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        if not url.startswith("sqlite"):
+            engine = engine_for(url)
+            with engine.begin() as connection:
+                connection.execute(text("DROP SCHEMA public CASCADE"))
+                connection.execute(text("CREATE SCHEMA public"))
+            engine.dispose()
+        self.store = Store(url)
+        self.folder = folder
+        self.settings = Settings(folder, "", "", "", "", "http://127.0.0.1:1", 1)
+        self.rows: dict[str, str] = {}
+        (folder / "checkpoint").write_bytes(b"")
+
+    def timed(self, name: str, act: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        result = act()
+        self.rows[name] = _told(time.perf_counter() - began)
+        return result
+
+    def graph(self, study_id: int, attempt: int) -> Graph:
+        setting = Setting.model_validate(self.store.study(study_id).spec)
+        return Graph(self.store, study_id, attempt, setting, "digest", self.settings)
+
+    def start(self, study_id: int) -> Graph:
+        attempt = self.store.new_attempt(study_id)
+        assert attempt
+        self.store.start_attempt(study_id, attempt.number)
+        return self.graph(study_id, attempt.number)
+
+    def train(self, graph: Graph, count: int | None = None) -> dict[str, list[float]]:
+        """Lives of trials, one after the other, until there are none (or `count`); seconds of every step by its name."""
+        took: dict[str, list[float]] = {"claim": [], "start": [], "epoch": [], "finish": []}
+
+        def step(name: str, act: Callable[[], Any]) -> Any:
+            began = time.perf_counter()
+            result = act()
+            took[name].append(time.perf_counter() - began)
+            return result
+
+        while count is None or len(took["finish"]) < count:
+            order = step("claim", graph.next)
+            if order is None:
+                return took
+            step("start", lambda: graph.started(order.trial))  # noqa: B023
+            step("epoch", lambda: graph.reported(order.trial, {"epoch": 1, "epochs": 1, "metrics": {"AP": 9.0, "loss": 1.0}}))  # noqa: B023
+            step("finish", lambda: graph.reported(order.trial, {"result": self.result(order.trial)}))  # noqa: B023
+        return took
+
+    def result(self, trial: str) -> dict[str, Any]:
+        checkpoint = str(self.folder / "checkpoint")
+        known = {"checkpoint": checkpoint, "checkpoint_sha256": f"sha of {trial}", "best_checkpoint": checkpoint}
+        return {"metrics": {"AP": 9.0}, **known, "seconds": 1.0, "environment": {}}
+
+    # --- what is measured
+
+    def one_study(self, trials: int) -> None:
+        """Creating it, single events in it, cancelling and resuming it."""
+        asked = submission(trials, "events")
+        study = self.timed(f"create {trials:,}", lambda: self.store.create_study(asked))[0]
+        graph = self.start(study.id)
+        first = self.train(graph, 1)
+        self.rows[f"teacher's end, {trials - 1:,} students ready"] = _told(first["finish"][0])
+        took = self.train(graph, 100)
+        for name, seconds in took.items():
+            self.rows[f"{name}: median"] = _told(statistics.median(seconds))
+        self.rows["worst of 400 events"] = _told(max(max(seconds) for seconds in took.values()))
+        self.timed("page of 200 trials", lambda: self.store.trial_page(study.id, cursor=trials // 2))
+        self.timed("counts of the study", lambda: self.store.trial_counts([study.id]))
+        self.store.end_attempt(study.id, 1, "killed")
+        self.timed("cancel", lambda: self.store.request_cancel(study.id))
+        self.timed("resume", lambda: self.store.request_resume(study.id))
+        graph = self.start(study.id)
+        self.store.end_attempt(study.id, 2, "killed")
+        self.store.request_cancel(study.id)
+
+    def whole_study(self, trials: int) -> None:
+        """A study's whole bookkeeping."""
+        study = self.store.create_study(as_forced(submission(trials, f"whole {trials}")))[0]
+
+        def live() -> None:
+            graph = self.start(study.id)
+            self.train(graph)
+            self.store.conclude(study.id, 1)
+
+        self.timed(f"a whole study of {trials:,}", live)
+        counts = self.store.counts(study.id)
+        assert counts[TrialState.FINISHED] == sum(counts.values()), counts
+        assert not any(counts[state] for state in OPEN)
+
+    def queue(self, studies: int) -> None:
+        """Studies that wait."""
+        asked = submission(2, "queued")
+        for _ in range(studies):
+            self.store.create_study(asked)
+        jobs = Jobs(self.store, self.settings)
+        self.timed(f"jobs loop, {studies:,} queued", lambda: (self.store.driven_studies(), jobs.store.queued_studies()))
+
+    def planning(self, trials: int) -> None:
+        asked = submission(trials, "plan")
+        self.store.record_dataset("digits", "digest")
+        self.timed(f"plan of {trials:,}", lambda: plan(asked, self.store))
+
+
+def as_forced(asked: Submission) -> Submission:
+    """The same, trained whether or not equal trials are finished."""
+    return as_submission(asked.spec.model_copy(update={"force": True}))
+
+
+def _told(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--whole", type=int, nargs="*", default=[400])
+    parser.add_argument("--queued", type=int, default=1000)
+    parser.add_argument("--url", action="append", default=[])
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="retort-benchmark-") as folder:
+        columns: dict[str, dict[str, str]] = {}
+        for url in (f"sqlite:///{folder}/retort.db", *options.url):
+            bench = Bench(url, Path(folder))
+            bench.one_study(options.trials)
+            bench.planning(1000)
+            for trials in options.whole:
+                bench.whole_study(trials)
+            bench.queue(options.queued)
+            columns["SQLite" if url.startswith("sqlite") else "PostgreSQL"] = bench.rows
+            bench.store.close()
+    print("| | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
+    for name in next(iter(columns.values())):
+        print(f"| {name} | " + " | ".join(rows[name] for rows in columns.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Who gets which devices next: the broker, one pure function from a situation to grants, and the simulator that tries it in seconds."""

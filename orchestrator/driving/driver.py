@@ -1,0 +1,138 @@
+"""Drives one attempt of a study, as a Ray Job: `python -m orchestrator.driving.driver STUDY ATTEMPT`.
+
+One Tuner in the main thread is fed from the study's graph; whatever happens to a trial is in the database before anything follows
+from it. A driver may be killed at any line: the next attempt starts from the database and the trials' own checkpoints.
+"""
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import time
+
+from orchestrator import logs
+from orchestrator.driving.devices import lacking
+from orchestrator.driving.graph import ASK_AGAIN_SECONDS, Graph
+from orchestrator.driving.pulse import PREPARATION_SECONDS, Pulse
+from orchestrator.driving.trainable import prepare_dataset
+from orchestrator.machine import OPEN, IllegalMove, StudyState
+from orchestrator.outputs import driver_output, written_to
+from orchestrator.records.errors import Superseded
+from orchestrator.records.locks import alone
+from orchestrator.records.store import Store
+from orchestrator.settings import Settings, settings
+from studies.spec import Resources
+from studies.trial import Setting, TrialFailure
+
+PATIENCE_SECONDS = 150.0  # so long a database may be locked or away without a driver or its trials coming to harm
+log = logging.getLogger("orchestrator.driving.driver")  # run as a module it has no name of its own
+
+
+def drive(study_id: int, attempt: int) -> None:
+    """Runs an attempt to its end. Raises Superseded when another attempt has taken over."""
+    configured = settings()
+    store = Store(configured.database, patience=PATIENCE_SECONDS)
+    try:
+        study = store.start_attempt(study_id, attempt)
+    except IllegalMove as refused:
+        if refused.state != StudyState.CANCELLING:
+            raise
+        store.stopped(study_id, attempt)
+        return
+    pulse = Pulse(store, study_id, attempt)
+    pulse.start()
+    try:
+        _train(store, study_id, attempt, Setting.model_validate(study.spec), configured, pulse)
+    except TrialFailure as failed:
+        store.fail_study(study_id, attempt, failed.sentence)
+        return
+    except KeyboardInterrupt:
+        pass
+    counts = store.counts(study_id)
+    if not any(counts[state] for state in OPEN):
+        store.conclude(study_id, attempt)
+    elif store.study(study_id).state == StudyState.CANCELLING:
+        store.stopped(study_id, attempt)
+    else:
+        store.end_attempt(study_id, attempt, "its job was asked to stop", planned=True)
+
+
+def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings: Settings, pulse: Pulse) -> None:
+    """Until every trial has its end, or SIGINT. Ray is not even imported when equal trials have done everything."""
+    digest = _dataset(store, study_id, setting.dataset, settings, pulse)
+    graph = Graph(store, study_id, attempt, setting, digest, settings)
+    connected = False
+    # A Tuner ends, and gives its devices back, when it has nothing more to hand out; what other studies train may come after it.
+    while not graph.settle():
+        pulse.beat()
+        if graph.first is None:
+            if store.study(study_id).state == StudyState.CANCELLING:
+                return
+            time.sleep(ASK_AGAIN_SECONDS)
+            continue
+        if not connected:
+            _connect(store, study_id, settings, setting.resources)
+            connected = True
+        from orchestrator.driving.tuning import tuner  # imports Tune
+
+        try:
+            tuner(graph, pulse).fit()
+        finally:
+            _forget_notes(settings, study_id, attempt)
+        if graph.claimed:
+            return  # interrupted
+
+
+def _dataset(store: Store, study_id: int, name: str, settings: Settings, pulse: Pulse) -> str:
+    """Digest of the dataset, which is made or checked once, by one driver. Raises TrialFailure."""
+    if store.dataset_digest(name) is None:
+        store.note(study_id, f"preparing dataset {name}")
+    with alone(store.engine, f"dataset-{name}", waiting=pulse.beat):
+        pulse.beat(PREPARATION_SECONDS)
+        digest = prepare_dataset(name, settings.data)
+        store.record_dataset(name, digest)
+    return digest
+
+
+def _forget_notes(settings: Settings, study_id: int, attempt: int) -> None:
+    """Removes what Tune has noted, for the database has everything. Of this attempt and those before it: a later one may be at work."""
+    for number in range(1, attempt + 1):
+        shutil.rmtree(settings.home / "tune" / f"study-{study_id}-a{number}", ignore_errors=True)
+
+
+def _connect(store: Store, study_id: int, settings: Settings, resources: Resources) -> None:
+    """Joins the Ray cluster. Where no node holds a trial, that is told: one may join yet, or an autoscaler brings it when it sees the
+    trial wait. Raises TrialFailure where none can come."""
+    import ray
+
+    ray.init(address=settings.ray, logging_level="warning", log_to_driver=False)
+    reason = lacking([node["Resources"] for node in ray.nodes() if node["Alive"]], resources)
+    if reason and not settings.nodes_may_join:
+        raise TrialFailure("user", reason)
+    if reason:
+        store.note(study_id, f"waiting for a node: {reason}")
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job's shell may have left it ignored
+    study_id, attempt = (int(argument) for argument in sys.argv[1:])
+    output = driver_output(settings(), study_id, attempt)
+    try:
+        with written_to(output):
+            logs.configure(study=study_id, attempt=attempt)
+            log.info("the driver is up, process %s", os.getpid())
+            try:
+                drive(study_id, attempt)
+            except Superseded:
+                raise
+            except BaseException:
+                log.exception("the driver fails")
+                raise
+            log.info("the driver is done")
+    except Superseded as over:
+        sys.exit(str(over))
+
+
+if __name__ == "__main__":
+    main()

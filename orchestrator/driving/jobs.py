@@ -1,0 +1,116 @@
+"""Keeps every unfinished study in the hands of exactly one Ray Job: submits, watches, stops and replaces drivers."""
+
+import logging
+import sys
+import time
+from pathlib import Path
+
+from orchestrator.driving.pulse import DRIVER_SECONDS
+from orchestrator.driving.ray_api import Job, RayAnswer, RayCluster, RayUnreachable
+from orchestrator.machine import IllegalMove, StudyState
+from orchestrator.records.queries import Queued
+from orchestrator.records.schema import Attempt, Study
+from orchestrator.records.store import Store
+from orchestrator.settings import Settings
+
+log = logging.getLogger(__name__)
+STOP_WAIT_SECONDS = 60  # a driver has so long to stop in good order
+STARTING_SECONDS = 720.0  # a driver that has not come up after so long is replaced
+
+
+class Jobs:
+    """Reconciles studies with Ray Jobs. Killed at any line, it finds its way from the database and from Ray."""
+
+    name = "jobs"
+    interval = 0.5
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store, self.settings, self._ray = store, settings, RayCluster(settings.ray_jobs)
+        self._notified: set[int] = set()  # studies whose watchers know that Ray is away
+        self._stopping: dict[str, float] = {}  # submission -> when it was last asked to stop
+
+    def step(self) -> None:
+        driven = self.store.driven_studies()
+        free = self.settings.concurrent_studies - len(driven)
+        driven += self._opened(free) if free > 0 else []
+        troubles = []
+        for study, attempt in driven:
+            try:
+                self._watch(study, attempt)
+            except (RayAnswer, IllegalMove) as trouble:  # about this study alone; the others go on
+                troubles.append(f"study {study.id}: {trouble}")
+            except RayUnreachable:
+                self._away([study.id for study, _ in driven])
+                raise
+        for study_id in self._notified:
+            self.store.note(study_id, "Ray is back")
+        self._notified.clear()
+        if troubles:
+            raise RuntimeError("; ".join(troubles))
+
+    def _away(self, study_ids: list[int]) -> None:
+        """Tells the studies' watchers once."""
+        for study_id in set(study_ids) - self._notified:
+            self.store.note(study_id, f"Ray cannot be reached at {self.settings.ray_jobs}; trying again")
+            self._notified.add(study_id)
+
+    def _opened(self, free: int) -> list[tuple[Study, Attempt]]:
+        """New attempts of the studies that are next."""
+        rested = [study for study in self.store.queued_studies() if self._rested(study)]
+        attempts = [self.store.new_attempt(study.study_id) for study in rested[:free]]
+        for attempt in filter(None, attempts):
+            log.info("opened", extra={"study": attempt.study_id, "attempt": attempt.number})
+        return [(self.store.study(attempt.study_id), attempt) for attempt in attempts if attempt]
+
+    def _rested(self, study: Queued) -> bool:
+        """Attempts that keep getting lost are tried at growing intervals: at once, then after 2, 4, 8 s."""
+        return study.stalls < 2 or self.store.now() - (study.ended or 0) > 1000 * 2 ** (study.stalls - 1)
+
+    def _watch(self, study: Study, attempt: Attempt) -> None:
+        job = self._ray.job(attempt.submission)
+        if job is None:
+            # Opened, but Ray does not know it: never submitted, or Ray's head has died with it and all its processes.
+            if study.state == StudyState.QUEUED:
+                self._submit(attempt)
+            else:
+                self.store.end_attempt(study.id, attempt.number, "Ray no longer knows it")
+        elif job.ended:
+            self.store.end_attempt(study.id, attempt.number, _outcome(job))
+            self.store.forget_driver(study.id, attempt.number)
+        elif study.state == StudyState.CANCELLING:
+            self._stop(attempt.submission)
+        elif overdue := self._overdue(attempt):
+            self.store.end_attempt(study.id, attempt.number, overdue)
+            self.store.forget_driver(study.id, attempt.number)
+            self._stop(attempt.submission)  # should it wake up before, it finds that its attempt is over
+
+    def _overdue(self, attempt: Attempt) -> str | None:
+        """What a driver that is there and does nothing is given up for."""
+        silence = self.store.driver_silence(attempt.study_id, attempt.number)
+        if silence is not None:
+            return f"its driver gave no sign of life for {silence:.0f} s" if silence > DRIVER_SECONDS else None
+        waited = (self.store.now() - attempt.created) / 1000
+        return f"its driver did not come up within {waited:.0f} s" if waited > STARTING_SECONDS else None
+
+    def _stop(self, submission: str) -> None:
+        """SIGINT now, SIGKILL by Ray after STOP_WAIT_SECONDS; asked again should Ray have forgotten."""
+        if time.monotonic() - self._stopping.get(submission, -1e9) > STOP_WAIT_SECONDS + 30:
+            self._ray.stop(submission)
+            self._stopping[submission] = time.monotonic()
+
+    def _submit(self, attempt: Attempt) -> None:
+        variables = {
+            **self.settings.environment(),
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+            "RAY_JOB_STOP_SIGNAL": "SIGINT",
+            "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_SECONDS),
+        }
+        # -P: the code that runs is the one of this process, wherever Ray was started
+        entrypoint = f"exec {sys.executable} -P -m orchestrator.driving.driver {attempt.study_id} {attempt.number}"
+        self._ray.submit(entrypoint, attempt.submission, variables)
+
+
+def _outcome(job: Job) -> str:
+    """How a job ended, in one line: the last line of its log where Ray quotes one."""
+    lines = [line.strip() for line in job.message.splitlines() if line.strip()]
+    return f"its driver ended: {lines[-1][:300]}" if lines else "its driver ended"

@@ -1,0 +1,26 @@
+"""What a trial process is given, as it travels through Tune's config."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a trial process is given. `spec`: the TrialSpec or, for the job "measurement", the MeasurementSpec as JSON data; `folder`,
+    `data`: absolute paths. `fence`: number of the lease that it is trained under; a folder takes none that is smaller than its last."""
+
+    trial: str
+    spec: dict[str, Any]
+    folder: str
+    data: str
+    job: str = "training"
+    fence: int = 0
+
+    def config(self) -> dict[str, str]:
+        """The order as a Tune config. One string, so that Tune has nothing to flatten, resolve or print."""
+        return {"order": json.dumps(asdict(self))}
+
+    @staticmethod
+    def of(config: dict[str, Any]) -> "Order":
+        return Order(**json.loads(config["order"]))

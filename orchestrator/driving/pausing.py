@@ -1,0 +1,75 @@
+"""A planned stop, `python -m orchestrator.driving.pausing WHY`: trials are asked for a checkpoint, then their attempts end uncounted.
+
+It needs no driver's help, so that it works for `retort down`, an upgrade and a preemption alike.
+"""
+
+import contextlib
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.machine import TrialState
+from orchestrator.records.store import Store
+from orchestrator.settings import settings
+
+CHECKPOINT_SECONDS = 20.0  # the longest that a planned stop waits for checkpoints
+CHECKPOINT_NOW = "checkpoint-now"  # file in a trial's folder: its process writes a checkpoint as soon as it can, and removes the file
+
+
+@dataclass(frozen=True)
+class Paused:
+    """What a planned stop came to. studies: whose attempts it ended. asked, written: trials asked for a checkpoint, those that wrote."""
+
+    studies: list[int]
+    asked: int
+    written: int
+
+
+def pause(store: Store, trials: Path, why: str, seconds: float = CHECKPOINT_SECONDS) -> Paused:
+    """Ends the attempts of all studies that run, as planned: the studies are queued, and go on from their checkpoints.
+
+    trials: the folder of the trials' folders. why: for those who watch. To be called when nobody can open a new attempt (the service's
+    loops are down). The caller then ends the processes.
+    """
+    live = {study.id: attempt for study, attempt in store.driven_studies()}
+    folders = [
+        trials / trial.folder
+        for study_id in live
+        for trial in store.trials(study_id)
+        if trial.state == TrialState.RUNNING and trial.folder and trial.measurement is None
+    ]
+    written = ask_for_checkpoints(folders, seconds)
+    for study_id, attempt in live.items():
+        store.end_attempt(study_id, attempt.number, why, planned=True)
+        store.forget_driver(study_id, attempt.number)
+    return Paused(list(live), len(folders), written)
+
+
+def ask_for_checkpoints(folders: list[Path], seconds: float) -> int:
+    """Asks the processes that train in these folders for a checkpoint, and gives how many wrote one within so many seconds."""
+    asked = []
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            (folder / CHECKPOINT_NOW).touch()
+            asked.append(folder / CHECKPOINT_NOW)
+    deadline = time.monotonic() + seconds
+    while any(file.exists() for file in asked) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    written = [file for file in asked if not file.exists()]
+    for file in asked:
+        file.unlink(missing_ok=True)
+    return len(written)
+
+
+def main() -> None:
+    (why,) = sys.argv[1:]
+    configured = settings()
+    done = pause(Store(configured.database), configured.trials, why)
+    if done.studies:
+        told = f"{len(done.studies)} studies will go on from here"
+        print(f"{told}; {done.written} of {done.asked} trials wrote a checkpoint" if done.asked else told)
+
+
+if __name__ == "__main__":
+    main()

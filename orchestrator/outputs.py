@@ -1,0 +1,108 @@
+"""What drivers and trials print: where it is kept, how a process writes there, and how it is read in pieces, also after the end."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.records.errors import NoSuchTrial
+from orchestrator.records.store import Store
+from orchestrator.settings import Settings
+
+TRIAL_OUTPUT = "output.log"  # in the trial's folder; it outlives attempts, as the folder does
+PIECE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where reading goes on: a file (the attempt's number; 0 for a trial's) and an offset in bytes."""
+
+    file: int = 0
+    offset: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> "Cursor":
+        """Raises ValueError."""
+        file, _, offset = text.partition(".")
+        found = cls(int(file), int(offset))
+        if found.file < 0 or found.offset < 0:
+            raise ValueError(text)
+        return found
+
+    def __str__(self) -> str:
+        return f"{self.file}.{self.offset}"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some whole lines, where the next ones begin, and whether there are more of them now."""
+
+    text: str
+    cursor: Cursor
+    more: bool
+
+
+def driver_output(settings: Settings, study_id: int, attempt: int) -> Path:
+    """Where the driver of an attempt writes."""
+    return settings.home / "logs" / f"study-{study_id}" / f"attempt-{attempt}.log"
+
+
+def outputs_of(store: Store, settings: Settings, study_id: int, trial: str | None) -> dict[int, Path]:
+    """The files of a study's drivers by attempt, or of one trial. Raises NoSuchStudy, NoSuchTrial."""
+    if trial is None:
+        store.study(study_id)
+        return {attempt.number: driver_output(settings, study_id, attempt.number) for attempt in store.attempts(study_id)}
+    found = next((each for each in store.trials(study_id) if each.name == trial), None)
+    if found is None:
+        raise NoSuchTrial(f"study {study_id} has no trial {trial!r}")
+    return {0: settings.trials / found.folder / TRIAL_OUTPUT} if found.folder else {}
+
+
+def read(files: dict[int, Path], cursor: Cursor, ended: bool) -> Piece:
+    """The next piece. ended: nobody writes any more, so that a last line without its end is given too."""
+    for number in sorted(each for each in files if each >= cursor.file):
+        offset = cursor.offset if number == cursor.file else 0
+        later = any(each > number for each in files)
+        lines = _lines(files[number], offset, ended or later)
+        if lines:
+            return Piece(lines.decode(errors="replace"), Cursor(number, offset + len(lines)), more=True)
+        cursor = Cursor(number, offset)
+    return Piece("", cursor, more=False)
+
+
+def _lines(file: Path, offset: int, ended: bool) -> bytes:
+    """Whole lines from an offset on, at most PIECE_BYTES; a longer line comes in pieces."""
+    try:
+        with file.open("rb") as opened:
+            opened.seek(offset)
+            found = opened.read(PIECE_BYTES)
+    except FileNotFoundError:
+        return b""
+    end = found.rfind(b"\n") + 1
+    return found if (ended and len(found) < PIECE_BYTES) or (len(found) == PIECE_BYTES and not end) else found[:end]
+
+
+@contextmanager
+def written_to(file: Path) -> Iterator[None]:
+    """Whatever this process prints, its libraries' C code included, is appended to the file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _flush()
+    saved = [os.dup(number) for number in (1, 2)]
+    opened = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        for number in (1, 2):
+            os.dup2(opened, number)
+        yield
+    finally:
+        _flush()
+        for number, before in zip((1, 2), saved, strict=True):
+            os.dup2(before, number)
+            os.close(before)
+        os.close(opened)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()

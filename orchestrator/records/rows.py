@@ -1,0 +1,42 @@
+"""Single rows as several units of work need them, within a session."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from orchestrator.machine import TrialState
+from orchestrator.records.errors import NoSuchStudy
+from orchestrator.records.schema import Attempt, Study, Trial
+
+
+def study_row(session: Session, study_id: int, lock: bool = False, options: Sequence[Any] = ()) -> Study:
+    """Raises NoSuchStudy."""
+    study = session.get(Study, study_id, with_for_update=lock or None, options=options)
+    if study is None:
+        raise NoSuchStudy(f"there is no study {study_id}")
+    return study
+
+
+def trial_row(session: Session, study_id: int, name: str) -> Trial | None:
+    """A study's trial of that name."""
+    return session.scalar(select(Trial).where(Trial.study_id == study_id, Trial.name == name))
+
+
+def live_attempt(session: Session, study_id: int) -> Attempt | None:
+    """The attempt whose end is not recorded yet."""
+    return session.scalar(select(Attempt).where(Attempt.study_id == study_id, Attempt.ended.is_(None)))
+
+
+def finished_trials(session: Session, keys: Iterable[str]) -> dict[str, Trial]:
+    """By key the newest finished trial whose checkpoint is still there."""
+    found: dict[str, Trial] = {}
+    wanted = sorted(keys)
+    for start in range(0, len(wanted), 500):  # a statement has room for so many values in every database
+        query = select(Trial).where(Trial.key.in_(wanted[start : start + 500]), Trial.state == TrialState.FINISHED)
+        for trial in session.scalars(query.order_by(Trial.finished.desc())):
+            if trial.key and trial.key not in found and trial.checkpoint and Path(trial.checkpoint).is_file():
+                found[trial.key] = trial
+    return found

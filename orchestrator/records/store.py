@@ -1,0 +1,12 @@
+"""The store: all that is read from and written to the database of one Retort, behind one small contract."""
+
+from orchestrator.records.commands import Commands
+from orchestrator.records.gauges import Monitoring
+from orchestrator.records.health import Health
+from orchestrator.records.leases import Leases
+from orchestrator.records.outbox import OutboxRecords
+from orchestrator.records.progress import Progress
+
+
+class Store(Commands, Leases, Progress, OutboxRecords, Health, Monitoring):
+    """Whoever acts on a study comes through here; each concern has a file of its own."""

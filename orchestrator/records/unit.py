@@ -1,0 +1,198 @@
+"""A study locked for one transaction: its state moves by `machine.advance` alone, and what follows from a move is written.
+
+Nothing here grows with the study but what a move itself changes: the machine is shown the trial that an event is about, the numbers
+of those around it, and how many trials are in which state.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import delete, func, insert, literal, select, update
+from sqlalchemy.orm import Session, defer
+
+from orchestrator import machine
+from orchestrator.machine import Group, StudyState, TrialState
+from orchestrator.records.database import Database
+from orchestrator.records.errors import Superseded
+from orchestrator.records.groups import members
+from orchestrator.records.rows import live_attempt, study_row, trial_row
+from orchestrator.records.schema import MEASUREMENT, Event, Lease, Need, Outbox, Study, Trial
+
+_SHOWN = (TrialState.RUNNING, TrialState.FAILED, *machine.GOOD)  # MLflow is told of a trial in these states
+
+
+class Units(Database):
+    """Opens units of work."""
+
+    @contextmanager
+    def _unit(self, study_id: int, attempt: int | None = None) -> Iterator["Unit"]:
+        """One transaction on a study. attempt: who asks, where only the driver of the live attempt may. Raises NoSuchStudy, Superseded."""
+        with self._writes.begin() as session:
+            unit = Unit(session, study_id, self.now())
+            if attempt is not None:
+                unit.require(attempt)
+            yield unit
+
+
+class Unit:
+    """A study in a transaction; `advance` moves it and writes what follows from that."""
+
+    def __init__(self, session: Session, study_id: int, now: int) -> None:
+        self.session = session
+        self.now = now
+        self.study = study_row(session, study_id, lock=True, options=[defer(Study.spec)])  # large, and not needed here
+        live = live_attempt(session, study_id)
+        self.attempt = live.number if live else None
+        self._trials: dict[str, Trial] = {}
+
+    def require(self, attempt: int) -> None:
+        """Raises Superseded unless this attempt is the live one."""
+        if self.attempt != attempt:
+            raise Superseded(f"attempt {attempt} of study {self.study.id} is over")
+
+    def trial(self, name: str) -> Trial:
+        """Raises machine.IllegalMove where there is none."""
+        if name not in self._trials:
+            row = trial_row(self.session, self.study.id, name)
+            if row is None:
+                raise machine.IllegalMove(self._with_story(self._shown()), f"it has no trial {name!r}")
+            self._trials[name] = row
+        return self._trials[name]
+
+    def advance(self, happened: machine.Event) -> None:
+        shown = self._shown(happened)
+        try:
+            moved, changes = machine.advance(shown, happened)
+        except machine.IllegalMove as refused:
+            raise machine.IllegalMove(self._with_story(shown), refused.why) from None
+        self.study.stalls = moved.stalls
+        if moved.counts != shown.counts:
+            self.study.counts = {state.value: count for state, count in moved.counts.items()}
+        for change in changes:
+            match change:
+                case machine.StudyChange():
+                    self._study_changed(change)
+                case machine.TrialChange():
+                    self._trial_changed(change)
+                case machine.GroupChange():
+                    self._group_changed(change)
+
+    # --- what the machine is shown
+
+    def _shown(self, happened: machine.Event | None = None) -> machine.Study:
+        study = self.study
+        name = getattr(happened, "trial", None)
+        return machine.Study(
+            label=f"study {study.id} ({study.name})",
+            state=study.state,
+            counts={TrialState(state): count for state, count in study.counts.items()},
+            trials={name: self._around(name, happened)} if name else {},
+            startable=self._number(Group.STARTABLE) if isinstance(happened, machine.ResumeRequested) else 0,
+            first_reason=self._first_reason() if isinstance(happened, _ENDINGS) else None,
+            stalls=study.stalls,
+            driven=self.attempt is not None,
+            reason=study.reason,
+        )
+
+    def _around(self, name: str, happened: machine.Event | None) -> machine.Trial:
+        row = self.trial(name)
+        good = isinstance(happened, machine.TrialFinished | machine.TrialCached)
+        return machine.Trial(
+            state=row.state,
+            losses=row.losses,
+            reason=row.reason,
+            failure=row.failure,  # type: ignore[arg-type]
+            students=self._number(Group.STUDENTS, row, lacking=1) if good else 0,
+            dependents=self._number(Group.DEPENDENTS, row) if isinstance(happened, machine.TrialFailed) else 0,
+        )
+
+    def _number(self, group: Group, of: Trial | None = None, lacking: int = 0) -> int:
+        found = self.session.scalar(select(func.count()).select_from(Trial).where(*members(self.study.id, group, of, lacking)))
+        return found or 0
+
+    def _first_reason(self) -> str | None:
+        failed = select(Trial.reason).where(Trial.study_id == self.study.id, Trial.state == TrialState.FAILED)
+        return self.session.scalar(failed.order_by(Trial.position).limit(1))
+
+    # --- what follows from a move
+
+    def _study_changed(self, change: machine.StudyChange) -> None:
+        self.study.state, self.study.reason = change.state, change.reason
+        self.study.finished = self.now if change.state.final else None
+        if change.state.final or change.state == StudyState.QUEUED:  # no driver, nobody trains
+            self.session.execute(delete(Lease).where(Lease.study_id == self.study.id))
+        self.event("study", {"state": change.state, "reason": change.reason})
+        if change.state != StudyState.QUEUED:
+            self.tell_mlflow(None)
+
+    def _trial_changed(self, change: machine.TrialChange) -> None:
+        row, trial = self.trial(change.name), change.trial
+        row.state, row.reason, row.failure, row.losses = trial.state, trial.reason, trial.failure, trial.losses
+        if trial.state == TrialState.RUNNING:
+            row.started = row.started or self.now
+        else:
+            self.session.execute(delete(Lease).where(Lease.trial_id == row.id))
+        row.finished = self.now if trial.state.final else None
+        if trial.state.good:
+            needing = select(Need.trial_id).where(Need.needed_id == row.id)
+            fewer = update(Trial).where(Trial.id.in_(needing)).values(lacking=Trial.lacking - 1)
+            self.session.execute(fewer, execution_options={"synchronize_session": False})
+        told: dict[str, Any] = {"trial": row.name, "state": trial.state, "before": change.before}
+        told |= {"reason": trial.reason, "failure": trial.failure, "losses": trial.losses}
+        self.event("trial", told | ({"metrics": row.metrics} if trial.state.good else {}))
+        if row.role != MEASUREMENT and trial.state in _SHOWN:
+            self.tell_mlflow(row)
+        if trial.state.final:
+            self.tell_mlflow(None)  # the table on the parent run
+
+    def _group_changed(self, change: machine.GroupChange) -> None:
+        of = self.trial(change.of) if change.of else None
+        chosen = members(self.study.id, change.group, of)
+        if change.state in (TrialState.CANCELLED, *_SHOWN):
+            # MLflow has no run of a cancelled trial that never started.
+            known = [Trial.role != MEASUREMENT, *([Trial.started.is_not(None)] if change.state == TrialState.CANCELLED else [])]
+            rows = select(Trial.study_id, Trial.id, literal(self.now)).where(*chosen, *known)
+            self.session.execute(insert(Outbox).from_select(["study_id", "trial_id", "time"], rows))
+        became = {"state": change.state, "reason": change.reason, "failure": change.failure, "losses": 0}
+        ended = self.now if change.state.final else None
+        moved = update(Trial).where(*chosen).values(**became, finished=ended)
+        self.session.execute(moved, execution_options={"synchronize_session": False})
+        told = {"group": change.group, "state": change.state, "count": change.count, "reason": change.reason, "failure": change.failure}
+        self.event("trials", told | ({"of": change.of} if change.of else {}))
+        if change.state.final:
+            self.tell_mlflow(None)
+
+    def event(self, kind: str, data: dict[str, Any]) -> None:
+        """Events, and rows of the outbox, have ids in the order in which they are added."""
+        self.session.add(Event(study_id=self.study.id, kind=kind, data=data, time=self.now))
+
+    def note(self, text: str) -> None:
+        self.event("note", {"text": text})
+
+    def tell_mlflow(self, trial: Trial | None, epoch: int | None = None) -> None:
+        self.session.add(Outbox(study_id=self.study.id, trial_id=trial.id if trial else None, epoch=epoch, time=self.now))
+
+    def _with_story(self, shown: machine.Study) -> machine.Study:
+        """The study with its last events, for a message."""
+        kinds = ("study", "trial", "trials", "note")
+        query = select(Event).where(Event.study_id == self.study.id, Event.kind.in_(kinds)).order_by(Event.id.desc()).limit(8)
+        story = [_sentence(event) for event in self.session.scalars(query)]
+        return machine.Study(shown.label, shown.state, shown.counts, story=tuple(reversed(story)))
+
+
+_ENDINGS = (machine.AllTrialsEnded, machine.Stopped, machine.AttemptLost)
+
+
+def _sentence(happened: Event) -> str:
+    data = happened.data
+    match happened.kind:
+        case "note":
+            return str(data["text"])
+        case "trial":
+            who = f"trial {data['trial']}"
+        case "trials":
+            who = f"{data['count']} trials"
+        case _:
+            who = "study"
+    return f"{who} {data['state']}" + (f" ({data['reason']})" if data.get("reason") else "")

@@ -1,0 +1,93 @@
+"""What keeps studies from running is told in sentences that say what to do."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from orchestrator import troubles as told
+from orchestrator.records.store import Store
+from orchestrator.settings import Settings
+from orchestrator.troubles import disk_troubles, troubles
+from studies.submission import as_submission
+from tests.orchestrator.conftest import TEACHER, Clock, Driven, a_study
+
+
+@pytest.fixture
+def settings(tmp_path: Path, url: str, store: Store) -> Settings:
+    store.beat("jobs")
+    return Settings(tmp_path, url, "http://mlflow", "http://mlflow", "auto", "http://ray", concurrent_studies=1)
+
+
+def test_nothing_is_told_where_all_is_well(store: Store, settings: Settings, driven: Driven) -> None:
+    store.driver_lives(driven.id, 1)
+    driven.begin(TEACHER)
+    assert troubles(store, settings) == []
+
+
+def test_a_queue_says_who_is_before(store: Store, settings: Settings, driven: Driven) -> None:
+    store.create_study(as_submission(a_study(name="the second")))
+    assert troubles(store, settings) == [
+        f"study {driven.id + 1} (the second) waits for its turn: 1 studies may run at once and {driven.id} do; "
+        "RETORT_CONCURRENT_STUDIES allows more"
+    ]
+
+
+def test_drivers_that_are_silent_and_studies_without_devices_are_told(
+    store: Store, settings: Settings, driven: Driven, clock: Clock
+) -> None:
+    def of_studies() -> list[str]:
+        store.beat("jobs")
+        return [line.partition(") ")[2] or line for line in troubles(store, settings) if line.startswith("study")]
+
+    clock.seconds += 40
+    assert of_studies() == ["waits for its driver to come up, since 40 s; Ray starts it when it has room"]
+    store.driver_lives(driven.id, 1)
+    assert of_studies() == ["waits for devices, or for an equal trial that another study trains: 2 of its trials are ready"]
+    clock.seconds += 31
+    (silent,) = of_studies()
+    assert "its driver has been silent for 31 s and is replaced after 240 s" in silent
+
+
+def test_a_study_that_keeps_losing_its_attempts_tells_why(store: Store, settings: Settings, driven: Driven) -> None:
+    store.end_attempt(driven.id, 1, "Ray no longer knows it")
+    (lost,) = troubles(store, settings)
+    assert lost.endswith("lost its last 1 attempts without a new epoch and is tried again; the last one: Ray no longer knows it")
+
+
+def test_loops_in_trouble_or_stuck_and_an_mlflow_that_is_behind_are_told(
+    store: Store, settings: Settings, driven: Driven, clock: Clock
+) -> None:
+    driven.begin(TEACHER)
+    clock.seconds += 61
+    store.driver_lives(driven.id, 1)
+    store.beat("relay", "MlflowException: it does not answer")
+    loops = [line for line in troubles(store, settings) if "loop" in line]
+    assert loops == [
+        "the orchestrator's loop jobs was last seen 61 s ago; if it does not come back: retort down, retort up",
+        "the orchestrator's loop relay has trouble and tries again: MlflowException: it does not answer",
+    ]
+    assert any("MLflow is 61 s behind" in line for line in troubles(store, settings))
+
+
+def test_a_locked_database_is_told_with_the_command_that_finds_the_culprit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(told, "LOCK_SECONDS", 0.05)
+    file = tmp_path / "retort.db"
+    store = Store(f"sqlite:///{file}")
+    store.beat("jobs")
+    configured = Settings(tmp_path, f"sqlite:///{file}", "http://mlflow", "http://mlflow", "auto", "http://ray", concurrent_studies=1)
+    culprit = sqlite3.connect(file, isolation_level=None)
+    culprit.execute("BEGIN IMMEDIATE")
+    (locked,) = troubles(store, configured)
+    assert locked == f"the database cannot be written (database is locked); studies wait and lose nothing. Who holds it: fuser {file}"
+    culprit.close()
+    assert troubles(store, configured) == []
+    store.close()
+
+
+def test_a_disk_that_is_nearly_full_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert disk_troubles(tmp_path) == []
+    monkeypatch.setattr(told, "LEAST_SHARE", 1.1)  # as if no disk were large enough
+    (full,) = disk_troubles(tmp_path)
+    assert full.startswith(f"the disk of {tmp_path} has ")
+    assert "GB left; trials that cannot write end as lost" in full

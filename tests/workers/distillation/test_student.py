@@ -1,0 +1,70 @@
+"""What a step offers a method of the student's own training: its samples, its losses, and their gradients where a method asks."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from studies.spec import MethodUse, Network
+from tests.workers.synthetic import ONE, batch, make_step
+from workers.detectors import build, describe
+from workers.distillation.captures import Backbone
+from workers.distillation.step import Step
+from workers.distillation.student import DistilledDetector
+
+STUDENT, TEACHER = Network(detector="gfl", backbone="resnet18", width=8), Network(detector="gfl", backbone="resnet34", width=8)
+
+
+def stepped(use: MethodUse) -> tuple[DistilledDetector, dict[str, Any], Step, list[int]]:
+    """A model that has run a step, its losses, the step its distiller saw, and how often gradients were computed."""
+    torch.manual_seed(0)
+    student, teacher = build(STUDENT, 10), build(TEACHER, 10)
+    model = DistilledDetector(student, teacher, [use], (describe(STUDENT, student), describe(TEACHER, teacher))).train()
+    seen: list[Step] = []
+    computed: list[int] = []
+    model.distillers[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    compute = model._gradients
+    model._gradients = lambda *of: (computed.append(1), compute(*of))[1]  # type: ignore[method-assign]
+    losses = model(**batch(), mode="loss")
+    return model, losses, seen[0], computed
+
+
+def test_own_losses_are_those_that_train() -> None:
+    _, losses, step, _ = stepped(MethodUse(id="ld", options={"individual_ld": True}))
+    own = {name for name in losses if not name.startswith("loss_ld")}
+    assert step.own_losses.keys() == own == {"loss_cls", "loss_bbox", "loss_dfl"}
+    assert sum(value.item() for value in step.own_losses["loss_bbox"]) == 0  # which this method leaves to the teacher
+    assert [sample.gt_instances.labels.tolist() for sample in step.data_samples] == [[0, 1, 2]] * 2
+
+
+def test_gradients_are_those_of_the_own_losses_and_computed_once_when_asked() -> None:
+    model, losses, step, computed = stepped(MethodUse(id="fitnet"))
+    assert computed == []
+    found = step.gradients()
+    assert step.gradients() is found
+    assert computed == [1]
+    assert not any(level.requires_grad for level in found)
+    total = sum(value for losses_of in step.own_losses.values() for value in losses_of)
+    expected = torch.autograd.grad(total, step.student.neck, retain_graph=True)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    model.parse_losses(losses)[0].backward()  # the step goes on as if nobody had asked
+    assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
+
+
+def test_gradients_on_a_device_are_those_of_its_own_mean() -> None:
+    _, _, step, _ = stepped(MethodUse(id="fitnet"))
+    whole, parts = step.gradients(), step.parts([1, 1])
+    for image, part in enumerate(parts):
+        assert part.data_samples == step.data_samples[image : image + 1]
+        for level, ours in enumerate(part.gradients()):
+            torch.testing.assert_close(ours, 2 * whole[level][image : image + 1])
+
+
+def test_what_is_not_there_is_said() -> None:
+    step = make_step(ONE)
+    with pytest.raises(ValueError, match="a step outside of a training has no losses"):
+        step.gradients()
+    del step.teacher.captured[Backbone]
+    with pytest.raises(ValueError, match="Backbone was not captured: name it in the distiller's captures"):
+        step.teacher.of(Backbone)

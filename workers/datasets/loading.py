@@ -1,0 +1,203 @@
+"""How a trial's images come to it: the dataset that mmdet's transforms read from, and the order and batches of training and tests.
+
+What a training image looks like follows from (seed, epoch, its place in the dataset) alone, so the number of loader processes changes
+nothing, and a trial that was resumed sees what an undisturbed one sees.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.registry import DATASETS
+from mmengine.dataset import DefaultSampler, RepeatDataset, pseudo_collate
+from numpy.typing import NDArray
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+
+from workers.datasets.records import opened
+
+with redirect_stdout(io.StringIO()):  # mmdet prints what it could not import
+    from mmdet.datasets import BaseDetDataset
+    from mmdet.datasets.samplers import AspectRatioBatchSampler
+
+LOADERS = 4  # processes that load images for a trial on a GPU
+TEST_BATCH = 16  # images at most, all of one size
+
+
+@DATASETS.register_module()
+class RecordDataset(BaseDetDataset):
+    """mmdet's dataset of a COCO annotation file, from the file's records: what CocoDataset gives, without parsing or copies.
+
+    masks: whether its objects come with masks. filter_cfg: as CocoDataset's, with `crowds_only` for leaving out images of nothing else,
+    and VOCDataset's `bbox_min_size`: smaller objects are there, but neither learnt nor taken for background.
+    """
+
+    _fully_initialized: bool
+
+    def __init__(self, *args: Any, masks: bool = False, **settings: Any) -> None:
+        self.masks = masks
+        super().__init__(*args, **settings)
+
+    def full_init(self) -> None:
+        """Opens the records and chooses the images."""
+        if self._fully_initialized:
+            return
+        self.records = opened(Path(self.ann_file), self.masks)
+        table, wanted = self.records.table, {} if self.test_mode else self.filter_cfg or {}
+        self.smallest_box: int | None = wanted.get("bbox_min_size")
+        kept = np.minimum(table["width"], table["height"]) >= wanted.get("min_size", 0)
+        if wanted.get("filter_empty_gt"):
+            kept &= table["annotated"]
+        if wanted.get("crowds_only"):
+            kept &= ~table["crowds_only"]
+        self.chosen = np.flatnonzero(kept)[: self._indices]
+        self._fully_initialized = True
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """Image `idx` as mmdet's pipeline starts from it."""
+        record = self.records.record(int(self.chosen[idx]))
+        if self.smallest_box:
+            for instance in record["instances"]:
+                instance["ignore_flag"] |= _smaller(instance["bbox"], self.smallest_box)
+        return {
+            "img_path": os.path.join(self.data_prefix["img"], record["file_name"]),
+            "img_id": record["id"],
+            "seg_map_path": None,
+            "height": record["height"],
+            "width": record["width"],
+            "instances": record["instances"],
+            "sample_idx": idx,
+        }
+
+
+def _smaller(box: list[float], size: int) -> bool:
+    """Whether mmdet's XMLDataset calls a box xyxy smaller: it counts a side from the first pixel to the last, one less than we do."""
+    return box[2] - box[0] - 1 < size or box[3] - box[1] - 1 < size
+
+
+def loader_processes(gpus: int) -> int:
+    """Processes that load images beside a trial: a GPU would wait for one alone."""
+    return LOADERS if gpus else 0
+
+
+def sizes_of(dataset: Any) -> NDArray[np.int64]:
+    """Width and height of every image of an RecordDataset, or of one that is repeated, (N, 2), without reading records."""
+    if isinstance(dataset, RepeatDataset):
+        return np.tile(sizes_of(dataset.dataset), (dataset.times, 1))
+    chosen = dataset.records.table[dataset.chosen]
+    return np.stack([chosen["width"], chosen["height"]], 1).astype(np.int64)
+
+
+class SeededDataset(Dataset[Any]):
+    """A dataset whose random transforms draw from (seed, epoch, index). Its keys are (epoch, index)."""
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+        self.metainfo, self.sizes = dataset.metainfo, sizes_of(dataset)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        with drawn_from(self.seed, *key):
+            return self.dataset[key[1]]
+
+    def get_data_info(self, index: int) -> dict[str, int]:
+        """What mmdet's sampler asks of an image."""
+        width, height = self.sizes[index].tolist()
+        return {"width": width, "height": height}
+
+
+@contextmanager
+def drawn_from(seed: int, epoch: int, index: int) -> Iterator[None]:
+    """Inside, python, numpy and torch draw from these numbers; afterwards they go on where they were."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    # The last number keeps image 0 apart from the epoch itself, as a seed sequence does not tell (a, b) from (a, b, 0).
+    mixed = [int(word) for word in np.random.SeedSequence([seed, epoch, index, 1]).generate_state(3)]
+    random.seed(mixed[0])
+    np.random.seed(mixed[1])
+    torch.default_generator.manual_seed(mixed[2])  # torch.manual_seed would speak to the GPU
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
+
+
+class EpochBatches(BatchSampler):
+    """The batches of `batches` as keys of a SeededDataset; `multiple`: an epoch has so many of them, or a multiple."""
+
+    sampler: Any  # mmengine's, which is told the epoch
+
+    def __init__(self, batches: BatchSampler, sampler: DefaultSampler, multiple: int) -> None:
+        self.batches, self.sampler, self.multiple = batches, sampler, multiple
+        self.skipped = 0
+
+    def begin(self, epoch: int, skip: int) -> None:
+        """Sets which epoch comes next, counted from 0, and how many of its batches are left out at its beginning."""
+        self.sampler.set_epoch(epoch)
+        self.skipped = skip
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        epoch, wanted = self.sampler.epoch, range(self.skipped, len(self))
+        for number, batch in enumerate(self.batches):
+            if number in wanted:  # the others are asked for all the same: mmdet's sampler empties itself at its end
+                yield [(epoch, index) for index in batch]
+
+    def __len__(self) -> int:
+        return len(self.batches) // self.multiple * self.multiple
+
+
+class EqualSizes(BatchSampler):
+    """Batches of images of one size, so that none is padded for another's sake."""
+
+    def __init__(self, sampler: Sampler[int], sizes: NDArray[np.int64], batch_size: int) -> None:
+        self.sampler, self.sizes, self.batch_size = sampler, [tuple(size) for size in sizes.tolist()], batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        waiting: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for index in self.sampler:
+            alike = waiting[self.sizes[index]]
+            alike.append(index)
+            if len(alike) == self.batch_size:
+                yield alike[:]
+                alike.clear()
+        yield from (rest for rest in waiting.values() if rest)
+
+    def __len__(self) -> int:
+        return sum(-(-count // self.batch_size) for count in Counter(self.sizes).values())
+
+
+def training_loader(dataset: Any, seed: int, batch_size: int, one_shape: bool, loaders: int, parts: int = 1) -> DataLoader[Any]:
+    """Shuffled batches of a training dataset, incomplete ones dropped. parts: so many make a step, and no epoch ends inside one.
+
+    one_shape: all images have the network's own shape; else wide and tall ones come in batches of their own, as in mmdet's
+    configs, so that they are padded less. loaders: processes that load, 0 for this one.
+    """
+    seeded = SeededDataset(dataset, seed)
+    sampler = DefaultSampler(seeded, shuffle=True, seed=seed)
+    kind = BatchSampler if one_shape else AspectRatioBatchSampler
+    batches = EpochBatches(kind(sampler, batch_size, drop_last=True), sampler, parts)
+    return _loader(seeded, batches, loaders)
+
+
+def evaluation_loader(dataset: Any, loaders: int) -> DataLoader[Any]:
+    """Batches of a test dataset, each of images of one size."""
+    return _loader(dataset, EqualSizes(DefaultSampler(dataset, shuffle=False), sizes_of(dataset), TEST_BATCH), loaders)
+
+
+def _loader(dataset: Any, batches: BatchSampler, loaders: int) -> DataLoader[Any]:
+    # Processes live for an epoch, so an epoch draws as much from torch's generator with them as without.
+    return DataLoader(dataset, batch_sampler=batches, num_workers=loaders, collate_fn=pseudo_collate)

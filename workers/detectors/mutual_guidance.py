@@ -1,0 +1,214 @@
+"""Mutual Guidance: label assignment in which boxes choose the classification targets and scores the box targets.
+
+With A = IoU(gt, anchor) (points: centerness), R = IoU(gt, predicted box), p = predicted score of the gt's class:
+
+    anchors with the largest R become class positives, those with the largest A' = A^((2-p)/2) box positives.
+
+PDF-Distil's teachers and students train with it. Boxes are xyxy and priors (cx, cy, w, h), both in [0, 1] of the image.
+Assignment is computed in float32, as released: overlaps of a small box with the anchors that contain it are equal but for
+rounding, which then decides the same way in every precision.
+Source: Zhang et al., Localize to Classify and Classify to Localize, ACCV 2020; released code zhanghengdev/MutualGuide
+utils/box/box_utils.py and utils/loss/multibox_loss.py, of which three forms are kept: `accv` (a192256: as many positives
+as plain matching has, and a band of ignored ones), `dynamic` (85219f9: as many as the top overlaps sum up to, the class
+target being R; anchors and points) and `capped` (e34b6b0: A' = A exp(p/2), no positive of overlap zero).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from workers.geometry.boxes import aligned, box_iou
+from workers.geometry.centerness import centrality
+
+Form = Literal["accv", "dynamic", "capped"]
+SIGMA = 2.0  # s of A' = A^((s-p)/s)
+VARIANCES = (0.1, 0.2)  # of the box coding: centre, size
+POSITIVE, IGNORED = 3.0, 2.0  # scores at or above say what an anchor is
+NEAREST = {True: 15, False: 5}  # top overlaps summed up by the dynamic form: anchors, points
+
+
+@dataclass(frozen=True)
+class Match:
+    """Assignment of P priors of one image.
+
+    class_score: (P,), at least 3: positive, its soft label being the rest above 3 (dynamic, capped); 2: ignored; else
+    background. class_gt: (P,) long, the box it would be positive for. box_score, box_gt: the same for the box branch.
+    """
+
+    class_score: Tensor
+    class_gt: Tensor
+    box_score: Tensor
+    box_gt: Tensor
+
+
+def corners(priors: Tensor) -> Tensor:
+    """(cx, cy, w, h) as xyxy."""
+    return torch.cat([priors[..., :2] - priors[..., 2:] / 2, priors[..., :2] + priors[..., 2:] / 2], -1)
+
+
+def decode(deltas: Tensor, priors: Tensor) -> Tensor:
+    """Predicted boxes (.., P, 4) xyxy from coded deltas (.., P, 4)."""
+    size = priors[:, 2:] * (deltas[..., 2:] * VARIANCES[1]).exp()
+    low = priors[:, :2] + deltas[..., :2] * VARIANCES[0] * priors[:, 2:] - size / 2
+    return torch.cat([low, low + size], -1)
+
+
+def encode(boxes: Tensor, priors: Tensor) -> Tensor:
+    """Deltas (.., P, 4) that decode to the boxes (.., P, 4) xyxy."""
+    shift = ((boxes[..., :2] + boxes[..., 2:]) / 2 - priors[:, :2]) / (VARIANCES[0] * priors[:, 2:])
+    size = ((boxes[..., 2:] - boxes[..., :2]) / priors[:, 2:]).log() / VARIANCES[1]
+    return torch.cat([shift, size], -1)
+
+
+def centerness(gt: Tensor, priors: Tensor) -> Tensor:
+    """How central each prior's point lies in each box, (G, P): the lesser of min/max of both directions, 0 outside.
+
+    Also 0 where the box's size, sqrt(area), leaves (w/2, 2h) of the prior; the smallest priors know no lower bound, the
+    largest no upper one.
+    """
+    ratio = centrality(priors[None, :, :2], gt[:, None])
+    size = (gt[:, 2:] - gt[:, :2]).prod(1).sqrt()[:, None]
+    least, most = priors[:, 2] / 2, priors[:, 3] * 2
+    least = least.masked_fill(least == least.min(), 0)
+    most = most.masked_fill(most == most.max(), torch.inf)
+    return ratio * ((size > least) & (size < most))
+
+
+def best_only(overlap: Tensor) -> Tensor:
+    """(G, P) with every entry zeroed that is not its prior's best over the boxes."""
+    return torch.where(overlap == overlap.amax(0), overlap, 0)
+
+
+def forced(overlap: Tensor) -> Tensor:
+    """(G, P) with every box's best prior raised to 1."""
+    return overlap.scatter(1, overlap.argmax(1, keepdim=True), 1.0)
+
+
+@torch.no_grad()
+def mutual_match(
+    gt: Tensor, labels: Tensor, priors: Tensor, deltas: Tensor, logits: Tensor, form: Form, anchors: bool = True, nearest: int | None = None
+) -> Match:
+    """Mutual Guidance on one image.
+
+    gt (G, 4), labels (G,) from 0, priors (P, 4), deltas (P, 4), logits (P, K). anchors: priors are boxes, else points
+    (form `dynamic` only). nearest: how many top overlaps the dynamic count sums up (None: 15, points 5).
+    """
+    if len(gt) == 0:
+        nothing, nobody = torch.zeros(len(priors), device=priors.device), labels.new_zeros(len(priors))
+        return Match(nothing, nobody, nothing, nobody)
+    if not anchors and form != "dynamic":
+        raise ValueError(f"points have the form 'dynamic' only, not {form!r}")
+    gt, priors, deltas, logits = gt.float(), priors.float(), deltas.float(), logits.float()
+    overlap = box_iou(gt, corners(priors)) if anchors else centerness(gt, priors)
+    predicted = box_iou(gt, decode(deltas, priors))
+    score = logits.sigmoid().t()[labels]  # (G, P)
+    guided = (overlap * (score / SIGMA).exp()).clamp(max=1) if form == "capped" else overlap ** ((SIGMA - score) / SIGMA)
+    if form == "accv":
+        overlap, predicted, guided = (best_only(forced(o)) for o in (overlap, predicted, guided))
+        counts = torch.stack([(overlap >= 0.4).sum(1), (overlap >= 0.5).sum(1)]).tolist()
+        for row, ignored, positive in zip(predicted, *counts, strict=True):
+            chosen = row.topk(positive).indices
+            row[row.topk(ignored).indices] = IGNORED
+            row[chosen] = POSITIVE
+        for row, positive in zip(guided, counts[1], strict=True):
+            row[row.topk(positive).indices] = POSITIVE
+    else:
+        predicted, guided = (best_only(o) for o in (predicted, guided))
+        for quality in (predicted, guided):
+            summed = quality.topk(min(nearest or NEAREST[anchors], len(priors)), 1).values.sum(1)
+            wanted = summed.int().clamp(min=1)
+            if form == "capped":
+                wanted = torch.minimum(wanted, (quality > 0).sum(1))
+            for row, positive in zip(quality, wanted.tolist(), strict=True):
+                row[row.topk(positive).indices] += POSITIVE
+    return Match(*predicted.max(0), *guided.max(0))
+
+
+@torch.no_grad()
+def plain_match(gt: Tensor, priors: Tensor, anchors: bool = True) -> tuple[Tensor, Tensor]:
+    """Matching without Mutual Guidance: each prior's best overlap (1 for a box's best prior) and its box, each (P,).
+
+    From 0.5 on a prior is positive in both branches; between 0.4 and 0.5 its class is ignored.
+    """
+    if len(gt) == 0:
+        return torch.zeros(len(priors), device=priors.device), torch.zeros(len(priors), dtype=torch.long, device=priors.device)
+    gt, priors = gt.float(), priors.float()
+    overlap = box_iou(gt, corners(priors)) if anchors else centerness(gt, priors)
+    score, owner = overlap.max(0)
+    best = overlap.argmax(1)
+    for box in range(len(gt)):  # of boxes that share their best prior, the last gets it
+        owner[best[box]] = box
+    return score.index_fill(0, best, 1), owner
+
+
+def balanced_l1(difference: Tensor, alpha: float = 0.5, gamma: float = 1.5, beta: float = 0.11) -> Tensor:
+    """Balanced L1 loss (Pang et al., Libra R-CNN, CVPR 2019) of each difference."""
+    size = difference.abs()
+    b = math.exp(gamma / alpha) - 1
+    inner = alpha / b * (b * size + 1) * (b * size / beta + 1).log() - alpha * size
+    return torch.where(size < beta, inner, gamma * size + gamma / b - alpha * beta)
+
+
+def giou_loss(boxes: Tensor, target: Tensor) -> Tensor:
+    """1 - GIoU of aligned boxes (.., 4) xyxy (Rezatofighi et al., CVPR 2019)."""
+    common, union, around = aligned(boxes, target)
+    tiny = torch.finfo(boxes.dtype).tiny
+    return 1 - common / union.clamp(min=tiny) + (around - union) / around.clamp(min=tiny)
+
+
+def gfocal(logits: Tensor, target: Tensor) -> Tensor:
+    """|y - p|^2 BCE(p, y) of each entry, y soft."""
+    return (target - logits.sigmoid()).square() * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+
+def focal(logits: Tensor, target: Tensor, alpha: float = 0.25, gamma: float = 1.0) -> Tensor:
+    """Focal loss of each entry, y 0 or 1; gamma is 1 in the released code."""
+    p = logits.sigmoid()
+    wrong = (1 - p) * target + p * (1 - target)
+    weight = (alpha * target + (1 - alpha) * (1 - target)) * wrong.pow(gamma)
+    return weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+
+def detection_loss(
+    deltas: Tensor,
+    logits: Tensor,
+    priors: Tensor,
+    gt_boxes: list[Tensor],
+    gt_labels: list[Tensor],
+    form: Form | None,
+    anchors: bool = True,
+    box_loss: Literal["balanced_l1", "giou"] = "balanced_l1",
+) -> tuple[Tensor, Tensor]:
+    """(box loss, class loss) of a batch: deltas (N, P, 4), logits (N, P, K), boxes and labels (from 0) per image.
+
+    Box: mean over positives of Balanced L1 of the coded deltas, or of 1 - GIoU. Class: divided by the number of positive
+    entries; `accv` and plain matching (form None): focal loss, an ignored prior leaving out the class of its box alone;
+    `dynamic`, `capped`: |y - p|^2 BCE with the overlap of the predicted box as y. Both zero without positives.
+    """
+    matches = []
+    for image, (gt, labels) in enumerate(zip(gt_boxes, gt_labels, strict=True)):
+        if form is None:
+            score, owner = plain_match(gt, priors, anchors)
+            score = torch.where(score >= 0.5, POSITIVE, torch.where(score >= 0.4, IGNORED, 0.0))
+            matches.append(Match(score, owner, score, owner))
+        else:
+            matches.append(mutual_match(gt, labels, priors, deltas[image], logits[image], form, anchors))
+    box_score, class_score = (torch.stack([getattr(m, name) for m in matches]) for name in ("box_score", "class_score"))
+    prior_boxes = corners(priors)
+    target = torch.stack([gt[m.box_gt] if len(gt) else prior_boxes for gt, m in zip(gt_boxes, matches, strict=True)])
+    chosen = (box_score >= POSITIVE).to(deltas.dtype)
+    coded = box_loss == "balanced_l1"
+    errors = balanced_l1(deltas - encode(target, priors)).mean(2) if coded else giou_loss(decode(deltas, priors), target)
+    box = (chosen * errors).sum() / chosen.sum().clamp(min=1)
+
+    label = torch.stack([labels[m.class_gt] if len(labels) else m.class_gt for labels, m in zip(gt_labels, matches, strict=True)])
+    soft = (class_score - POSITIVE).clamp(min=0) if form in {"dynamic", "capped"} else class_score >= POSITIVE
+    truth = torch.zeros_like(logits).scatter_(2, label[..., None], soft[..., None].to(logits.dtype))
+    if form in {"dynamic", "capped"}:
+        return box, gfocal(logits, truth).sum() / (truth > 0).sum().clamp(min=1)
+    counted = torch.ones_like(logits).scatter_(2, label[..., None], (class_score != IGNORED).to(logits.dtype)[..., None])
+    return box, (counted * focal(logits, truth)).sum() / (truth == 1).sum().clamp(min=1)

@@ -1,0 +1,47 @@
+"""The right to write into a trial's folder: one process at a time, and none whose lease is older than the last one seen there."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from studies.trial import TrialFailure
+
+# How long the process of a lost attempt is waited for. Ray ends a driver that does not stop by itself, and its trials, after 60 s.
+LOCK_SECONDS = float(os.environ.get("RETORT_DEADLINE_LOCK", "180"))
+
+
+@contextmanager
+def alone_in(folder: Path, fence: int | None = None) -> Iterator[None]:
+    """Holds the folder's lock: the process of a lost attempt may outlive its driver by a moment and must be gone first.
+
+    fence: number of the lease that the folder is to be written under; None for a trial that has none. Raises TrialFailure("infra") where a
+    greater one was here, or another process is still here after LOCK_SECONDS.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        _take(lock, folder.name)
+        if fence is not None:
+            _pass(folder / "fence", fence)
+        yield
+
+
+def _take(lock: IO[str], name: str) -> None:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TrialFailure("infra", f"another process still trains in {name} after {LOCK_SECONDS:.0f} s") from None
+        time.sleep(0.2)
+
+
+def _pass(last: Path, fence: int) -> None:
+    seen = int(last.read_text() or 0) if last.exists() else 0
+    if fence < seen:
+        raise TrialFailure("infra", f"its lease {fence} is over, another trial has had {last.parent.name} since (lease {seen})")
+    last.write_text(str(fence))

@@ -1,0 +1,146 @@
+"""What trains: a model with its optimizer, the schedule of its learning rate and the moving average of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from studies.recipes import RECIPES, optimizer_of
+from studies.trial import TrialSpec
+from workers.detectors.memory import memory_of, remember
+from workers.detectors.mixup import mix_until
+from workers.training.averaging import WeightAverage
+from workers.training.networks import exported
+from workers.training.optimisation import optimisation
+
+
+class Member:
+    """A model that learns from batches which it is given; it knows neither where they come from nor what is measured of it.
+
+    model: a plain mmdet detector, or a student with teacher and distillers around it. batches: so many make an epoch.
+    """
+
+    def __init__(self, model: Any, spec: TrialSpec, batches: int) -> None:
+        schedule, network = spec.full_schedule, spec.network
+        assert schedule.recipe
+        assert schedule.epochs
+        recipe, self.epochs = RECIPES[schedule.recipe], schedule.epochs
+        self.model, self.distilled = model, bool(spec.distillers)
+        self.parts = schedule.accumulate or 1  # batches that make a step
+        self.batches = 0  # trained on so far
+        config = optimisation(schedule, network)
+        with DefaultScope.overwrite_default_scope("mmdet"):
+            self.optimizer = build_optim_wrapper(model, config["optim_wrapper"]).optimizer
+            self.schedulers = [self._scheduler(each, batches) for each in config["param_scheduler"]]
+        self.clip: float | None = config["optim_wrapper"].get("clip_grad", {}).get("max_norm")
+        self.backbone_lr = optimizer_of(recipe, network.detector, network.backbone, network.form).backbone_lr
+        self.mixes = recipe.images == "pdf"
+        self.average = WeightAverage(self.detector, recipe.average) if recipe.average else None
+
+    def _scheduler(self, config: dict[str, Any], batches: int) -> Any:
+        """mmengine's scheduler of the learning rate, which steps with every batch or with every epoch."""
+        end = self.epochs if config["by_epoch"] else self.epochs * batches
+        return PARAM_SCHEDULERS.build({"end": end} | config, default_args={"optimizer": self.optimizer, "epoch_length": batches})
+
+    @property
+    def detector(self) -> nn.Module:
+        """The plain detector inside the model."""
+        detector: nn.Module = self.model.student if self.distilled else self.model
+        return detector
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def lr(self) -> float:
+        """The learning rate; the first group is the backbone's, which may have a share of it only."""
+        return float(self.optimizer.param_groups[0]["lr"] / self.backbone_lr)
+
+    @property
+    def between_steps(self) -> bool:
+        """Whether no part of a step is waiting for the others."""
+        return self.batches % self.parts == 0
+
+    def begin_epoch(self, epoch: int) -> None:
+        """epoch: from 0."""
+        self.model.train()
+        if self.mixes:
+            mix_until(self.model, epoch, self.epochs)
+
+    def learn(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Trains on one batch of the loader: a step, or a part of one. Gives the losses, scalars, `loss` being their sum."""
+        if self.distilled:
+            self.model.iteration = self.batches // self.parts
+        data = self.model.data_preprocessor(batch, True)
+        total, losses = self.model.parse_losses(self.model(**data, mode="loss"))
+        (total / self.parts).backward()
+        self.batches += 1
+        if self.between_steps:
+            self._step()
+        if self.average:
+            self.average.update()
+        for scheduler in self.schedulers:
+            if not scheduler.by_epoch:
+                scheduler.step()
+        return dict(losses)
+
+    def _step(self) -> None:
+        if self.clip:
+            # In the order of the optimizer's groups, as mmengine clips: another order sums the norm in another order.
+            clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None], self.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def end_epoch(self) -> None:
+        for scheduler in self.schedulers:
+            if scheduler.by_epoch:
+                scheduler.step()
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the model has its averaged weights, where there are any: those that are evaluated and exported."""
+        if self.average:
+            self.average.swap()
+        try:
+            yield
+        finally:
+            if self.average:
+                self.average.swap()
+
+    def exported(self) -> dict[str, Tensor]:
+        """The plain detector's state without adapters or teacher, to be written at once."""
+        return exported(self.detector)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on but the random generators. To be asked between steps."""
+        return {
+            "model": self.model.state_dict(),
+            "memory": memory_of(self.detector),
+            "average": self.average.state_dict() if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "schedulers": [_plain(scheduler.state_dict()) for scheduler in self.schedulers],
+            "batches": self.batches,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        remember(self.detector, state["memory"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
+            scheduler.load_state_dict(saved)
+        self.batches = state["batches"]
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """A scheduler's state without what cannot be loaded safely (it is rebuilt from the schedule)."""
+    return {k: v for k, v in state.items() if isinstance(v, (int, float, str, bool, list, tuple, type(None)))}

@@ -1,0 +1,65 @@
+"""The model that trains: the plain detector, or the student with teacher and distillers around it, each with its start weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from studies.catalog import start_of
+from studies.recipes import RECIPES, Pretraining
+from studies.trial import TrialFailure, TrialSpec
+from workers.detectors import build, describe, load_checkpoint
+from workers.distillation.student import DistilledDetector
+from workers.files import file_sha256
+from workers.process import device_for
+from workers.training.seeding import seed_everything
+from workers.weights.pretraining import load_pretrained
+from workers.weights.starts import load_backbone, load_detector
+from workers.weights.store import Store
+
+
+def networks(spec: TrialSpec, classes: int, store: Store, taught: Path | None = None) -> Any:
+    """The model, on its device. taught: weights of a backbone that was pretrained here. Raises TrialFailure.
+
+    At paper scale it starts from the weights that the papers' networks start from, at nano from a backbone that was pretrained here.
+    """
+    device = device_for(spec.gpus)
+    seed_everything(spec.seed, 0)
+    student = build(spec.network, classes)
+    start = start_weights(spec)
+    if spec.weights:
+        load_detector(student, spec.weights, store)
+    elif start and start.startswith("imagenet/"):
+        load_backbone(student, start, store)
+    elif start:
+        load_detector(student, start, store, other_classes=True)
+    elif taught:
+        load_pretrained(student, taught)
+    if spec.teacher is None:
+        return student.to(device)
+    path = Path(spec.teacher.checkpoint)
+    teacher = build(spec.teacher.network, classes)
+    load_checkpoint(teacher, path, "teacher")
+    if file_sha256(path) != spec.teacher.sha256:
+        raise TrialFailure("user", f"the teacher's checkpoint is not the one that was planned: {path} has another sha256")
+    seed_everything(spec.seed, 0)
+    infos = describe(spec.network, student), describe(spec.teacher.network, teacher)
+    return DistilledDetector(student, teacher.to(device), spec.distillers, infos).to(device)
+
+
+def start_weights(spec: TrialSpec) -> str | None:
+    """Name of the weights that the network has before it trains; None where all of it is drawn."""
+    taken = start_of(spec.network.detector, spec.network.backbone, spec.network.form) if spec.scale == "paper" else None
+    return spec.weights or taken
+
+
+def pretraining_of(spec: TrialSpec) -> Pretraining | None:
+    """How the backbone has learnt before, where this machine teaches it."""
+    return RECIPES[str(spec.full_schedule.recipe)].pretraining if spec.scale == "nano" and not spec.weights else None
+
+
+def exported(detector: nn.Module) -> dict[str, Tensor]:
+    """A plain detector's state, to be written at once: on a CPU these are the tensors that train."""
+    return {name: tensor.detach().cpu() for name, tensor in detector.state_dict().items()}
