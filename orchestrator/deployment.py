@@ -25,7 +25,7 @@ from orchestrator.records.store import Store
 from orchestrator.settings import Settings
 from studies.code import code_version
 
-PROBE_SECONDS = 60.0  # a node has so long to answer: it starts a Python process for it
+PROBE_SECONDS = 90.0  # a node has so long to answer: it starts a Python process for it
 CLOCK_SECONDS = 5.0  # clocks may differ by so much; leases are of 30
 
 
@@ -40,26 +40,22 @@ class Check:
 
 def checks(store: Store, settings: Settings) -> list[Check]:
     """All checks that the service can make. Takes seconds, PROBE_SECONDS where a node does not answer."""
-    cluster = RayCluster(settings.ray_jobs)
-    try:
-        nodes = cluster.nodes()
-    except (RayUnreachable, RayAnswer, NoCredentials) as error:
-        mend = "start Ray's head; RETORT_RAY_JOBS is its dashboard's address, RAY_AUTH_TOKEN_PATH the file with its token"
-        return [*_database(store), _mlflow(settings), Check("Ray", str(error), mend)]
-    return [*_database(store), _mlflow(settings), _devices(nodes), *_nodes(cluster, nodes, settings)]
+    with contextlib.closing(RayCluster(settings.ray_jobs)) as cluster:
+        return [*_database(store), _mlflow(settings), *_ray(cluster, settings)]
 
 
 def _database(store: Store) -> list[Check]:
-    asked = time.time()
     with store.engine.connect() as connection:
         revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-        postgres = connection.dialect.name == "postgresql"
-        there = float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar() or 0) if postgres else time.time()
-    found = Check("database", f"{store.engine.dialect.name}, revision {revision}")
-    if revision != newest():
-        mend = "run the same version of Retort everywhere: the database is of another one"
-        found = Check("database", f"revision {revision}, this version of Retort knows {newest()}", mend)
-    return [found, _clock("clock of the database", there, asked, time.time())]
+        found = Check("database", f"{store.engine.dialect.name}, revision {revision}")
+        if revision != newest():
+            mend = "run the same version of Retort everywhere: the database is of another one"
+            found = Check("database", f"revision {revision}, this version of Retort knows {newest()}", mend)
+        if connection.dialect.name != "postgresql":
+            return [found]
+        asked = time.time()
+        there = connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one()
+        return [found, _clock("clock of the database", float(there), asked, time.time())]
 
 
 def _mlflow(settings: Settings) -> Check:
@@ -75,6 +71,15 @@ def _mlflow(settings: Settings) -> Check:
     return Check(
         "MLflow", f"{settings.mlflow}, version {answer.text.strip()}", "" if same else f"run MLflow {ours}, the version of the client"
     )
+
+
+def _ray(cluster: RayCluster, settings: Settings) -> list[Check]:
+    try:
+        nodes = cluster.nodes()
+    except (RayUnreachable, RayAnswer, NoCredentials) as error:
+        mend = "start Ray's head; RETORT_RAY_JOBS is its dashboard's address, RAY_AUTH_TOKEN_PATH the file with its token"
+        return [Check("Ray", str(error), mend)]
+    return [_devices(nodes), *_nodes(cluster, nodes, settings)]
 
 
 def _devices(nodes: list[Node]) -> Check:
@@ -116,6 +121,7 @@ def _answer(cluster: RayCluster, node: Node, submission: str, folder: Path, aske
     name = f"node {node.host}" if node.host == node.address else f"node {node.host} ({node.address})"
     while (job := cluster.job(submission)) is None or not job.ended:
         if time.time() > asked + PROBE_SECONDS:
+            cluster.stop(submission)
             return [Check(name, f"did not answer within {PROBE_SECONDS:g} s", "see that node's log, or restart it")]
         time.sleep(0.5)
     said = _said(cluster.log(submission))

@@ -16,6 +16,7 @@ MANIFESTS = [each for file in sorted((ROOT / "docker/kuberay").glob("*.yaml")) f
 VERSION = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]  # type: ignore[index]
 # What a deployment gives its service beside the settings themselves.
 BESIDE = {"RETORT_DATABASE_PASSWORD_FILE", "RETORT_ALIVE_FILE", "RETORT_TOKEN_FILE", "RETORT_ALLOWED_HOSTS"}
+FOR_PEOPLE = {"RETORT_MLFLOW_UI", "RETORT_ALLOWED_HOSTS"}  # who come from outside
 COMPOSED = sorted(COMPOSE["services"])
 
 
@@ -85,11 +86,11 @@ def test_the_service_is_given_settings_that_it_reads() -> None:
 
 def test_images_are_those_of_this_version_and_named_exactly() -> None:
     for service in COMPOSE["services"].values():
-        assert f"${{RETORT_VERSION:-{VERSION}}}" in service["image"] if "build" in service else re.search(r":\d+\.\d+", service["image"])
+        assert f"${{RETORT_VERSION:-{VERSION}}}" in service["image"] if "build" in service else re.search(r":v?\d+\.\d+", service["image"])
     for pod in pods():
         for container in pod["containers"]:
             ours = container["image"].startswith("retort-")
-            assert container["image"].split(":")[1].startswith(VERSION) if ours else re.search(r":\d+\.\d+", container["image"])
+            assert container["image"].split(":")[1].startswith(VERSION) if ours else re.search(r":v?\d+\.\d+", container["image"])
     bases = [
         base
         for file in (ROOT / "docker").glob("*.Dockerfile")

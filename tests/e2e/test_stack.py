@@ -48,6 +48,10 @@ def test_a_study_runs_through_the_embedded_stack_and_again_from_what_is_stored(r
     assert again.stdout.startswith("already up")
     assert load_stack(home) == stack
     assert retort("status").returncode == 0
+    doctor = retort("doctor")
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+    assert "1 nodes, 1 of them train" in doctor.stdout
+    assert "same code, shares the state, reaches the database" in doctor.stdout
 
     first = retort("submit", "digits", "--scale", "smoke", "--watch")
     assert first.returncode == 0, first.stdout + first.stderr

@@ -3,19 +3,23 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
 
 from orchestrator.access.tokens import Tokens
 from orchestrator.machine import TrialFinished, TrialState
+from orchestrator.records import migrations
 from orchestrator.records.database import engine_for
 from orchestrator.records.store import Store
 from orchestrator.reporting.build import build
 from orchestrator.reporting.rendering import render
 from orchestrator.schedules.store import Schedules
 
+RELEASED = sorted(file.name[:4] for file in Path(migrations.__file__).with_name("versions").glob("[0-9]*.py"))
 SPEC = {"name": "an old study", "dataset": "digits", "scale": "nano", "metrics": ["AP", "Params"], "resources": {"cpus": 1, "gpus": 0}}
 NETWORK = {"detector": "gfl", "backbone": "resnet18", "width": 8, "form": None}
 
@@ -72,8 +76,11 @@ def test_a_database_from_before_there_were_owners_keeps_its_studies_and_schedule
     store.close()
 
 
-def test_an_old_study_is_shown_as_it_was(url: str) -> None:
+@pytest.mark.parametrize("released", RELEASED)
+def test_an_old_study_is_shown_as_it_was(url: str, released: str) -> None:
     at_first_schema(url)
+    with at_schema(url, released):
+        pass  # as a version of that time left it
     store = Store(url)
     presentation = store.presentation(1)
     assert [(row.id, row.role, row.trials, row.baseline) for row in presentation.rows] == [
