@@ -10,7 +10,7 @@ from torch import Tensor
 
 from studies.recipes import RECIPES
 from studies.spec import MethodUse, Network
-from studies.trial import TrialFailure, TrialSpec
+from studies.trial import CHECKPOINT_NOW, TrialFailure, TrialSpec
 from tests.workers.training.test_trial import SHORT, STUDENT, TEACHER, Killed, numbers, run, trial
 from workers.detectors import build
 from workers.detectors.memory import memory_of, remember
@@ -111,6 +111,25 @@ def test_a_checkpoint_is_never_written_inside_a_step(tmp_path: Path, data: Path,
     assert left["inside"]["losses"]["count"] == left["batches"] == 3
     assert {int(each["step"]) for each in left["optimizer"]["state"].values()} == {1}
     assert run(spec, tmp_path / "killed", data).checkpoint_sha256 == expected.checkpoint_sha256
+
+
+def test_a_checkpoint_that_somebody_asks_for_is_written_after_the_step(tmp_path: Path, data: Path) -> None:
+    spec = trial(schedule=SHORT | {"epochs": 2})
+    expected = run(spec, tmp_path / "undisturbed", data)
+    folder = tmp_path / "asked"
+
+    def ask_then_die(done: StepReport) -> None:
+        if (done.epoch, done.step) == (2, 1):
+            (folder / CHECKPOINT_NOW).touch()
+        if (done.epoch, done.step) == (2, 2):
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_trial(spec, folder, data, lambda done: None, ask_then_die, Intervals(look_steps=1))
+    assert not (folder / CHECKPOINT_NOW).exists()
+    left = torch.load(folder / "last.pt", weights_only=True)
+    assert (left["epoch"], left["inside"] is not None) == (1, True)
+    assert run(spec, folder, data).checkpoint_sha256 == expected.checkpoint_sha256
 
 
 def test_it_tells_of_its_steps(tmp_path: Path, data: Path) -> None:
