@@ -1,5 +1,6 @@
 """The page to submit a study: an editor that is checked as one types, with what would run beside it."""
 
+import contextlib
 import secrets
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
@@ -139,10 +140,8 @@ def _copy(reading: Reading, study_id: int, scale: str) -> Written:
     chosen = scale or spec["scale"]
     if table in table_ids():
         return Written(as_yaml({"table": table, "scale": chosen, "seeds": spec["seeds"]}))
-    try:
+    with contextlib.suppress(ValidationError):  # one that names what is gone stays as it was stored, and is told so when it is checked
         spec = StudySpec.model_validate(spec).model_dump(mode="json", exclude_defaults=True)
-    except ValidationError:
-        pass  # it names what the catalogue no longer has; its author sees what is wrong as soon as it is checked
     presentation = reading.store.presentation(study_id)
     lost = (
         "its rows' titles, groups and published numbers, which are its table's" if any(row.published for row in presentation.rows) else ""
