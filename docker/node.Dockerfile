@@ -59,6 +59,7 @@ COPY studies studies
 COPY workers workers
 COPY orchestrator orchestrator
 COPY api api
+COPY retort retort
 RUN pip wheel --no-build-isolation --no-deps --wheel-dir /code .
 
 FROM ${PYTHON}

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,16 @@ def test_images_are_those_of_this_version_and_named_exactly() -> None:
     ]
     assert all(re.fullmatch(r"[a-z/]+:\d+\.\d+\.\d+-[a-z0-9.-]+", base) for base in bases)
     assert len({base for base in bases if base.startswith("python")}) == 1
+
+
+@pytest.mark.parametrize("name", ["service", "node"])
+def test_the_images_take_in_every_package(name: str) -> None:
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["root_packages"]
+    file = (ROOT / f"docker/{name}.Dockerfile").read_text()
+    let_in = (ROOT / ".dockerignore").read_text().splitlines()
+    for package in packages:
+        assert f"COPY {package} {package}\n" in file
+        assert f"!{package}" in let_in
 
 
 def test_no_container_of_ours_runs_as_root() -> None:
