@@ -42,7 +42,7 @@ class Forest:
 
 @dataclass(frozen=True)
 class Lane:
-    """A line of the timeline: jobs one after the other. first: the device it belongs to, on the first of that device's lanes."""
+    """A line of the timeline: jobs one after the other. device: where they ran, told on the first of its lanes alone."""
 
     y: int
     device: str

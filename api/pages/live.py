@@ -13,9 +13,9 @@ from starlette.concurrency import run_in_threadpool
 
 from api.access.callers import needs
 from api.pages.dependencies import ReadingOf
+from api.pages.studies import LARGEST
 from orchestrator.access.schema import Scope
 
-LARGEST = 2**63 - 1
 POLL_SECONDS = 0.5
 routes = APIRouter(include_in_schema=False, dependencies=[needs(Scope.READ)])
 

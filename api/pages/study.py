@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -18,13 +18,13 @@ from orchestrator.machine import TrialState
 from orchestrator.reporting.rendering import FORMATS
 from orchestrator.reporting.summary import summary
 from orchestrator.reporting.table import Row, Table
-from studies.catalog import COSTS
+from studies.catalog import COSTS, Scale
 
 ROWS = 100  # of the table on a page
 TRIALS = 50
 BARS = 400  # of the timeline
 CURVES = 10  # arms whose curves are drawn
-SCALES = ("smoke", "nano", "paper")
+SCALES: tuple[Scale, ...] = get_args(Scale)
 routes: APIRouter = router()
 Page = Annotated[int, Query(ge=1, le=100_000)]
 

@@ -1,5 +1,6 @@
 """The page to submit a study: an editor that is checked as one types, with what would run beside it."""
 
+import contextlib
 import secrets
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
@@ -15,9 +16,10 @@ from api.pages.dependencies import ReadingOf
 from api.pages.editing import PlacedProblem, check, placed
 from api.pages.reading import Reading
 from api.pages.studies import LARGEST
+from api.pages.study import SCALES
 from api.pages.web import SUBMITS, environment, form, page, router, see
 from api.pages.wording import as_yaml
-from api.problems import ProblemError, invalid_request, not_found
+from api.problems import ProblemError, not_found
 from api.schedules.service import ScheduleService, read_schedule
 from api.studies.schemas import PlanAnswer
 from api.studies.service import Studies
@@ -29,7 +31,6 @@ from studies.shipped import shipped_ids, shipped_study
 from studies.spec import StudySpec
 from studies.tables.shipped import table_ids
 
-SCALES = ("smoke", "nano", "paper")
 Fields = Annotated[dict[str, str], Depends(form)]
 routes: APIRouter = router()
 
@@ -139,11 +140,8 @@ def _copy(reading: Reading, study_id: int, scale: str) -> Written:
     chosen = scale or spec["scale"]
     if table in table_ids():
         return Written(as_yaml({"table": table, "scale": chosen, "seeds": spec["seeds"]}))
-    try:
+    with contextlib.suppress(ValidationError):  # one that names what is gone stays as it was stored, and is told so when it is checked
         spec = StudySpec.model_validate(spec).model_dump(mode="json", exclude_defaults=True)
-    except ValidationError as error:
-        if not isinstance(study.spec, dict):
-            raise invalid_request(422, "study", str(error)) from None
     presentation = reading.store.presentation(study_id)
     lost = (
         "its rows' titles, groups and published numbers, which are its table's" if any(row.published for row in presentation.rows) else ""

@@ -1,6 +1,7 @@
 """The page of one trial: what it was, how it went epoch by epoch, why it failed, and what it finds on images beside its teacher."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,8 @@ from orchestrator.records.schema import Trial
 from orchestrator.reporting.links import run_page
 from orchestrator.settings import Settings
 
-TAIL = 8_000  # characters of a log
-LOGS = {"error.txt": "Error", "log.txt": "Log"}  # files of a trial's folder and what they are
+TAIL = 8_000  # bytes of a log
+LOGS = {"error.txt": "Error", "output.log": "Output"}  # files of a trial's folder and what they are
 IMAGES = 4
 BOXES = 60  # of an image
 EPOCHS = 60  # that are listed; the chart has all
@@ -136,10 +137,19 @@ def logs_of(settings: Settings, trial: Trial) -> dict[str, str]:
     for name, title in LOGS.items() if folder else ():
         assert folder
         try:
-            found[title] = (folder / name).read_text(errors="replace")[-TAIL:]
+            found[title] = _end_of(folder / name)
         except OSError:
             continue
     return found
+
+
+def _end_of(file: Path) -> str:
+    """Its last TAIL bytes as text, from a whole line on."""
+    with file.open("rb") as opened:
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(max(0, size - TAIL))
+        text = opened.read(TAIL).decode(errors="replace")
+    return text if size <= TAIL else text.partition("\n")[2] or text
 
 
 def files_of(settings: Settings, trial: Trial) -> dict[str, str]:

@@ -10,13 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from studies.catalog import COSTS, DETECTORS, Scale
+from studies.catalog import COSTS, Scale
 from studies.expand import Expansion, PlannedRow, expand
-from studies.methods import methods
 from studies.parse import parse_study
 from studies.presentation import Difference, Presentation, Published, Row, Source
 from studies.problems import Problem, SpecError, nearest, problems_of
-from studies.spec import MethodUse, Schedule, StudySpec
+from studies.spec import Schedule, StudySpec
 from studies.tables.document import NamedNetwork, NamedTeacher, PaperFile, PublishedCell, ScaleChange, TableFile, TableGroup, TableRow
 from studies.tables.present import baseline_of, column_of, row_of, variants_of, warnings_of
 from studies.tables.shipped import read_paper, read_scales, read_table
@@ -96,8 +95,6 @@ class _Compiler:
         }
         self.arms: dict[str, _Arm] = {}  # by row id, in the order of the table
         self.same: dict[str, str] = {}  # a row that is the same as another of this table -> that one
-        self.change = self._of_scale()
-        self.told: dict[str, None] = {}  # a sentence for each method that trains with options of the scale
 
     def compiled(self, data: Mapping[str, Any]) -> tuple[StudySpec, Expansion, Presentation]:
         for group in self.table.all_groups:
@@ -134,9 +131,6 @@ class _Compiler:
 
     def _check_references(self) -> None:
         known = self.where
-        self._check_names(f"scales.{self.scale}.options", "method", self.change.options, methods())
-        for method, by_detector in self.change.options.items():
-            self._check_names(f"scales.{self.scale}.options.{method}", "detector", by_detector, DETECTORS)
         for group in self.table.all_groups:
             for name, row in group.rows.items():
                 where = known[name]
@@ -161,17 +155,12 @@ class _Compiler:
         if len(self.arms) > MOST_ARMS:
             self._refuse("groups", f"{len(self.arms)} rows that train; at most {MOST_ARMS}")
 
-    def _check_names(self, where: str, what: str, given: Iterable[str], known: Iterable[str]) -> None:
-        for name in given:
-            if name not in known:
-                self._refuse(f"{where}.{name}", f"no {what} {name!r}", nearest(name, known))
-
     def _refuse(self, field: str, message: str, near: str | None = None) -> None:
         self.problems.append(Problem(field, message + (f"; did you mean {near!r}?" if near else "")))
 
     def _spec(self) -> dict[str, Any]:
         """The study as its author would have written it at this scale."""
-        change = self.change
+        change = self._of_scale()
         arms = [arm for name in self.arms if (arm := self._arm(name))]
         paper, label = self.context.paper, self.table.label
         name = f"{paper.short} {label}: {self.table.title}" if paper and label else self.table.title
@@ -212,7 +201,6 @@ class _Compiler:
             seeds=own.seeds or self.table.seeds or usual.seeds,
             schedule=own.schedule.over(usual.schedule),
             resources=own.resources or stated.resources or usual.resources,
-            options={**usual.options, **own.options},
         )
 
     def _arm(self, name: str) -> dict[str, Any] | None:
@@ -231,24 +219,13 @@ class _Compiler:
             assert isinstance(teacher, NamedTeacher)
             taught = self._schedule(teacher, Schedule())
             spec["teacher"] = self._as_student(teacher) | {"seed": teacher.seed, "weights": teacher.weights, "schedule": taught}
-        distiller, options = arm.row.distiller, arm.row.options
-        if isinstance(distiller, str):
-            spec["distiller"] = distiller
-            options = self._options(distiller, student, options)
-        elif distiller is not None:
-            uses = [MethodUse(id=use) if isinstance(use, str) else use for use in distiller]
-            spec["distiller"] = [use.model_dump() | {"options": self._options(use.id, student, use.options)} for use in uses]
-        return spec | ({"options": options} if options else {}) | ({"weight": arm.row.weight} if arm.row.weight != 1 else {})
-
-    def _options(self, method: str, student: NamedNetwork, own: dict[str, Any]) -> dict[str, Any]:
-        """A row's options of a method, and in the place of what it leaves open those of the scale."""
-        of_scale = self.change.options.get(method, {}).get(student.detector, {})
-        taken = {name: value for name, value in of_scale.items() if name not in own}
-        if taken:
-            values = ", ".join(f"{name} {value}" for name, value in taken.items())
-            title, detector = methods()[method].title, DETECTORS[student.detector].title
-            self.told[f"At scale {self.scale} {title} on {detector} trains with {values}, chosen for this scale"] = None
-        return taken | own
+        if arm.row.distiller is not None:
+            distiller = arm.row.distiller
+            listed = distiller if isinstance(distiller, str) else [u if isinstance(u, str) else u.model_dump() for u in distiller]
+            spec["distiller"] = listed
+        return (
+            spec | ({"options": arm.row.options} if arm.row.options else {}) | ({"weight": arm.row.weight} if arm.row.weight != 1 else {})
+        )
 
     def _network(self, arm: _Arm, role: str, name: str | None, known: Mapping[str, NamedNetwork]) -> NamedNetwork | None:
         if name is not None and name not in known:
@@ -297,7 +274,7 @@ class _Compiler:
             rows=(*rows, *hidden),
             comparable=self._incomparable(study),
             variants=variants_of(expansion.rows),
-            warnings=(*self.told, *warnings_of(study, expansion.rows)),
+            warnings=warnings_of(study, expansion.rows),
             notes=tuple(self.table.notes),
         )
 

@@ -119,9 +119,6 @@ class ScaleChange(SpecModel):
     seeds: Seeds | None = None
     schedule: Schedule = Schedule()
     resources: Resources | None = None
-    options: dict[str, dict[str, dict[str, Any]]] = Field(
-        {}, description="by method, then by the student's detector: options in the place of the method's own; what a row says comes first"
-    )
 
 
 class PaperFile(SpecModel):

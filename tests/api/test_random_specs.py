@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import schemathesis
+from fastapi import FastAPI
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
@@ -30,22 +31,30 @@ folder = Path(tempfile.mkdtemp())
 atexit.register(shutil.rmtree, folder)
 
 
-def described_service(home: Path, scope: Scope | None = Scope.ADMIN) -> Any:
-    """A service of its own, as its OpenAPI document describes it, asked with a token of a scope, or with none."""
+def a_service(home: Path) -> FastAPI:
+    """A service whose limits nobody meets."""
+    home.mkdir(exist_ok=True)
     mlflow = "http://127.0.0.1:5000"
     chosen = Settings(home, f"sqlite:///{home}/retort.db", mlflow, mlflow, "auto", "http://127.0.0.1:8265", 1)
-    home.mkdir(exist_ok=True)
-    service = create_app(chosen, AccessSettings(home / "token", ("testserver",), requests=10**9, body_bytes=10**12))
-    store = Store(chosen.database)
+    return create_app(chosen, AccessSettings(home / "token", ("testserver",), requests=10**9, body_bytes=10**12))
+
+
+def described(service: FastAPI, scope: Scope | None = Scope.ADMIN) -> Any:
+    """The service as its OpenAPI document describes it, asked with a token of a scope, or with none."""
+    home = service.state.settings.home
+    store = Store(service.state.settings.database)
     headers = bearing(Tokens(store).create("random", "ann", scope)[1]) if scope else {}
     store.close()
-    described = schemathesis.openapi.from_asgi("/openapi.json", service, headers=bearing(operator_token(home / "token")))
-    described.config.update(headers=headers)
-    return described
+    found = schemathesis.openapi.from_asgi("/openapi.json", service, headers=bearing(operator_token(home / "token")))
+    found.config.update(headers=headers)
+    # Every boundary of every field, a thousand times, is for the submissions.
+    found.config.phases.coverage.enabled = False
+    return found
 
 
 def with_one_finished_study(home: Path) -> Path:
     """So that random requests meet something (and no stream waits for a study that nobody runs)."""
+    home.mkdir()
     store = Store(f"sqlite:///{home}/retort.db")
     store.create_study(as_submission(parse_study(SPEC)))
     Driver(store, 1).train_all()
@@ -54,14 +63,12 @@ def with_one_finished_study(home: Path) -> Path:
 
 
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
-submissions = described_service(folder / "submissions").include(path="/v1/studies", method="POST")
-others = described_service(with_one_finished_study(folder / "others")).exclude(path="/v1/studies", method="POST")
-of_submitters = described_service(with_one_finished_study(folder / "submit"), Scope.SUBMIT).exclude(path="/v1/studies", method="POST")
-of_readers = described_service(with_one_finished_study(folder / "read"), Scope.READ)
-of_nobody = described_service(with_one_finished_study(folder / "nobody"), None)
-for described in (others, of_submitters, of_readers, of_nobody):
-    # Every boundary of every field, a thousand times: the submissions have it.
-    described.config.phases.coverage.enabled = False
+submissions = described(a_service(folder / "submissions")).include(path="/v1/studies", method="POST")
+submissions.config.phases.coverage.enabled = True
+others = described(a_service(with_one_finished_study(folder / "others"))).exclude(path="/v1/studies", method="POST")
+shared = a_service(with_one_finished_study(folder / "shared"))  # by those who can change little or nothing
+of_submitters = described(shared, Scope.SUBMIT).exclude(path="/v1/studies", method="POST")
+of_readers, of_nobody = described(shared, Scope.READ), described(shared, None)
 
 
 def examples(count: int) -> settings:

@@ -25,7 +25,7 @@ from studies.measurement import MeasurementSpec
 from studies.parse import parse_study
 from studies.spec import StudySpec
 from studies.submission import read_submission
-from studies.trial import TeacherRef
+from studies.trial import TeacherRef, TrialSpec
 
 MARKUP = '<img src=x onerror="alert(1)"> & <b>bold</b> {{ 7 * 7 }}'
 EPOCHS = 6
@@ -54,6 +54,7 @@ class Driven:
     attempt: int = 0
     planned: dict[str, Any] = field(default_factory=dict)
     printed: dict[str, dict[str, float]] = field(default_factory=dict)
+    fences: dict[str, int] = field(default_factory=dict)  # of the leases it holds
 
     def __post_init__(self) -> None:
         self.spec = parse_study(self.store.study(self.id).spec)
@@ -72,13 +73,21 @@ class Driven:
         teacher = TeacherRef(network=self.planned[planned.teacher].network, checkpoint="/t", sha256="0" * 64) if planned.teacher else None
         spec = planned.resolve(self.spec, teacher)
         key = f"{spec.key('digest', 'code')[:48]}{self.id:016d}"
-        self.store.claim(self.id, self.attempt, name, spec, key, key, "digest", {"git_sha": "0123abc"}, reuse=False)
-        self.store.start_trial(self.id, self.attempt, name)
+        self.claim(name, spec, key)
+
+    def claim(self, name: str, spec: TrialSpec | MeasurementSpec, key: str) -> None:
+        """The lease of a trial, and its start."""
+        claimed = self.store.claim(self.id, self.attempt, name, spec, key, key, "digest", {"git_sha": "0123abc"}, reuse=False)
+        assert claimed.fence is not None
+        self.fences[name] = claimed.fence
+        self.store.start_trial(self.id, self.attempt, name, claimed.fence)
 
     def epoch(self, name: str, epoch: int, ap: float, epochs: int = EPOCHS) -> None:
         self.clock.seconds += 20
         metrics = {"AP": ap, "AP50": ap * 1.4, "AP75": ap * 1.05, "loss": 2.0 / epoch, "loss_cls": 1.1 / epoch, "loss_bbox": 0.9 / epoch}
-        self.store.record_epoch(self.id, self.attempt, name, epoch, epochs, metrics | {"lr": 0.01, "epoch_seconds": 20.0})
+        self.store.record_epoch(
+            self.id, self.attempt, name, epoch, epochs, metrics | {"lr": 0.01, "epoch_seconds": 20.0}, self.fences[name]
+        )
 
     def results(self, name: str, lower: float = 0.0) -> dict[str, float]:
         """What a trial comes to: the printed numbers where there are any; else teachers are better, and each method by its own."""
@@ -103,6 +112,7 @@ class Driven:
             best_checkpoint=str(folder / "model.pth"),
             seconds=20.0 * EPOCHS,
             environment={"torch": "2.9.1", "device": "NVIDIA H200"},
+            fence=self.fences[name],
         )
 
     def train(self, name: str, epochs: int = EPOCHS, lower: float = 0.0) -> None:
@@ -115,7 +125,7 @@ class Driven:
     def fail(self, name: str, reason: str) -> None:
         self.begin(name)
         self.epoch(name, 1, 12.0)
-        self.store.fail_trial(self.id, self.attempt, name, "nan", reason)
+        self.store.fail_trial(self.id, self.attempt, name, "nan", reason, self.fences[name])
 
     def look(self, name: str) -> None:
         """A measurement of `detections`: an image with one object that is found, and for students a false box beside it."""
@@ -130,8 +140,7 @@ class Driven:
             options=trial.measurement["options"],
         )
         key = f"{self.id}-{name.replace('/', '-')}"
-        self.store.claim(self.id, self.attempt, name, made, key, key, "digest", {}, reuse=False)
-        self.store.start_trial(self.id, self.attempt, name)
+        self.claim(name, made, key)
         folder = self.folder / key
         folder.mkdir(parents=True)
         (folder / "image-3.png").write_bytes(scene())
@@ -151,6 +160,7 @@ class Driven:
             best_checkpoint=None,
             seconds=1.0,
             environment={},
+            fence=self.fences[name],
         )
 
     def conclude(self) -> None:

@@ -75,7 +75,7 @@ class Training:
             set_generators(generators)  # now, as the stream draws when it begins
         for batch in self.pace.timed(batches):
             self.losses.add(self.member.learn(batch))
-            if self.member.between_steps and self.checkpoint_due():
+            if self.member.between_steps and (self.checkpoint_due() or self.progress.asked):
                 self._save()
             if self.look_due():
                 self._tell_step()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from studies.trial import CHECKPOINT_NOW
 from workers.files import write_checkpoint
 
 RESUME, BEST = "last.pt", "best.pth"
@@ -69,6 +70,12 @@ class Progress:
         if reached > best:
             write_checkpoint({"state_dict": exported()}, self.folder / BEST)
 
+    @property
+    def asked(self) -> bool:
+        """Whether somebody who is about to stop this process waits for a checkpoint."""
+        return (self.folder / CHECKPOINT_NOW).exists()
+
     def save(self, state: dict[str, Any]) -> None:
         """Writes what to go on from."""
         write_checkpoint({**state, "history": [asdict(each) for each in self.history]}, self.folder / RESUME)
+        (self.folder / CHECKPOINT_NOW).unlink(missing_ok=True)

@@ -19,8 +19,13 @@
       if (focus) [...part.querySelectorAll("a[href]")].find((each) => each.getAttribute("href") === focus)?.focus({preventScroll: true});
     }
     // Sections that were not there before, such as the timeline of a study that had not started.
-    const order = [...fresh.querySelectorAll("main > section[id]")];
-    if (order.some((each) => !document.getElementById(each.id))) location.reload();
+    let before = null;
+    for (const each of [...fresh.querySelectorAll("main > section[id]")]) {
+      if (!document.getElementById(each.id)) {
+        if (before) before.after(document.adoptNode(each)); else document.querySelector("main").append(document.adoptNode(each));
+      }
+      before = document.getElementById(each.id);
+    }
     document.dispatchEvent(new Event("fresh"));
   };
 

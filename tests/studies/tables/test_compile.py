@@ -121,22 +121,6 @@ def test_a_table_of_ones_own_says_what_a_scale_changes() -> None:
     assert {trial.schedule.epochs for trial in own.expansion.trials} == {2}
 
 
-def test_a_scale_gives_options_where_a_row_leaves_them_open_and_the_table_says_so() -> None:
-    chosen = {"nano": {"options": {"frs": {"faster_rcnn": {"alpha": 0.25, "beta": 0.5}, "retinanet": {"alpha": 7}}}}}
-    told = "At scale nano FRS on Faster R-CNN trains with alpha 0.25, chosen for this scale"
-
-    def at(scale: str, **options: float) -> tuple[dict[str, Any], list[str]]:
-        found = submission(scale=scale, scales=chosen, **changed(0, "frs", distiller="frs", options=options))
-        row = next(row for row in found.expansion.rows if row.id == "frs")
-        return row.distillers[0].options, [warning for warning in found.presentation.warnings if "chosen for this scale" in warning]
-
-    open_beta, warned = at("nano", beta=0.1)
-    assert (open_beta["alpha"], open_beta["beta"], warned) == (0.25, 0.1, [told])
-    assert (at("nano")[0]["beta"], at("nano")[1]) == (0.5, [told.replace("0.25", "0.25, beta 0.5")])
-    assert (at("nano", alpha=1, beta=1)[0]["alpha"], at("nano", alpha=1, beta=1)[1]) == (1, [])
-    assert (at("paper")[0]["alpha"], at("paper")[1]) == (0.002, [])
-
-
 def changed(group: int, row: str, **change: Any) -> dict[str, Any]:
     groups = [dict(each) for each in TABLE["groups"]]
     groups[group]["rows"] = {**groups[group]["rows"], row: change}
@@ -153,12 +137,6 @@ def changed(group: int, row: str, **change: Any) -> dict[str, Any]:
         (changed(0, "gain", of="frs"), "groups.0.rows.gain", "both `of` and `minus`"),
         (changed(1, "again", same_as="retin"), "groups.1.rows.again.same_as", "did you mean 'retina'"),
         (changed(1, "again", same_as="nobody2021/table-9/row"), "groups.1.rows.again.same_as", "no shipped table"),
-        ({"scale": "nano", "scales": {"nano": {"options": {"fsr": {}}}}}, "scales.nano.options.fsr", "did you mean 'frs'"),
-        (
-            {"scale": "nano", "scales": {"nano": {"options": {"frs": {"retina": {}}}}}},
-            "scales.nano.options.frs.retina",
-            "did you mean 'retinanet'",
-        ),
         (changed(0, "base", published=[1.0]), "groups.0.rows.base.published", "1 numbers for 3 columns"),
         (changed(0, "base", published={"AP75": 1.0}), "groups.0.rows.base.published.AP75", "no column"),
         (changed(1, "fbkd", distiller="fbkd", baseline="nobody"), "groups.1.rows.fbkd.baseline", "no row 'nobody'"),
