@@ -11,7 +11,7 @@ from orchestrator.reporting.links import VIEW
 
 DIFFERENCE = "difference"  # metric of a run: AP minus its baseline's of the same seed
 COLUMNS = ["tags.`arm`", "tags.`seed`", *(f"metrics.`{name}`" for name in ("AP", "AP50", "AP75", DIFFERENCE))]
-CHARTS = {"AP by epoch": ["AP"], "Loss by epoch": ["loss"], "Losses by epoch": ["loss_cls", "loss_bbox", "loss_dfl", "loss_distill"]}
+CHARTS = {"AP by epoch": ["AP"], "Loss by epoch": ["loss"], "Losses by epoch": ["loss_cls", "loss_bbox", "loss_dfl"]}
 SECTION = "retort-training"
 
 
