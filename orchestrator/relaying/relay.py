@@ -25,9 +25,12 @@ from orchestrator.records.schema import Outbox, Study, Trial
 from orchestrator.records.store import Store
 from orchestrator.relaying.client import answers, in_batches
 from orchestrator.relaying.runs import ID_TAG, study_identity, study_tags, trial_identity, trial_params, trial_tags
+from orchestrator.relaying.view import DIFFERENCE, view_tags
 from orchestrator.reporting.build import build
+from orchestrator.reporting.links import experiment_page
 from orchestrator.reporting.rendering import FORMATS, render
 from orchestrator.reporting.rendering.markdown import text
+from orchestrator.reporting.table import Table
 from orchestrator.schedules import telling
 from orchestrator.settings import Settings
 from studies.inert import one_line
@@ -180,7 +183,7 @@ class Relay:
         made = replace(made, notes=[*made.notes, *telling.table_notes(self.store, study.id)])
         urls = {run.trial: run.url for row in made.rows for run in (*row.runs, *row.measurements)}
         links = "\n".join(f"- [{text(one_line(trial.title))}]({url}): {trial.state}" for trial in trials if (url := urls.get(trial.name)))
-        description = f"{render(made, 'md')}\n{links}\n"
+        description = f"{self._places(study)}{render(made, 'md')}\n{links}\n"
         self.client.set_tag(study.run, "mlflow.note.content", shortened(description))
         if len(description) > DESCRIPTION_CHARACTERS:
             self.client.log_text(study.run, description, "description.md")
@@ -190,9 +193,28 @@ class Relay:
             for format in FORMATS:
                 self.client.log_text(study.run, render(made, format), f"table.{format}")
             self._show_pictures(study)
+            self._send_differences(made, trials)
         self._set_status(study.run, STUDY_STATUS.get(study.state, "RUNNING"), study.finished)
         self._shown[study.id] = time.monotonic()
         return True
+
+    def _places(self, study: Study) -> str:
+        """Markdown links to all runs of the study's experiment."""
+        if not self.settings.mlflow_ui or not study.experiment:
+            return ""
+        table, charts = (experiment_page(self.settings.mlflow_ui, study.experiment, charts) for charts in (False, True))
+        return f"All runs by arm: [table]({table}), [charts]({charts})\n\n"
+
+    def _send_differences(self, table: Table, trials: Sequence[Trial]) -> None:
+        """What each trial gains over its baseline of the same seed, in AP."""
+        by_name = {trial.name: trial for trial in trials}
+        for row in table.rows:
+            gain = row.cells["AP"].gain if "AP" in row.cells else None
+            for run in row.runs:
+                trial = by_name[run.trial]
+                if gain and trial.run and trial.finished and run.seed in gain.by_seed:
+                    point = Metric(DIFFERENCE, gain.by_seed[run.seed], trial.finished, trial.epoch)
+                    self.client.log_batch(trial.run, metrics=[point])
 
     def _show_pictures(self, study: Study) -> None:
         """The study's pictures, beside its table. One that cannot be drawn keeps no other from being shown."""
@@ -209,10 +231,13 @@ class Relay:
     def _experiment(self, name: str) -> str:
         """MLflow's experiment of that name, brought back where somebody deleted it."""
         found = self.client.get_experiment_by_name(name)
+        tags = MODEL_TRAINING | view_tags()
         if found is None:
-            return str(self.client.create_experiment(name, tags=MODEL_TRAINING))
+            return str(self.client.create_experiment(name, tags=tags))
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
+        for key, value in tags.items():
+            self.client.set_experiment_tag(found.experiment_id, key, value)
         return str(found.experiment_id)
 
     # --- runs

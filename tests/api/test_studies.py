@@ -110,7 +110,7 @@ def test_links_lead_to_mlflow_once_the_run_is_known(service: TestClient, store: 
     submit(service)
     assert service.get("/v1/studies/1").json()["mlflow"] is None
     store.set_study_run(1, "5", "abc")
-    assert service.get("/v1/studies/1").json()["mlflow"] == "http://mlflow.example/#/experiments/5/runs/abc"
+    assert service.get("/v1/studies/1").json()["mlflow"] == "http://mlflow.example/#/experiments/5/runs/abc?workflowType=machine_learning"
 
 
 def test_a_queued_study_is_cancelled_and_resumed(service: TestClient) -> None:

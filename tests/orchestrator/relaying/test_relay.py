@@ -128,7 +128,10 @@ def test_a_study_is_a_parent_run_with_a_child_per_trial(driven: Driven, relay: R
     children = [run for run in runs.values() if run["tags"].get("mlflow.parentRunId") == runs[parent]["id"]]
     assert len(children) == 3
     pupil = runs["fitnet · seed 0"]
-    assert pupil["points"] == {"AP": [(1, 10.0, 1_000_000_000), (2, 20.0, 1_000_000_000)]}
+    assert pupil["points"] == {
+        "AP": [(1, 10.0, 1_000_000_000), (2, 20.0, 1_000_000_000)],
+        "difference": [(2, 0.0, 1_000_000_000)],
+    }
     assert pupil["tags"]["arm"] == "fitnet"
     assert pupil["tags"]["seed"] == "0"
     assert pupil["tags"]["trial_key"] == f"key of {PUPIL}"
@@ -142,7 +145,23 @@ def test_a_study_is_a_parent_run_with_a_child_per_trial(driven: Driven, relay: R
         *(f"table.{format}" for format in ("csv", "html", "json", "md", "tex")),
     ]
     assert "| fitnet" in runs[parent]["tags"]["mlflow.note.content"]
-    assert f"/runs/{pupil['id']})" in runs[parent]["tags"]["mlflow.note.content"]
+    assert f"/runs/{pupil['id']}?workflowType=machine_learning)" in runs[parent]["tags"]["mlflow.note.content"]
+
+
+def test_an_experiment_has_a_prepared_view_and_the_study_links_to_it(driven: Driven, relay: Relay, client: MlflowClient) -> None:
+    whole_study(driven, relay)
+    study = driven.store.study(driven.id)
+    view = json.loads(client.get_experiment(str(study.experiment)).tags["mlflow.sharedViewState.retort"])
+    assert view["selectedColumns"] == [
+        *("tags.`arm`", "tags.`seed`"),
+        *("metrics.`AP`", "metrics.`AP50`", "metrics.`AP75`", "metrics.`difference`"),
+    ]
+    assert view["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "arm"}]
+    assert [chart["metricKey"] for chart in view["compareRunCharts"]] == ["AP", "loss", "loss_cls"]
+    link = f"/#/experiments/{study.experiment}/runs?workflowType=machine_learning&viewStateShareKey=retort"
+    description = client.get_run(str(study.run)).data.tags["mlflow.note.content"]
+    assert f"{link})" in description
+    assert f"{link}&compareRunsMode=CHART)" in description
 
 
 def test_errors_are_drawn_for_every_trial_and_for_the_arms_side_by_side(

@@ -135,7 +135,7 @@ def test_json_says_everything_under_a_versioned_schema() -> None:
         "reason": "the loss became NaN",
         "url": None,
     }
-    assert data["url"] == "http://mlflow:5000/#/experiments/5/runs/parent"
+    assert data["url"] == "http://mlflow:5000/#/experiments/5/runs/parent?workflowType=machine_learning"
     paper = json.loads(render(of_a_paper(), "json"))
     cell = paper["rows"][1]["cells"]["AP"]
     assert (cell["published"], cell["published_gain"], cell["verdict"], cell["tolerance"]) == (41.5, 3.1, "off", 0.2)
@@ -180,7 +180,7 @@ def test_tex_escapes_what_would_act_and_replaces_what_has_no_letter(plain: str, 
 def test_html_is_a_page_of_its_own_that_links_the_runs() -> None:
     text = render(build(study(), presentation(BASE, KD), TRIALS, "http://mlflow:5000"), "html")
     seen = tags_of(text)
-    assert ("a", (("href", "http://mlflow:5000/#/experiments/5/runs/run0"),)) in seen
+    assert ("a", (("href", "http://mlflow:5000/#/experiments/5/runs/run0?workflowType=machine_learning"),)) in seen
     assert {tag for tag, _ in seen} & {"script", "link", "img", "iframe"} == set()
     assert text.startswith("<!doctype html>")
     assert "url(" not in text  # nothing is fetched

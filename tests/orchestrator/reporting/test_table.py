@@ -97,7 +97,7 @@ def test_measurement_jobs_complete_the_metrics_seed_by_seed_and_their_failure_is
 
 def test_runs_are_linked_where_mlflow_knows_them() -> None:
     rows = a_try().rows
-    assert rows[1].runs[2].url == "http://mlflow:5000/#/experiments/5/runs/run2"
+    assert rows[1].runs[2].url == "http://mlflow:5000/#/experiments/5/runs/run2?workflowType=machine_learning"
     assert rows[0].runs[0].url is None
     assert table([BASE], TRIALS).rows[0].runs[0].url is None
 
