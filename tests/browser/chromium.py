@@ -111,7 +111,7 @@ class Browser:
         """What a script returns as soon as it is something."""
         from selenium.webdriver.support.wait import WebDriverWait
 
-        return WebDriverWait(self.driver, 15, 0.05).until(lambda _: self.run(script, *arguments))
+        return WebDriverWait(self.driver, 60, 0.05).until(lambda _: self.run(script, *arguments))
 
     def press(self, *keys: str) -> None:
         """Keys, to what has the focus."""
