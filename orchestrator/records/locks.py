@@ -4,6 +4,7 @@ PostgreSQL: an advisory lock of a session, which ends with its process, and soon
 needed. SQLite: a lock on a file beside the database, since all its users are on one machine.
 """
 
+import contextlib
 import fcntl
 import time
 import zlib
@@ -25,6 +26,7 @@ class Lock:
 
     def __init__(self, engine: Engine, name: str) -> None:
         self._engine, self._name = engine, name
+        self._number = zlib.crc32(name.encode()) - 2**31  # the second half: a signed number of 32 bits
         self._file: IO[str] | None = None
         self._connection: Connection | None = None
 
@@ -46,7 +48,9 @@ class Lock:
     def leave(self) -> None:
         """Leaves it to another."""
         if self._connection is not None:
-            self._connection.invalidate()  # ends the session; given back to the pool it would keep the lock
+            with contextlib.suppress(SQLAlchemyError):  # a session that was lost has left it already
+                self._connection.execute(text(f"SELECT pg_advisory_unlock({_KIND}, {self._number})"))
+            self._connection.invalidate()  # its keepalives are not for others
             self._connection.close()
         if self._file is not None:
             self._file.close()
@@ -56,7 +60,7 @@ class Lock:
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         for name, value in _KEEPALIVE.items():
             connection.execute(text(f"SET {name} = {value}"))
-        if connection.execute(text(f"SELECT pg_try_advisory_lock({_KIND}, {zlib.crc32(self._name.encode()) - 2**31})")).scalar():
+        if connection.execute(text(f"SELECT pg_try_advisory_lock({_KIND}, {self._number})")).scalar():
             self._connection = connection
             return True
         connection.close()
