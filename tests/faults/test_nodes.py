@@ -63,6 +63,7 @@ def first_epoch(event: Event) -> bool:
     return event.kind == "epoch" and event.data["epoch"] == 1
 
 
+@pytest.mark.slow
 def test_a_study_waits_for_its_node_outlives_it_and_goes_on_on_another(cluster: Bench) -> None:
     wide = {"resources": {"cpus": 2}}
     study = cluster.submit("nodes come and go", **wide)
