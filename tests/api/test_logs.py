@@ -63,7 +63,7 @@ def test_the_terminal_gets_inert_lines_and_follows_to_the_end(live: LiveService,
             driver.store.conclude(driver.study_id, driver.attempt)
             write(output, "done")
 
-    lines = list(log_lines(Client(live.url), driver.study_id, None, follow=True, sleep=sleep))
+    lines = list(log_lines(Client(live.url, live.token), driver.study_id, None, follow=True, sleep=sleep))
     assert lines == ["up red", "    File indented", "more", "done"]
     with pytest.raises(Refused, match="there is no trial 'nobody'"):
-        list(log_lines(Client(live.url), driver.study_id, "nobody", follow=False))
+        list(log_lines(Client(live.url, live.token), driver.study_id, "nobody", follow=False))

@@ -121,7 +121,10 @@ def test_another_version_is_told_once(client: Client, monkeypatch: pytest.Monkey
 
 
 def test_importing_it_brings_no_service_and_no_pandas() -> None:
-    assert loaded_after("import retort", ["fastapi", "sqlalchemy", "uvicorn", "pandas", "torch", "ray", "orchestrator", "IPython"]) == []
+    assert (
+        loaded_after("import retort", ["fastapi", "sqlalchemy", "uvicorn", "pandas", "torch", "ray", "orchestrator.records", "IPython"])
+        == []
+    )
 
 
 def test_the_service_s_version_is_the_command_s() -> None:

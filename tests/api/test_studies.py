@@ -9,7 +9,7 @@ import yaml
 from fastapi.testclient import TestClient
 
 from orchestrator.records.store import Store
-from tests.api.conftest import SPEC, Driver, LiveService
+from tests.api.conftest import SPEC, Driver, LiveService, bearing
 
 
 def submit(service: TestClient, key: str | None = None, **fields: Any) -> httpx.Response:
@@ -49,7 +49,11 @@ def test_one_key_sent_by_eight_at_once_makes_one_study(live: LiveService) -> Non
     ids: list[int] = []
 
     def send() -> None:
-        ids.append(httpx.post(f"{live.url}/v1/studies", json=SPEC, headers={"Idempotency-Key": "rush"}, timeout=30).json()["id"])
+        ids.append(
+            httpx.post(f"{live.url}/v1/studies", json=SPEC, headers={"Idempotency-Key": "rush"} | bearing(live.token), timeout=30).json()[
+                "id"
+            ]
+        )
 
     threads = [threading.Thread(target=send) for _ in range(8)]
     for thread in threads:

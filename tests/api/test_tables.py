@@ -41,7 +41,7 @@ def test_every_shipped_table_is_told_and_the_newest_study_of_each_counts(service
 
 def test_retort_table_all_sums_a_paper_above_its_tables(live: LiveService, store: Store, tmp_path: Path) -> None:
     study = finished(store, TABLE)
-    environment = {**os.environ, "RETORT_URL": live.url, "RETORT_HOME": str(tmp_path)}
+    environment = {**os.environ, "RETORT_URL": live.url, "RETORT_TOKEN": live.token, "RETORT_HOME": str(tmp_path)}
 
     def retort(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -1,9 +1,13 @@
 """A person's work in the browser: look, submit, follow, stop, by mouse and by keyboard."""
 
+import time
+
 from selenium.webdriver.common.keys import Keys
 
 from tests.browser.chromium import Browser, Service
 from tests.browser.filled import spec
+
+EDITOR_SECONDS = 0.3  # the editor takes no choice in the first moment of its list
 
 
 def written(browser: Browser) -> str:
@@ -44,10 +48,12 @@ def test_fields_and_names_are_completed(browser: Browser) -> None:
     browser.run("editor.focus()")
     browser.press("data")
     browser.until("return editor.dom.parentNode.querySelector('.cm-tooltip-autocomplete')?.innerText.includes('dataset')")
+    time.sleep(EDITOR_SECONDS)
     browser.press(Keys.ENTER)
     browser.until("return document.getElementById('text').value === 'dataset: '")
     browser.press("dig")
     browser.until("return editor.dom.parentNode.querySelector('.cm-tooltip-autocomplete')?.innerText.includes('digits')")
+    time.sleep(EDITOR_SECONDS)
     browser.press(Keys.ENTER)
     browser.until("return document.getElementById('text').value === 'dataset: digits'")
 

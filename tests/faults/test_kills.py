@@ -70,7 +70,8 @@ from orchestrator.records.store import Store
 store = Store(settings().database)
 jobs = Jobs(store, settings())
 jobs._submit(store.attempts({study})[0])
-print(sum(job.submission_id == "study-{study}-a1" for job in jobs._ray.list_jobs()))
+listed = jobs._ray._good(jobs._ray._send("GET", "/api/jobs/")).json()
+print(sum(job["submission_id"] == "study-{study}-a1" for job in listed))
 """
 
 

@@ -3,7 +3,6 @@
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import event
@@ -16,6 +15,7 @@ from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
 from studies.submission import as_submission
 from tests.orchestrator.conftest import a_study
+from tests.orchestrator.dashboard import Dashboard, serving
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -49,33 +49,13 @@ def test_no_more_studies_run_at_once_than_allowed(store: Store, tmp_path: Path) 
     assert [len(store.attempts(study_id)) for study_id in ids] == [1, 0, 0]
 
 
-class Ray:
-    """Ray's job server as far as it is asked here; of one study it answers with an error."""
-
-    def __init__(self, broken: str) -> None:
-        self.broken = broken
-        self.submitted: list[str] = []
-
-    def submit_job(self, *, entrypoint: str, submission_id: str, runtime_env: dict[str, Any]) -> str:
-        if submission_id == self.broken:
-            raise RuntimeError("Request failed with status code 500: no room in study-404.")
-        self.submitted.append(submission_id)
-        return submission_id
-
-    def get_job_info(self, job_id: str) -> Any:
-        raise RuntimeError(f"Request failed with status code 404: Job {job_id} does not exist.")
-
-    def stop_job(self, job_id: str) -> bool:
-        return True
-
-
 def test_one_studys_trouble_keeps_no_other_from_its_driver(store: Store, tmp_path: Path) -> None:
     ids = [store.create_study(as_submission(a_study(name=f"study {n}")))[0].id for n in range(3)]
-    ray = Ray(broken=f"study-{ids[0]}-a1")
-    jobs = Jobs(store, replace(nowhere(tmp_path), concurrent_studies=3), connect=lambda _: ray)
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match=f"study {ids[0]}: Request failed with status code 500"):
-            jobs.step()
+    with serving(Dashboard(broken=f"study-{ids[0]}-a1")) as ray:
+        jobs = Jobs(store, replace(nowhere(tmp_path), ray_jobs=ray.url, concurrent_studies=3))
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match=f"study {ids[0]}: Ray answers 500 to POST /api/jobs/: no room in study-404."):
+                jobs.step()
     assert set(ray.submitted) == {f"study-{ids[1]}-a1", f"study-{ids[2]}-a1"}
     assert [store.study(study_id).stalls for study_id in ids] == [0, 0, 0]
 
@@ -84,7 +64,7 @@ def test_a_thousand_queued_studies_cost_the_loop_two_statements(store: Store, tm
     with store._writes.begin() as session:
         for number in range(1000):
             session.add(Study(name=f"study {number}", spec={}, state=StudyState.QUEUED, counts={}, created=0))
-    jobs = Jobs(store, replace(nowhere(tmp_path), concurrent_studies=0), connect=lambda _: Ray(""))
+    jobs = Jobs(store, replace(nowhere(tmp_path), concurrent_studies=0))
     statements: list[str] = []
     event.listen(store.engine, "before_cursor_execute", lambda *said: statements.append(said[2]))
     jobs.step()

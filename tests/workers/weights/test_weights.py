@@ -211,15 +211,15 @@ def test_the_zoos_detector_for_cityscapes_starts_from_its_detector_for_coco(stor
 
 
 def test_a_network_of_other_channels_than_the_published_backbone_starts_from_nothing(store: Store) -> None:
-    def networks(form: str | None) -> Any:
+    def ssd(form: str | None) -> Any:
         network = {"detector": "ssd", "backbone": "vgg16", "width": 8, "form": form}
         schedule = {"epochs": 1, "batch_size": 2, "lr": 0.01}
         given = {"dataset": "digits", "scale": "paper", "network": network, "schedule": schedule, "seed": 0}
         return networks(TrialSpec.model_validate(given), 10, store)
 
     with pytest.raises(TrialFailure, match="imagenet/vgg16"):
-        networks(None)
-    assert networks("doubled").backbone.features[0].out_channels == 16
+        ssd(None)
+    assert ssd("doubled").backbone.features[0].out_channels == 16
 
 
 def test_a_teacher_is_taken_from_the_store_instead_of_trained(tmp_path: Path, data: Path) -> None:
