@@ -21,7 +21,7 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 def nowhere(folder: Path) -> Settings:
-    return Settings(folder, "", NOWHERE, NOWHERE, "127.0.0.1:1", NOWHERE, 1)
+    return Settings(folder, f"sqlite:///{folder}/retort.db", NOWHERE, NOWHERE, "127.0.0.1:1", NOWHERE, 1)
 
 
 def test_while_ray_is_away_studies_wait_and_their_watchers_are_told_once(store: Store, tmp_path: Path) -> None:
