@@ -7,6 +7,7 @@ import signal
 import threading
 
 from orchestrator import logs, loops
+from orchestrator.broker.loop import Broker
 from orchestrator.driving.jobs import Jobs
 from orchestrator.records.store import Store
 from orchestrator.relaying.client import mlflow_client
@@ -26,6 +27,7 @@ def main() -> None:
     store = Store(configured.database)
     client = mlflow_client(configured.mlflow)
     running: list[loops.Loop] = [
+        Broker(store, configured),
         Jobs(store, configured),
         Relay(store, client, configured),
         Reaper(store, client),

@@ -16,7 +16,7 @@ class Settings:
 
     home: the state folder. database: SQLAlchemy URL. mlflow: tracking URI the relay writes to. mlflow_ui: base URL for links shown to
     people. ray: address that a driver connects to ("auto": the cluster of this machine). ray_jobs: HTTP address of Ray's dashboard.
-    concurrent_studies: how many drivers may run at once; further studies stay queued.
+    concurrent_studies: how many studies may have devices at once, each of which takes a driver process; further ones stay queued.
     """
 
     home: Path
@@ -62,5 +62,5 @@ def settings() -> Settings:
         mlflow_ui=os.environ.get("RETORT_MLFLOW_UI", mlflow),
         ray=os.environ.get("RETORT_RAY", os.environ.get("RAY_ADDRESS", "auto")),
         ray_jobs=os.environ.get("RETORT_RAY_JOBS", "http://127.0.0.1:8265"),
-        concurrent_studies=int(os.environ.get("RETORT_CONCURRENT_STUDIES", "4")),
+        concurrent_studies=int(os.environ.get("RETORT_CONCURRENT_STUDIES", "32")),
     )

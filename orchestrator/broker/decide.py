@@ -1,7 +1,7 @@
 """The broker: one pure function from a situation to grants. Its rules, in the order in which they speak:
 
 misfit       what fits on no node waits, with the reason, and holds up nobody
-quota        an owner's devices at once, and device-hours a month
+quota        an owner's devices at once, and device-hours a month; so many studies at once, but for one that may preempt
 priority     the higher first; a study gains a point for every AGEING seconds that it waits, so none starves
 fair share   among equals the owner who had the smallest share of the cluster lately
 age, path    then the older study; in it the trial with the longest chain behind it, teachers before students
@@ -50,6 +50,7 @@ class _Round:
 
     def __init__(self, situation: Situation) -> None:
         self.situation = situation
+        self.active = {trial.study for trial in situation.running}
         self.now = situation.now
         self.capacity = whole(situation.nodes)
         self.free: Free = dict(situation.nodes)
@@ -130,7 +131,7 @@ class _Round:
     # --- one trial
 
     def _consider(self, trial: ReadyTrial) -> None:
-        refused = self._misfit(trial.need) or self._over_quota(trial)
+        refused = self._misfit(trial.need) or self._over_quota(trial) or self._too_many(trial)
         if refused:
             self._refuse(trial, refused)
             return
@@ -164,6 +165,12 @@ class _Round:
             return f"the device-hours of {owner} for this month are used up"
         return None
 
+    def _too_many(self, trial: ReadyTrial) -> str | None:
+        most = self.situation.most_studies
+        if most is None or trial.study in self.active or len(self.active) < most or self._priority(trial.study) > self.lowest:
+            return None
+        return f"no more than {most} studies run at once"
+
     def _grant(self, trial: ReadyTrial, where: Placement) -> None:
         take(self.free, trial.need, where)
         if self.promised is not None:
@@ -171,6 +178,7 @@ class _Round:
         if self.reservation and self.now + _seconds(trial.seconds) > self.reservation.start:
             take(self.reservation.left, trial.need, where)
         self.grants.append(Grant(trial.id, where))
+        self.active.add(trial.study)
         self.running.append(RunningTrial(trial.id, trial.study, trial.need, where, self.now, trial.seconds))
         self._count(trial.study, trial.need, trial.seconds)
 

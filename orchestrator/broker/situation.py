@@ -68,6 +68,7 @@ class Situation:
     ready: Mapping[int, Sequence[ReadyTrial]]  # by study, the longest chain first (`in_order`)
     running: tuple[RunningTrial, ...]
     owners: Mapping[str, Owner] = field(default_factory=dict)  # those without an entry have no quota and have used nothing
+    most_studies: int | None = None  # that may have devices at once; each takes a driver
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ import shutil
 import signal
 import sys
 import time
-from typing import Any
 
 from orchestrator import logs
-from orchestrator.driving.graph import ASK_AGAIN_SECONDS, Graph
+from orchestrator.driving.graph import LOOK_SECONDS, Graph
 from orchestrator.driving.pulse import Pulse
 from orchestrator.driving.trainable import prepare_dataset
 from orchestrator.machine import OPEN, IllegalMove, StudyState
@@ -21,7 +20,6 @@ from orchestrator.outputs import driver_output, written_to
 from orchestrator.records.errors import Superseded
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
-from studies.spec import Resources
 from studies.trial import Setting, TrialFailure
 
 PATIENCE_SECONDS = 150.0  # so long a database may be locked or away without a driver or its trials coming to harm
@@ -41,8 +39,10 @@ def drive(study_id: int, attempt: int) -> None:
         return
     pulse = Pulse(store, study_id, attempt)
     pulse.start()
+    over = "its job was asked to stop"
     try:
-        _train(store, study_id, attempt, Setting.model_validate(study.spec), configured, pulse)
+        if _train(store, study_id, attempt, Setting.model_validate(study.spec), configured, pulse):
+            over = "it has no devices for now"
     except TrialFailure as failed:
         store.fail_study(study_id, attempt, failed.sentence)
         return
@@ -54,34 +54,38 @@ def drive(study_id: int, attempt: int) -> None:
     elif store.study(study_id).state == StudyState.CANCELLING:
         store.stopped(study_id, attempt)
     else:
-        store.end_attempt(study_id, attempt, "its job was asked to stop", planned=True)
+        store.end_attempt(study_id, attempt, over, planned=True)
 
 
-def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings: Settings, pulse: Pulse) -> None:
-    """Until every trial has its end, or SIGINT. Ray is not even imported when equal trials have done everything."""
+def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings: Settings, pulse: Pulse) -> bool:
+    """Until every trial has its end, or SIGINT, or (True) there is nothing to do without further devices. Ray is not even imported when
+    equal trials have done everything."""
     if store.dataset_digest(setting.dataset) is None:
         store.note(study_id, f"preparing dataset {setting.dataset}")
     digest = prepare_dataset(setting.dataset, settings.data)
     store.record_dataset(setting.dataset, digest)
     graph = Graph(store, study_id, attempt, setting, digest, settings)
-    slots = None
-    # A Tuner ends, and gives its devices back, when it has nothing more to hand out; what other studies train may come after it.
+    connected = False
+    # A Tuner ends, and gives its devices back, when it has nothing more to hand out; what is granted later comes after it.
     while not graph.settle():
         pulse.beat()
-        if graph.first is None:
+        if not graph.orders:
             if store.study(study_id).state == StudyState.CANCELLING:
-                return
-            time.sleep(ASK_AGAIN_SECONDS)
+                return False
+            if graph.done_for_now():
+                return True
+            time.sleep(LOOK_SECONDS)
             continue
-        slots = slots or connect(settings, setting.resources)
+        connected = connected or connect(settings)
         from orchestrator.driving.tuning import tuner  # imports Tune
 
         try:
-            tuner(graph, slots, pulse).fit()
+            tuner(graph, pulse).fit()
         finally:
             _forget_notes(settings, study_id, attempt)
         if graph.claimed:
-            return  # interrupted
+            return False  # interrupted
+    return False
 
 
 def _forget_notes(settings: Settings, study_id: int, attempt: int) -> None:
@@ -90,21 +94,12 @@ def _forget_notes(settings: Settings, study_id: int, attempt: int) -> None:
         shutil.rmtree(settings.home / "tune" / f"study-{study_id}-a{number}", ignore_errors=True)
 
 
-def connect(settings: Settings, resources: Resources) -> int:
-    """Joins the Ray cluster and gives how many trials it can hold at once. Raises TrialFailure when not even one."""
+def connect(settings: Settings) -> bool:
+    """Joins the Ray cluster."""
     import ray
 
     ray.init(address=settings.ray, logging_level="warning", log_to_driver=False)
-    return slots_in(ray.cluster_resources(), resources)
-
-
-def slots_in(there: dict[str, Any], resources: Resources) -> int:
-    """How many trials fit on these devices. Raises TrialFailure when not even one does."""
-    wanted = {"CPU": resources.cpus, "GPU": resources.gpus}
-    for what, count in wanted.items():
-        if count > there.get(what, 0):
-            raise TrialFailure("user", f"a trial wants {count} {what}s, the whole cluster has {there.get(what, 0):g}")
-    return min(int(there[what] // count) for what, count in wanted.items() if count)
+    return True
 
 
 def main() -> None:

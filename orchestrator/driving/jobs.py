@@ -2,14 +2,11 @@
 
 import logging
 import os
-import re
 import sys
 import time
-from collections.abc import Callable
-from http import HTTPStatus
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
 
+from orchestrator.driving.ray_api import Job, RayAnswer, RayCluster, RayUnreachable
 from orchestrator.machine import IllegalMove, StudyState
 from orchestrator.records.queries import Queued
 from orchestrator.records.schema import Attempt, Study
@@ -19,33 +16,8 @@ from orchestrator.settings import Settings
 log = logging.getLogger(__name__)
 STOP_WAIT_SECONDS = 60  # a driver has so long to stop in good order
 DRIVER_SECONDS = float(os.environ.get("RETORT_DEADLINE_DRIVER", "240"))  # a driver that is silent for so long is replaced
+LOOKING_DRIVERS = 2  # at once, of studies without devices
 STARTING_SECONDS = 720.0  # and one that has not come up after so long
-_STATUS = re.compile(r"Request failed with status code (\d{3})\b")
-GONE = ("STOPPED", "FAILED", "SUCCEEDED")
-
-
-class RayAnswer(Exception):
-    """Ray is there, and answered a request with an error. status: of HTTP."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(" ".join(message.split())[:300])
-        self.status = status
-
-
-class JobClient(Protocol):
-    """The part of Ray's JobSubmissionClient that is used here."""
-
-    def submit_job(self, *, entrypoint: str, submission_id: str, runtime_env: dict[str, Any]) -> str: ...
-    def get_job_info(self, job_id: str) -> Any: ...
-    def stop_job(self, job_id: str) -> bool: ...
-
-
-def connect(address: str) -> JobClient:
-    """Ray's own client. Raises ConnectionError while there is no dashboard at `address`."""
-    from ray.job_submission import JobSubmissionClient
-
-    client: JobClient = JobSubmissionClient(address)
-    return client
 
 
 class Jobs:
@@ -54,42 +26,42 @@ class Jobs:
     name = "jobs"
     interval = 0.5
 
-    def __init__(self, store: Store, settings: Settings, connect: Callable[[str], JobClient] = connect) -> None:
-        self.store, self.settings, self._connect = store, settings, connect
-        self._client: JobClient | None = None
+    def __init__(self, store: Store, settings: Settings, ray: RayCluster | None = None) -> None:
+        self.store, self.settings, self._ray = store, settings, ray or RayCluster(settings.ray_jobs)
         self._notified: set[int] = set()  # studies whose watchers know that Ray is away
         self._stopping: dict[str, float] = {}  # submission -> when it was last asked to stop
 
     def step(self) -> None:
         driven = self.store.driven_studies()
-        free = self.settings.concurrent_studies - len(driven)
-        driven += self._opened(free) if free > 0 else []
+        driven += self._opened({study.id for study, _ in driven})
         troubles = []
         for study, attempt in driven:
             try:
                 self._watch(study, attempt)
             except (RayAnswer, IllegalMove) as trouble:  # about this study alone; the others go on
                 troubles.append(f"study {study.id}: {trouble}")
-            except (ConnectionError, OSError, RuntimeError) as error:
-                self._away([study.id for study, _ in driven], error)
+            except RayUnreachable:
+                self._away([study.id for study, _ in driven])
+                raise
         for study_id in self._notified:
             self.store.note(study_id, "Ray is back")
         self._notified.clear()
         if troubles:
             raise RuntimeError("; ".join(troubles))
 
-    def _away(self, study_ids: list[int], error: Exception) -> NoReturn:
-        """Tells the studies' watchers once. Raises ConnectionError."""
-        self._client = None
+    def _away(self, study_ids: list[int]) -> None:
+        """Tells the studies' watchers once."""
         for study_id in set(study_ids) - self._notified:
             self.store.note(study_id, f"Ray cannot be reached at {self.settings.ray_jobs}; trying again")
             self._notified.add(study_id)
-        raise ConnectionError(f"Ray at {self.settings.ray_jobs}: {error}") from error
 
-    def _opened(self, free: int) -> list[tuple[Study, Attempt]]:
-        """New attempts of the studies that are next."""
+    def _opened(self, driven: set[int]) -> list[tuple[Study, Attempt]]:
+        """New attempts: of studies that have devices, and a few at a time of those that may need none, as equals have done their trials."""
         rested = [study for study in self.store.queued_studies() if self._rested(study)]
-        attempts = [self.store.new_attempt(study.study_id) for study in rested[:free]]
+        looking = len(driven - self.store.studies_with_devices())
+        granted = [study for study in rested if study.granted]
+        looks = [study for study in rested if study.looks and not study.granted]
+        attempts = [self.store.new_attempt(study.study_id) for study in (*granted, *looks[: max(0, LOOKING_DRIVERS - looking)])]
         for attempt in filter(None, attempts):
             log.info("opened", extra={"study": attempt.study_id, "attempt": attempt.number})
         return [(self.store.study(attempt.study_id), attempt) for attempt in attempts if attempt]
@@ -99,15 +71,15 @@ class Jobs:
         return study.stalls < 2 or self.store.now() - (study.ended or 0) > 1000 * 2 ** (study.stalls - 1)
 
     def _watch(self, study: Study, attempt: Attempt) -> None:
-        info = self._info(attempt.submission)
-        if info is None:
+        job = self._ray.job(attempt.submission)
+        if job is None:
             # Opened, but Ray does not know it: never submitted, or Ray's head has died with it and all its processes.
             if study.state == StudyState.QUEUED:
                 self._submit(attempt)
             else:
                 self.store.end_attempt(study.id, attempt.number, "Ray no longer knows it")
-        elif str(getattr(info.status, "value", info.status)) in GONE:
-            self.store.end_attempt(study.id, attempt.number, _outcome(info))
+        elif job.ended:
+            self.store.end_attempt(study.id, attempt.number, _outcome(job))
             self.store.forget_driver(study.id, attempt.number)
         elif study.state == StudyState.CANCELLING:
             self._stop(attempt.submission)
@@ -127,7 +99,7 @@ class Jobs:
     def _stop(self, submission: str) -> None:
         """SIGINT now, SIGKILL by Ray after STOP_WAIT_SECONDS; asked again should Ray have forgotten."""
         if time.monotonic() - self._stopping.get(submission, -1e9) > STOP_WAIT_SECONDS + 30:
-            _asked(lambda: self._ray.stop_job(submission))
+            self._ray.stop(submission)
             self._stopping[submission] = time.monotonic()
 
     def _submit(self, attempt: Attempt) -> None:
@@ -139,41 +111,10 @@ class Jobs:
         }
         # -P: the code that runs is the one of this process, wherever Ray was started
         entrypoint = f"exec {sys.executable} -P -m orchestrator.driving.driver {attempt.study_id} {attempt.number}"
-        options: dict[str, Any] = {"entrypoint": entrypoint, "submission_id": attempt.submission, "runtime_env": {"env_vars": variables}}
-        try:
-            _asked(lambda: self._ray.submit_job(**options))
-        except RayAnswer:
-            # Ray answers HTTP 500 to an id it knows: this attempt was submitted before and the answer was lost.
-            if self._info(attempt.submission) is None:
-                raise
-
-    def _info(self, submission: str) -> Any | None:
-        try:
-            return _asked(lambda: self._ray.get_job_info(submission))
-        except RayAnswer as answer:
-            if answer.status == HTTPStatus.NOT_FOUND:
-                return None
-            raise
-
-    @property
-    def _ray(self) -> JobClient:
-        if self._client is None:
-            self._client = self._connect(self.settings.ray_jobs)
-        return self._client
+        self._ray.submit(entrypoint, attempt.submission, variables)
 
 
-def _asked(request: Callable[[], Any]) -> Any:
-    """The result of a request. Raises RayAnswer where Ray answered with an error, else what the request raised."""
-    try:
-        return request()
-    except RuntimeError as error:  # Ray's client has the status in its text alone
-        found = _STATUS.match(str(error))
-        if found is None:
-            raise
-        raise RayAnswer(int(found[1]), str(error)) from error
-
-
-def _outcome(info: Any) -> str:
+def _outcome(job: Job) -> str:
     """How a job ended, in one line: the last line of its log where Ray quotes one."""
-    lines = [line.strip() for line in (info.message or "").splitlines() if line.strip()]
+    lines = [line.strip() for line in job.message.splitlines() if line.strip()]
     return f"its driver ended: {lines[-1][:300]}" if lines else "its driver ended"

@@ -12,9 +12,9 @@ from pathlib import Path
 from orchestrator.machine import TrialState
 from orchestrator.records.store import Store
 from orchestrator.settings import settings
+from studies.trial import CHECKPOINT_NOW
 
 CHECKPOINT_SECONDS = 20.0  # the longest that a planned stop waits for checkpoints
-CHECKPOINT_NOW = "checkpoint-now"  # file in a trial's folder: its process writes a checkpoint as soon as it can, and removes the file
 
 
 @dataclass(frozen=True)

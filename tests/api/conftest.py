@@ -12,6 +12,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from api.app import create_app
+from orchestrator.records.leases import Known
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
 from studies.expand import expand
@@ -122,7 +123,10 @@ class Driver:
         )
         spec = planned.resolve(study, teacher)
         key = spec.key("digest", "code")
-        self.store.claim(self.study_id, self.attempt, name, spec, key, key, "digest", {}, reuse=False)
+        trial = self.store.trial(self.study_id, name)
+        assert trial
+        self.store.carry_out({trial.id: ["a"]}, [])
+        self.store.claim(self.study_id, self.attempt, name, Known(spec, key, key, "digest"), {}, reuse=False)
         self.store.start_trial(self.study_id, self.attempt, name)
 
     def epoch(self, name: str, epoch: int, ap: float) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from orchestrator.driving.graph import Graph
 from orchestrator.driving.order import Order
 from orchestrator.records.database import engine_for
-from orchestrator.records.leases import Claim
+from orchestrator.records.leases import Claim, Known
 from orchestrator.records.schema import Trial
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
@@ -100,7 +100,8 @@ class Driven:
     def claim(self, name: str, key: str | None = None, reuse: bool = True) -> Claim:
         key = key or f"key of {name}"
         spec = trial_spec()
-        claimed = self.store.claim(self.id, self.attempt, name, spec, key, key, "digest", {"git_sha": "abc"}, reuse)
+        grant_all(self.store, self.id)
+        claimed = self.store.claim(self.id, self.attempt, name, Known(spec, key, key, "digest"), {"git_sha": "abc"}, reuse)
         if claimed.fence is not None:
             self.fences[name] = claimed.fence
         return claimed.claim
@@ -167,9 +168,23 @@ def graph_of(driven: Driven, spec: StudySpec, digest: str = "digest") -> Graph:
     return Graph(driven.store, driven.id, driven.attempt, spec, digest, settings)
 
 
+def grant_all(store: Store, study_id: int) -> None:
+    """Devices for every trial of a study that is ready."""
+    held = {trial.id for trial in store.all_granted()}
+    ready = [trial for trial in store.ready_trials(study_id) if trial.id not in held]
+    store.carry_out({trial.id: ["a"] for trial in ready}, [])
+
+
+def next_of(graph: Graph) -> Order | None:
+    """The next trial of a study that has all the devices it can use."""
+    grant_all(graph.store, graph.study_id)
+    graph._look_due = 0.0
+    return graph.next()
+
+
 def train_next(graph: Graph, driven: Driven, order: Order | None = None, environment: dict[str, str] | None = None) -> Order:
     """One trial's life as the driver sees it, of `order` or of the next there is; gives its order."""
-    order = order or graph.next()
+    order = order or next_of(graph)
     assert order
     graph.started(order.trial)
     graph.reported(order.trial, {"epoch": 1, "epochs": 1, "metrics": {"AP": 9.0}})
@@ -192,6 +207,6 @@ def trained(store: Store, folder: Path, spec: StudySpec, digest: str = "digest")
     driven = Driven.start(store, folder, spec)
     graph = graph_of(driven, spec, digest)
     while not graph.settle():
-        train_next(graph, driven)
+        train_next(graph, driven, graph.orders.popleft() if graph.orders else None)
     store.conclude(driven.id, driven.attempt)
     return driven

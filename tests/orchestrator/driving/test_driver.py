@@ -1,4 +1,4 @@
-"""The driver as a process, where it needs no cluster: what was trained before, what was cancelled, what cannot fit."""
+"""The driver as a process, where it needs no cluster: what was trained before, what was cancelled, what has no devices."""
 
 import os
 import subprocess
@@ -7,12 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.driving.driver import slots_in
 from orchestrator.machine import StudyState, TrialState
 from orchestrator.records.store import Store
-from studies.spec import Resources
 from studies.submission import as_submission
-from studies.trial import TrialFailure
 from tests.orchestrator.conftest import Driven, a_study, trained
 from workers.datasets import prepare
 
@@ -58,14 +55,15 @@ def test_the_driver_of_an_attempt_that_is_over_writes_nothing(driven: Driven, st
     assert len(store.events(driven.id)) == before
 
 
-def test_as_many_trials_at_once_as_the_scarcest_device_allows() -> None:
-    there = {"CPU": 16.0, "GPU": 3.0, "memory": 1e9}
-    assert slots_in(there, Resources(cpus=3)) == 5
-    assert slots_in(there, Resources(cpus=4, gpus=1)) == 3
-    with pytest.raises(TrialFailure, match="a trial wants 4 GPUs, the whole cluster has 3"):
-        slots_in(there, Resources(gpus=4))
-    with pytest.raises(TrialFailure, match="the whole cluster has 0"):
-        slots_in({"CPU": 2.0}, Resources(gpus=1))
+def test_a_driver_without_devices_ends_as_planned_and_leaves_its_trials_ready(store: Store, url: str, home: Path, data: Path) -> None:
+    study, _ = store.create_study(as_submission(a_study()))
+    assert store.new_attempt(study.id)
+    ended = drive(study.id, 1, home, url)
+    assert ended.returncode == 0, ended.stderr
+    (attempt,) = store.attempts(study.id)
+    assert attempt.outcome == "it has no devices for now"
+    assert (store.study(study.id).state, store.study(study.id).stalls) == (StudyState.QUEUED, 0)
+    assert all(trial.key for trial in store.ready_trials(study.id)), "others can tell whose equals they are"
 
 
 def test_the_driver_comes_up_without_torch_and_without_tune() -> None:

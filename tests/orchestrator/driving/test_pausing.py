@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.driving.pausing import CHECKPOINT_NOW, Paused, pause
+from orchestrator.driving.pausing import Paused, pause
 from orchestrator.machine import StudyState, TrialState
 from orchestrator.records.errors import Superseded
 from orchestrator.records.store import Store
+from studies.trial import CHECKPOINT_NOW
 from tests.orchestrator.conftest import ALONE, TEACHER, Driven
 
 
