@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.command import data, schedules, tokens, webhooks, weights
+from api.command import data, queue, schedules, tokens, webhooks, weights
 from studies.inert import one_line
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ app.add_typer(weights.app, name="weights")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(tokens.app, name="token")
 app.add_typer(webhooks.app, name="webhook")
+for name, command in queue.COMMANDS.items():
+    app.command(name)(command)
 app.command("link")(tokens.link)
 app.command("audit")(tokens.audit)
 
@@ -168,6 +170,7 @@ def submit(
     idempotency_key: Annotated[
         str | None, typer.Option(help="the same key and spec make no second study [one made up for this call]")
     ] = None,
+    priority: Annotated[int, typer.Option(min=-100, max=100, help="in the queue; the higher the sooner")] = 0,
 ) -> None:
     """Submit studies; they are queued and run."""
     asked = _documents(studies, all_tables, scale, setting)
@@ -176,7 +179,7 @@ def submit(
     client = _client()
     ids = []
     for document in asked:
-        made = client.submit(document, idempotency_key)
+        made = client.submit(document, idempotency_key, priority)
         ids.append(made["id"])
         _say(f"study {made['id']}: {one_line(made['name'])} ({made['state']})")
     if not watch:

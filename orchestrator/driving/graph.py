@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.driving.order import Order
 from orchestrator.driving.source import source_of_code
-from orchestrator.machine import OPEN, TrialState
+from orchestrator.machine import OPEN
 from orchestrator.plan import measurement_from, planned_from, teacher_ref
 from orchestrator.records.errors import LeaseLost
 from orchestrator.records.leases import Known
@@ -47,9 +47,7 @@ class Graph:
         self.open = 0  # trials without an end
         self.had_devices = False
         self.changed = time.monotonic()  # when a trial was last claimed, or came to its end
-        self._ready = 0  # trials that can start
-        self._looked: set[str] = set()  # ready trials that are known
-        self._new = True  # there may be ready trials that nobody has looked at
+        self._looked = False  # at all trials that were ready when it began
         self._look_due = self._served_due = 0.0
         self._asked: set[str] = set()  # trials asked to make room
         self._done: dict[str, TeacherRef] = {}  # trials whose checkpoints others have asked for
@@ -62,8 +60,6 @@ class Graph:
         """Counts anew."""
         counts = self.store.counts(self.study_id)
         self.open = sum(counts[state] for state in OPEN)
-        self._new |= counts[TrialState.READY] > self._ready
-        self._ready = counts[TrialState.READY]
 
     @property
     def ended(self) -> bool:
@@ -113,26 +109,23 @@ class Graph:
 
     def _take_over(self) -> None:
         """Claims ready trials whose equals have finished, and those that their results make ready, and so on."""
-        if not self._new and time.monotonic() < self._served_due:
-            return
-        while True:
+        seen: set[str] = set()
+        while time.monotonic() >= self._served_due:
             self._look()
-            for trial in self.store.served_trials(self.study_id):
-                if trial.name not in self.claimed and (order := self._claim(trial)):
-                    self.orders.append(order)  # it has devices, and the equal's files are gone
-            if not self._new:
-                break
-        self._served_due = time.monotonic() + SERVED_SECONDS
+            served = [trial for trial in self.store.served_trials(self.study_id) if trial.name not in self.claimed]
+            self.orders.extend(order for trial in served if (order := self._claim(trial)))  # one whose equal's files are gone
+            if seen.issuperset(trial.name for trial in served):
+                self._served_due = time.monotonic() + SERVED_SECONDS
+            seen.update(trial.name for trial in served)
 
     def _look(self) -> None:
-        """Writes down what ready trials are to train, so that all may know whose equals they are."""
-        self._new, position = False, -1
-        while page := self.store.ready_trials(self.study_id, after=position, limit=PAGE):
+        """Writes down what ready trials are to train, so that all may know whose equals they are: of all at first, then of new ones."""
+        position = -1
+        while page := self.store.ready_trials(self.study_id, after=position, limit=PAGE, known=not self._looked):
             position = page[-1].position
-            known = {trial.name: found for trial in page if trial.name not in self._looked if (found := self._known(trial))}
-            if known:
-                self.store.know_trials(self.study_id, self.attempt, known)
-            self._looked.update(trial.name for trial in page)
+            known = {trial.name: found for trial in page if (found := self._known(trial))}
+            self.store.know_trials(self.study_id, self.attempt, known)
+        self._looked = True
 
     def _known(self, trial: Trial) -> Known | None:
         """What it is to train; None, and the trial has failed, where the catalogue no longer has what it names."""
@@ -246,5 +239,5 @@ class Graph:
         self.claimed.pop(name, None)
         self.folders.pop(name, None)
         self._asked.discard(name)
-        self.changed = time.monotonic()
+        self.changed, self._served_due = time.monotonic(), 0.0
         self.refresh()

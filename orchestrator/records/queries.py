@@ -136,9 +136,10 @@ class Queries(Database):
             return trial_row(session, study_id, name)
 
     @patient
-    def ready_trials(self, study_id: int, after: int = -1, limit: int = 64) -> list[Trial]:
-        """The first trials behind a position that can start, in the study's order."""
+    def ready_trials(self, study_id: int, after: int = -1, limit: int = 64, known: bool = True) -> list[Trial]:
+        """The first trials behind a position that can start, in the study's order. known: with those that were looked at before."""
         ready = select(Trial).where(Trial.study_id == study_id, Trial.state == TrialState.READY, Trial.position > after)
+        ready = ready if known else ready.where(Trial.key.is_(None))
         with self._reads() as session:
             return list(session.scalars(ready.order_by(Trial.position).limit(limit)))
 

@@ -98,10 +98,12 @@ class Driven:
         return next(trial for trial in self.store.trials(self.id) if trial.name == name)
 
     def claim(self, name: str, key: str | None = None, reuse: bool = True) -> Claim:
-        key = key or f"key of {name}"
-        spec = trial_spec()
+        """With devices for all its trials."""
         grant_all(self.store, self.id)
-        claimed = self.store.claim(self.id, self.attempt, name, Known(spec, key, key, "digest"), {"git_sha": "abc"}, reuse)
+        return self.claim_granted(name, key, reuse)
+
+    def claim_granted(self, name: str, key: str | None = None, reuse: bool = True) -> Claim:
+        claimed = self.store.claim(self.id, self.attempt, name, known(name, key), {"git_sha": "abc"}, reuse)
         if claimed.fence is not None:
             self.fences[name] = claimed.fence
         return claimed.claim
@@ -109,6 +111,14 @@ class Driven:
     def begin(self, name: str, key: str | None = None) -> None:
         assert self.claim(name, key) == Claim.HELD
         self.start_trial(name)
+
+    def begin_granted(self, name: str) -> None:
+        assert self.claim_granted(name) == Claim.HELD
+        self.start_trial(name)
+
+    def know(self, name: str, key: str) -> None:
+        """Its driver has looked at a trial."""
+        self.store.know_trials(self.id, self.attempt, {name: known(name, key)})
 
     def start_trial(self, name: str) -> None:
         self.store.start_trial(self.id, self.attempt, name, self.fences[name])
@@ -154,6 +164,12 @@ def trial_spec() -> TrialSpec:
             "seed": 0,
         }
     )
+
+
+def known(name: str, key: str | None = None) -> Known:
+    """What a trial is to train, as far as the store looks at it."""
+    key = key or f"key of {name}"
+    return Known(trial_spec(), key, key, "digest")
 
 
 @pytest.fixture

@@ -1,21 +1,22 @@
 """The service's loops: trouble is told once and survived; nothing is needed but the database."""
 
+import json
 import threading
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import event
 
 from orchestrator import loops
-from orchestrator.driving.jobs import Jobs
+from orchestrator.driving.jobs import LOOKING_DRIVERS, Jobs
+from orchestrator.driving.ray_api import RayCluster
 from orchestrator.machine import StudyState
-from orchestrator.records.schema import Study
+from orchestrator.records.schema import Attempt, Study
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
 from studies.submission import as_submission
-from tests.orchestrator.conftest import a_study
+from tests.orchestrator.conftest import Driven, a_study, grant_all
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -42,53 +43,72 @@ def test_a_study_cancelled_while_ray_is_away_is_cancelled_when_it_never_ran(stor
     Jobs(store, nowhere(tmp_path)).step()
 
 
-def test_no_more_studies_run_at_once_than_allowed(store: Store, tmp_path: Path) -> None:
-    ids = [store.create_study(as_submission(a_study(name=f"study {n}")))[0].id for n in range(3)]
-    with pytest.raises(ConnectionError):
-        Jobs(store, nowhere(tmp_path)).step()
-    assert [len(store.attempts(study_id)) for study_id in ids] == [1, 0, 0]
-
-
 class Ray:
-    """Ray's job server as far as it is asked here; of one study it answers with an error."""
+    """Ray's dashboard as far as it is asked here; of one study it answers with an error."""
 
-    def __init__(self, broken: str) -> None:
+    def __init__(self, broken: str = "") -> None:
         self.broken = broken
         self.submitted: list[str] = []
 
-    def submit_job(self, *, entrypoint: str, submission_id: str, runtime_env: dict[str, Any]) -> str:
-        if submission_id == self.broken:
-            raise RuntimeError("Request failed with status code 500: no room in study-404.")
-        self.submitted.append(submission_id)
-        return submission_id
+    def cluster(self) -> RayCluster:
+        return RayCluster(NOWHERE, httpx.MockTransport(self._answer))
 
-    def get_job_info(self, job_id: str) -> Any:
-        raise RuntimeError(f"Request failed with status code 404: Job {job_id} does not exist.")
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        if request.method != "POST":
+            return httpx.Response(404, text=f"{request.url.path} does not exist")
+        submission = json.loads(request.content)["submission_id"]
+        if submission == self.broken:
+            return httpx.Response(500, text="no room in study-404.")
+        self.submitted.append(submission)
+        return httpx.Response(200, json={"submission_id": submission})
 
-    def stop_job(self, job_id: str) -> bool:
-        return True
+
+def test_a_study_that_nobody_has_looked_at_gets_a_driver_without_devices_a_few_at_a_time(store: Store, tmp_path: Path) -> None:
+    ids = [store.create_study(as_submission(a_study(name=f"study {n}")))[0].id for n in range(LOOKING_DRIVERS + 2)]
+    ray = Ray()
+    jobs = Jobs(store, nowhere(tmp_path), ray.cluster())
+    jobs.step()
+    jobs.step()
+    assert [len(store.attempts(study_id)) for study_id in ids] == [1] * LOOKING_DRIVERS + [0, 0]
+    grant_all(store, ids[-1])
+    jobs.step()
+    assert [len(store.attempts(study_id)) for study_id in ids] == [1] * LOOKING_DRIVERS + [0, 1], "devices are not kept waiting"
+
+
+def test_a_study_whose_driver_went_for_want_of_devices_gets_another_with_devices_alone(store: Store, tmp_path: Path) -> None:
+    driven = Driven.start(store, tmp_path)
+    store.end_attempt(driven.id, 1, "it has no devices for now", planned=True)
+    jobs = Jobs(store, nowhere(tmp_path), Ray().cluster())
+    jobs.step()
+    assert len(store.attempts(driven.id)) == 1
+    grant_all(store, driven.id)
+    jobs.step()
+    assert len(store.attempts(driven.id)) == 2
 
 
 def test_one_studys_trouble_keeps_no_other_from_its_driver(store: Store, tmp_path: Path) -> None:
     ids = [store.create_study(as_submission(a_study(name=f"study {n}")))[0].id for n in range(3)]
+    for study_id in ids:
+        grant_all(store, study_id)
     ray = Ray(broken=f"study-{ids[0]}-a1")
-    jobs = Jobs(store, replace(nowhere(tmp_path), concurrent_studies=3), connect=lambda _: ray)
+    jobs = Jobs(store, nowhere(tmp_path), ray.cluster())
     for _ in range(2):
-        with pytest.raises(RuntimeError, match=f"study {ids[0]}: Request failed with status code 500"):
+        with pytest.raises(RuntimeError, match=f"study {ids[0]}: Ray answers 500"):
             jobs.step()
     assert set(ray.submitted) == {f"study-{ids[1]}-a1", f"study-{ids[2]}-a1"}
     assert [store.study(study_id).stalls for study_id in ids] == [0, 0, 0]
 
 
-def test_a_thousand_queued_studies_cost_the_loop_two_statements(store: Store, tmp_path: Path) -> None:
+def test_a_thousand_queued_studies_cost_the_loop_few_statements(store: Store, tmp_path: Path) -> None:
     with store._writes.begin() as session:
         for number in range(1000):
             session.add(Study(name=f"study {number}", spec={}, state=StudyState.QUEUED, counts={}, created=0))
-    jobs = Jobs(store, replace(nowhere(tmp_path), concurrent_studies=0), connect=lambda _: Ray(""))
+            session.add(Attempt(study_id=number + 1, number=1, submission=f"{number}", created=0, ended=1))
+    jobs = Jobs(store, nowhere(tmp_path), Ray().cluster())
     statements: list[str] = []
     event.listen(store.engine, "before_cursor_execute", lambda *said: statements.append(said[2]))
     jobs.step()
-    assert len([each for each in statements if each.startswith("SELECT")]) <= 2
+    assert len([each for each in statements if each.startswith("SELECT")]) <= 3
     assert len(store.queued_studies()) == 1000
 
 

@@ -114,7 +114,9 @@ def test_a_trial_that_makes_room_is_ready_again_without_devices_and_without_a_lo
     assert (trial.state, trial.losses, trial.epoch) == (TrialState.READY, 0, 1)
     assert TEACHER not in [each.name for each in store.granted_trials(driven.id)]
     graph._look_due = 0.0
-    assert (first := graph.next()) and first.trial == ALONE
+    other = graph.next()
+    assert other
+    assert other.trial == ALONE
     again = next_of(graph)
     assert again
     assert (again.trial, again.folder) == (TEACHER, order.folder)
