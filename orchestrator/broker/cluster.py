@@ -5,6 +5,7 @@ Placement is per node: two nodes of two GPUs hold no trial that needs four on on
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 ROUNDING = 1e-9  # of fractional devices
 
@@ -42,11 +43,11 @@ class Need:
     each: Resources
     workers: int = 1
 
-    @property
+    @cached_property
     def total(self) -> Resources:
         return self.each * self.workers
 
-    @property
+    @cached_property
     def devices(self) -> float:
         """What quotas count: GPUs, of a trial without any its CPUs."""
         return self.total.gpus or self.total.cpus

@@ -63,6 +63,7 @@ class _Round:
         self.starts: dict[int, float] = {}
         self.refused: dict[int, set[Need]] = defaultdict(set)  # by study: what is not to be asked for again in this round
         self.misfits: dict[Need, str | None] = {}
+        self.shares: dict[Need, float] = {}  # of the cluster
         self.full: set[Need] = set()  # what found no room; there is never more of it within a round
         self.reservation: _Reservation | None = None
         self.promised: Free | None = None  # free once those that leave have left, less what it is promised to
@@ -185,7 +186,9 @@ class _Round:
     def _count(self, study: int, need: Need, seconds: float | None) -> None:
         """Counts a trial for its owner with all the time that it will take, so that a long one is not followed by another at once."""
         owner = self.situation.studies[study].owner
-        self.used[owner] += need.total.share_of(self.capacity) * _seconds(seconds)
+        if need not in self.shares:
+            self.shares[need] = need.total.share_of(self.capacity)
+        self.used[owner] += self.shares[need] * _seconds(seconds)
         self.devices[owner] += need.devices
 
     # --- who came first

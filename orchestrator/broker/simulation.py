@@ -94,7 +94,9 @@ class Simulation:
     ) -> None:
         self.nodes, self.owners, self.tick, self.leave = nodes, dict(owners or {}), tick, leave
         self.plans = {study.id: study for study in studies}
+        self.queued = {study.id: QueuedStudy(study.id, study.owner, study.priority, study.submitted) for study in studies}
         self.capacity = whole(nodes)
+        self.shares = {need: need.total.share_of(self.capacity) for need in {trial.need for study in studies for trial in study.trials}}
         self.outcome = Outcome()
         self.now = 0.0
         self.arrivals = sorted(studies, key=lambda study: (study.submitted, study.id), reverse=True)
@@ -170,10 +172,8 @@ class Simulation:
             )
             for number, each in self.running.items()
         )
-        studies = {
-            study: QueuedStudy(study, self.plans[study].owner, self.plans[study].priority, self.plans[study].submitted)
-            for study in {*(s for s, trials in self.ready.items() if trials), *(each.study for each in self.running.values())}
-        }
+        concerned = {*(s for s, trials in self.ready.items() if trials), *(each.study for each in self.running.values())}
+        studies = {study: self.queued[study] for study in concerned}
         names = {study.owner for study in studies.values()}
         owners = {name: replace(self.owners.get(name, Owner()), used=self.used[name]) for name in names}
         return decide(Situation(self.now, self.nodes, studies, {s: t for s, t in self.ready.items() if t}, running, owners))
@@ -205,7 +205,7 @@ class Simulation:
         then = min(self.now + max(1.0, ticks) * self.tick, until)
         share: dict[str, float] = defaultdict(float)
         for each in self.running.values():
-            share[self.plans[each.study].owner] += each.trial.need.total.share_of(self.capacity)
+            share[self.plans[each.study].owner] += self.shares[each.trial.need]
         for owner in {*self.used, *share}:
             self.used[owner] = after(self.used[owner], share[owner], then - self.now)
         self.now = then
