@@ -3,17 +3,19 @@
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from orchestrator.broker.accounts import counted, told
 from orchestrator.broker.cluster import Free, Need, Resources, place, take, whole
 from orchestrator.broker.decide import decide
-from orchestrator.broker.estimates import Estimate, Estimates
+from orchestrator.broker.estimates import Estimates
 from orchestrator.broker.forecast import forecast
 from orchestrator.broker.situation import Decision, QueuedStudy, ReadyTrial, RunningTrial, Situation, in_order
 from orchestrator.driving.ray_api import RayCluster
-from orchestrator.records.queue import GrantedTrial, OpenStudy, WaitingTrial
-from orchestrator.records.schema import Place
+from orchestrator.records.owners import Used
+from orchestrator.records.queue import Asked, GrantedTrial, OpenStudy, WaitingTrial
+from orchestrator.records.schema import Owner, Place
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
 
@@ -35,12 +37,15 @@ class Broker:
         self.store, self.settings, self._ray = store, settings, ray or RayCluster(settings.ray_jobs)
         self.estimates = Estimates(store)
         self._nodes: dict[str, Resources] = {}
+        self._asked: dict[int, Asked] = {}  # by study
+        self._held: Sequence[RunningTrial] = ()  # at the last look
+        self._owner_of: Mapping[int, str] = {}  # by study, likewise
         self._nodes_due = self._count_due = self._places_due = 0.0
         self._places: list[tuple[int, str, int | None]] | None = None  # as they were written last
 
     def step(self) -> None:
         studies = {study.id: study for study in self.store.open_studies()}
-        self.estimates.forget_all_but(studies.keys() | set())
+        self._know(studies)
         if studies and time.monotonic() >= self._nodes_due:
             self._nodes = _nodes(self._ray)
             self._nodes_due = time.monotonic() + NODES_SECONDS
@@ -54,6 +59,12 @@ class Broker:
         if time.monotonic() >= self._places_due:
             self._show(studies, situation, decision)
 
+    def _know(self, studies: Mapping[int, OpenStudy]) -> None:
+        """Looks up what new studies ask for, and forgets those that are over."""
+        new = studies.keys() - self._asked.keys()
+        self._asked = {id: asked for id, asked in self._asked.items() if id in studies} | (self.store.asked_for(new) if new else {})
+        self.estimates.forget_all_but(set(studies))
+
     # --- the situation
 
     def _situation(self, studies: dict[int, OpenStudy]) -> Situation:
@@ -65,11 +76,7 @@ class Broker:
             if trial.study_id in studies:
                 ready[trial.study_id].append(self._ready(studies[trial.study_id], trial))
         rows = self.store.owners()
-        owner_of = {study.id: study.owner for study in studies.values()}
-        used = counted(rows, running, owner_of, whole(self._nodes), now)
-        if time.monotonic() >= self._count_due:
-            self.store.count_usage({name: each for name, each in used.items() if each.lately})
-            self._count_due = time.monotonic() + COUNT_SECONDS
+        used = self._count(rows, running, {study.id: study.owner for study in studies.values()}, now)
         concerned = {*ready, *(trial.study for trial in running)}
         return Situation(
             now=now / 1000,
@@ -81,22 +88,34 @@ class Broker:
             most_studies=self.settings.concurrent_studies,
         )
 
+    def _count(self, rows: Sequence[Owner], running: Sequence[RunningTrial], owner_of: Mapping[int, str], now: int) -> dict[str, Used]:
+        """What owners have had by now, also by trials that have left since the last look; written down when some have, and now and then."""
+        held = {trial.id: trial for trial in (*self._held, *running)}
+        owners = {**self._owner_of, **owner_of}
+        used = counted(rows, list(held.values()), owners, whole(self._nodes), now)
+        if held and (held.keys() != {trial.id for trial in running} or time.monotonic() >= self._count_due):
+            self.store.count_usage({name: used[name] for name in {owners[trial.study] for trial in held.values()}})
+            self._count_due = time.monotonic() + COUNT_SECONDS
+        self._held, self._owner_of = running, owner_of
+        return used
+
     def _ready(self, study: OpenStudy, trial: WaitingTrial) -> ReadyTrial:
-        known = self._estimate(study, trial.id)
+        known = self.estimates.of(study.id, self._asked[study.id], trial.id)
         seconds = None if known.seconds is None else known.seconds * _left(trial.epoch, trial.epochs)
-        return ReadyTrial(trial.id, study.id, _need(study), seconds, known.path, trial.position)
+        return ReadyTrial(trial.id, study.id, self._need(study), seconds, known.path, trial.position)
 
     def _running(self, study: OpenStudy, trial: GrantedTrial, now: float) -> RunningTrial:
-        seconds, since = self._estimate(study, trial.id).seconds, trial.granted / 1000
+        seconds, since = self.estimates.of(study.id, self._asked[study.id], trial.id).seconds, trial.granted / 1000
         remaining = None
         if seconds is not None:
             left = seconds * _left(trial.epoch, trial.epochs)
             remaining = left if trial.epoch else max(left - (now - since), seconds / 20)
         leaving = trial.leaving is not None
-        return RunningTrial(trial.id, study.id, _need(study), trial.nodes, since, remaining, leaving)
+        return RunningTrial(trial.id, study.id, self._need(study), trial.nodes, since, remaining, leaving)
 
-    def _estimate(self, study: OpenStudy, trial: int) -> Estimate:
-        return self.estimates.of(study)[trial]
+    def _need(self, study: OpenStudy) -> Need:
+        resources = self._asked[study.id].resources
+        return Need(Resources(float(resources["cpus"]), float(resources["gpus"])))
 
     def _placed(self, running: list[RunningTrial]) -> list[RunningTrial]:
         """Trials of which nobody noted where they are get a place where there is room."""
@@ -143,10 +162,6 @@ def _nodes(ray: RayCluster) -> dict[str, Resources]:
 
 def _queued(study: OpenStudy) -> QueuedStudy:
     return QueuedStudy(study.id, study.owner, study.priority, study.created / 1000)
-
-
-def _need(study: OpenStudy) -> Need:
-    return Need(Resources(float(study.resources.get("cpus", 1)), float(study.resources.get("gpus", 0))))
 
 
 def _left(epoch: int, epochs: int | None) -> float:

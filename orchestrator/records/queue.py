@@ -50,14 +50,19 @@ class GrantedTrial:
 
 @dataclass(frozen=True)
 class OpenStudy:
-    """A study that is not over, as the broker looks at it. resources: cpus and gpus of each of its trials."""
+    """A study that is not over, as the broker looks at it."""
 
     id: int
-    name: str
     owner: str
     priority: int
     paused: bool
     created: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a study's spec asks for, which does not change. resources: cpus and gpus of each of its trials."""
+
     resources: Mapping[str, Any]
     dataset: str
     scale: str
@@ -153,14 +158,17 @@ class Queue(Queries, Units):
         concerned = or_(
             exists().where(DeviceGrant.study_id == Study.id), exists().where(Trial.study_id == Study.id, Trial.state == TrialState.READY)
         )
-        part = Study.spec
-        query = select(
-            Study.id, Study.name, Study.owner, Study.priority, Study.paused, Study.created,
-            part["resources"], part["dataset"].as_string(), part["scale"].as_string(),
-        )  # fmt: skip
+        query = select(Study.id, Study.owner, Study.priority, Study.paused, Study.created).order_by(Study.id)
         with self._reads() as session:
-            rows = session.execute(query.where(Study.state.in_((*OPEN_STUDIES, StudyState.CANCELLING)), concerned).order_by(Study.id))
-            return [OpenStudy(row[0], row[1], row[2] or "", *row[3:6], row[6] or {}, *row[7:]) for row in rows]
+            rows = session.execute(query.where(Study.state.in_((*OPEN_STUDIES, StudyState.CANCELLING)), concerned))
+            return [OpenStudy(row[0], row[1] or "", *row[2:]) for row in rows]
+
+    def asked_for(self, study_ids: Iterable[int]) -> dict[int, Asked]:
+        """What these studies' specs ask for."""
+        spec = Study.spec
+        query = select(Study.id, spec["resources"], spec["dataset"].as_string(), spec["scale"].as_string())
+        with self._reads() as session:
+            return {id: Asked(*asked) for id, *asked in session.execute(query.where(Study.id.in_(list(study_ids))))}
 
     def waiting_trials(self, most: int) -> list[WaitingTrial]:
         """The first `most` trials of each study that wait for devices, in the study's order."""
@@ -176,11 +184,12 @@ class Queue(Queries, Units):
             return [WaitingTrial(*row) for row in rows]
 
     def all_granted(self) -> list[GrantedTrial]:
-        """Every trial with its devices."""
+        """Every trial with its devices, those that may start among them."""
         held = exists().where(Lease.trial_id == Trial.id)
         fields = (Trial.id, Trial.study_id, Trial.state, Trial.epoch, Trial.epochs)
         of_grant = (DeviceGrant.nodes, DeviceGrant.granted, DeviceGrant.leaving)
         query = select(*fields, *of_grant, held).join(DeviceGrant, DeviceGrant.trial_id == Trial.id)
+        query = query.where(Trial.state.in_((TrialState.READY, TrialState.RUNNING)))
         with self._reads() as session:
             return [GrantedTrial(*row[:5], tuple(row[5]), *row[6:]) for row in session.execute(query.order_by(Trial.id))]
 

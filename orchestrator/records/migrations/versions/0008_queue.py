@@ -38,12 +38,12 @@ def upgrade() -> None:
     op.create_table(
         "owner",
         sa.Column("name", sa.String(length=200), nullable=False),
-        sa.Column("devices", sa.Float(), nullable=True),
-        sa.Column("hours", sa.Float(), nullable=True),
-        sa.Column("weight", sa.Float(), nullable=False),
-        sa.Column("used", sa.Float(), nullable=False),
+        sa.Column("devices", sa.Double(), nullable=True),
+        sa.Column("hours", sa.Double(), nullable=True),
+        sa.Column("weight", sa.Double(), nullable=False),
+        sa.Column("used", sa.Double(), nullable=False),
         sa.Column("month", sa.String(length=7), nullable=False),
-        sa.Column("month_hours", sa.Float(), nullable=False),
+        sa.Column("month_hours", sa.Double(), nullable=False),
         sa.Column("time", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_owner")),
     )
