@@ -33,8 +33,9 @@ def study(number: int, trials: int, rng: random.Random, submitted: float = 0.0) 
         need = ONE if rng.random() < 0.7 else rng.choice([TWO, FOUR])
         return SimulatedTrial(name, need, rng.uniform(SHORTEST, LONGEST), needs)
 
+    teacher = trial("teacher")
     students = [trial(f"trial-{n}", ("teacher",) if n % 3 else ()) for n in range(trials - 1)]
-    return SimulatedStudy(number, f"owner {number % 5 + 1}", submitted, (trial("teacher"), *students))
+    return SimulatedStudy(number, f"owner {number % 5 + 1}", submitted, (teacher, *students))
 
 
 def bound(studies: Sequence[SimulatedStudy], nodes: dict[str, Resources]) -> float:

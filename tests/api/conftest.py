@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,21 @@ def service(settings: Settings) -> Iterator[TestClient]:
     with TestClient(create_app(settings), base_url=ADDRESS, raise_server_exceptions=False) as client:
         client.headers.update(bearing(operators_token(settings)))
         yield client
+
+
+As = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def as_(service: TestClient) -> As:
+    """The header of a new token of a scope and an owner."""
+
+    def header(scope: str, owner: str = "ann", **fields: Any) -> dict[str, str]:
+        made = service.post("/v1/tokens", json={"name": f"{owner}'s", "owner": owner, "scope": scope, **fields})
+        assert made.status_code == 201, made.text
+        return bearing(made.json()["token"])
+
+    return header
 
 
 class LiveService:
