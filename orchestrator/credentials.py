@@ -9,7 +9,7 @@ PASSWORD_FILE = "RETORT_DATABASE_PASSWORD_FILE"
 
 
 class NoCredentials(Exception):
-    """A secret that is asked for cannot be read, or stands where everybody could read it; the text says which and what to do."""
+    """A secret that is asked for cannot be read; the text says which."""
 
 
 def database_url(url: str) -> URL:
@@ -21,19 +21,22 @@ def database_url(url: str) -> URL:
 
 def without_password(url: str) -> str:
     """The database's URL as others may see it."""
-    return make_url(url).set(password=None).render_as_string()
+    return make_url(url).render_as_string(hide_password=True)
 
 
-def handed_to_jobs(url: str) -> dict[str, str]:
-    """The variables that make a job on another node open this database. Raises NoCredentials for a URL that holds a password: Ray keeps
-    and shows a job's environment."""
-    if make_url(url).password:
-        raise NoCredentials(
-            f"RETORT_DATABASE_URL holds the database's password, which Ray would keep and show with every job: write it to a file that all "
-            f"nodes can read, name that file in {PASSWORD_FILE}, and leave the password out of the URL"
-        )
+def handed_to_jobs(url: str, home: Path) -> dict[str, str]:
+    """The variables that make a job open this database. Ray keeps and shows a job's environment, so a password in the URL goes by a file
+    in the state folder that only its owner reads."""
+    made = make_url(url)
     file = os.environ.get(PASSWORD_FILE)
-    return {"RETORT_DATABASE_URL": url, **({PASSWORD_FILE: file} if file else {})}
+    if made.password:
+        kept = home / "run" / "database-password"
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kept.touch(mode=0o600)
+        kept.write_text(str(made.password))
+        file = str(kept)
+    open_url = URL.create(made.drivername, made.username, None, made.host, made.port, made.database, made.query)
+    return {"RETORT_DATABASE_URL": open_url.render_as_string(), **({PASSWORD_FILE: file} if file else {})}
 
 
 def ray_token() -> str | None:

@@ -23,10 +23,9 @@ FAILURES: dict[str, str] = {
     "user": "the study asks for something impossible (a teacher that does not fit, say)",
     "infra": "the machine or process failed; such a trial is tried again",
 }
+CHECKPOINT_NOW = "checkpoint-now"  # file in a trial's folder: its process writes a checkpoint as soon as it can, and removes the file
 ERROR_CURVES = "error_curves.json"  # a trial leaves it beside its checkpoint
-# Files that others make in a trial's folder: its process writes a checkpoint as soon as it can, and removes the file.
-CHECKPOINT_NOW = "checkpoint-now"
-LEAVE_NOW = "leave-now"  # it ends then, too, to be gone on with later
+LEAVE_NOW = "leave-now"  # likewise: it writes a checkpoint and ends, to be gone on with later
 
 
 class TrialFailure(Exception):

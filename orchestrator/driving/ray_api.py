@@ -54,9 +54,12 @@ class Node:
 class RayCluster:
     """The cluster whose dashboard is at `address` (http://host:port). Every method raises RayUnreachable, RayAnswer and NoCredentials."""
 
-    def __init__(self, address: str, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, address: str) -> None:
         self.address = address
-        self._http = httpx.Client(base_url=address, timeout=_SECONDS, trust_env=False, transport=transport)
+        self._http = httpx.Client(base_url=address, timeout=_SECONDS, trust_env=False)
+
+    def close(self) -> None:
+        self._http.close()
 
     def submit(self, entrypoint: str, submission: str, environment: dict[str, str], resources: dict[str, float] | None = None) -> None:
         """Starts a shell command as a job; one that Ray has under this id already stays as it is. resources: custom ones it occupies."""

@@ -32,7 +32,7 @@ def train(config: dict[str, Any]) -> None:
     from ray import get_runtime_context, tune
 
     from workers.folder import alone_in
-    from workers.training.wishes import Left
+    from workers.training.progress import Left
 
     folder = Path(order.folder)
     try:

@@ -24,20 +24,18 @@ from workers.training.pace import Due, Pace, memory
 from workers.training.progress import EpochReport, Progress, StepReport
 from workers.training.seeding import generators_state, seed_everything, set_generators
 from workers.training.stream import Stream
-from workers.training.wishes import Wishes
 
 
 @dataclass(frozen=True)
 class Intervals:
     """How often a training is looked at inside an epoch: a look makes the device wait, a checkpoint writes the whole state.
 
-    A look comes after `look_steps` or `look_seconds`, whichever is first. wish_seconds: between two looks for what others want of it.
+    A look comes after `look_steps` or `look_seconds`, whichever is first.
     """
 
     look_steps: int = 50
     look_seconds: float = 30.0
     checkpoint_seconds: float = 600.0
-    wish_seconds: float = 0.5
 
 
 @dataclass
@@ -56,12 +54,11 @@ class Training:
     ) -> None:
         self.member, self.stream, self.evaluation, self.progress, self.told = member, stream, evaluation, progress, told
         self.look_due = Due(intervals.look_seconds, intervals.look_steps)
-        self.checkpoint_due, self.wish_due = Due(intervals.checkpoint_seconds), Due(intervals.wish_seconds)
-        self.wishes = Wishes(progress.folder)
+        self.checkpoint_due = Due(intervals.checkpoint_seconds)
         self.epoch, self.losses, self.pace = 0, LossSums(), Pace()
 
     def run(self) -> None:
-        """Trains to the end; afterwards the member is as its last step left it. Raises TrialFailure, and Left where it was asked to."""
+        """Trains to the end; afterwards the member is as its last step left it. Raises TrialFailure, and Left where it is to make room."""
         generators = self._go_on()
         while self.epoch < self.member.epochs:
             self._train_epoch(generators)
@@ -77,10 +74,8 @@ class Training:
             set_generators(generators)  # now, as the stream draws when it begins
         for batch in self.pace.timed(batches):
             self.losses.add(self.member.learn(batch))
-            wanted = self.wish_due() and self.wishes.pending()
-            if self.member.between_steps and (wanted or self.checkpoint_due()):
+            if self.member.between_steps and (self.checkpoint_due() or self.progress.asked):
                 self._save()
-                self.wishes.saved()
             if self.look_due():
                 self._tell_step()
         self.member.end_epoch()
