@@ -33,8 +33,8 @@ class Broker:
     name = "broker"
     interval = 0.5
 
-    def __init__(self, store: Store, settings: Settings, ray: RayCluster | None = None) -> None:
-        self.store, self.settings, self._ray = store, settings, ray or RayCluster(settings.ray_jobs)
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store, self.settings, self._ray = store, settings, RayCluster(settings.ray_jobs)
         self.estimates = Estimates(store)
         self._nodes: dict[str, Resources] = {}
         self._asked: dict[int, Asked] = {}  # by study

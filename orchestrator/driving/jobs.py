@@ -26,8 +26,8 @@ class Jobs:
     name = "jobs"
     interval = 0.5
 
-    def __init__(self, store: Store, settings: Settings, ray: RayCluster | None = None) -> None:
-        self.store, self.settings, self._ray = store, settings, ray or RayCluster(settings.ray_jobs)
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store, self.settings, self._ray = store, settings, RayCluster(settings.ray_jobs)
         self._notified: set[int] = set()  # studies whose watchers know that Ray is away
         self._stopping: dict[str, float] = {}  # submission -> when it was last asked to stop
 

@@ -1,22 +1,22 @@
 """The service's loops: trouble is told once and survived; nothing is needed but the database."""
 
-import json
 import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import pytest
 from sqlalchemy import event
 
 from orchestrator import loops
 from orchestrator.driving.jobs import LOOKING_DRIVERS, Jobs
-from orchestrator.driving.ray_api import RayCluster
 from orchestrator.machine import StudyState
 from orchestrator.records.schema import Attempt, Study
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
 from studies.submission import as_submission
 from tests.orchestrator.conftest import Driven, a_study, grant_all
+from tests.orchestrator.dashboard import Dashboard, serving
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -43,30 +43,21 @@ def test_a_study_cancelled_while_ray_is_away_is_cancelled_when_it_never_ran(stor
     Jobs(store, nowhere(tmp_path)).step()
 
 
-class Ray:
-    """Ray's dashboard as far as it is asked here; of one study it answers with an error."""
-
-    def __init__(self, broken: str = "") -> None:
-        self.broken = broken
-        self.submitted: list[str] = []
-
-    def cluster(self) -> RayCluster:
-        return RayCluster(NOWHERE, httpx.MockTransport(self._answer))
-
-    def _answer(self, request: httpx.Request) -> httpx.Response:
-        if request.method != "POST":
-            return httpx.Response(404, text=f"{request.url.path} does not exist")
-        submission = json.loads(request.content)["submission_id"]
-        if submission == self.broken:
-            return httpx.Response(500, text="no room in study-404.")
-        self.submitted.append(submission)
-        return httpx.Response(200, json={"submission_id": submission})
+@pytest.fixture
+def ray() -> Iterator[Dashboard]:
+    with serving(Dashboard()) as dashboard:
+        yield dashboard
 
 
-def test_a_study_that_nobody_has_looked_at_gets_a_driver_without_devices_a_few_at_a_time(store: Store, tmp_path: Path) -> None:
+def jobs_of(store: Store, folder: Path, ray: Dashboard) -> Jobs:
+    return Jobs(store, replace(nowhere(folder), ray_jobs=ray.url))
+
+
+def test_a_study_that_nobody_has_looked_at_gets_a_driver_without_devices_a_few_at_a_time(
+    store: Store, ray: Dashboard, tmp_path: Path
+) -> None:
     ids = [store.create_study(as_submission(a_study(name=f"study {n}")))[0].id for n in range(LOOKING_DRIVERS + 2)]
-    ray = Ray()
-    jobs = Jobs(store, nowhere(tmp_path), ray.cluster())
+    jobs = jobs_of(store, tmp_path, ray)
     jobs.step()
     jobs.step()
     assert [len(store.attempts(study_id)) for study_id in ids] == [1] * LOOKING_DRIVERS + [0, 0]
@@ -75,10 +66,12 @@ def test_a_study_that_nobody_has_looked_at_gets_a_driver_without_devices_a_few_a
     assert [len(store.attempts(study_id)) for study_id in ids] == [1] * LOOKING_DRIVERS + [0, 1], "devices are not kept waiting"
 
 
-def test_a_study_whose_driver_went_for_want_of_devices_gets_another_with_devices_alone(store: Store, tmp_path: Path) -> None:
+def test_a_study_whose_driver_went_for_want_of_devices_gets_another_with_devices_alone(
+    store: Store, ray: Dashboard, tmp_path: Path
+) -> None:
     driven = Driven.start(store, tmp_path)
     store.end_attempt(driven.id, 1, "it has no devices for now", planned=True)
-    jobs = Jobs(store, nowhere(tmp_path), Ray().cluster())
+    jobs = jobs_of(store, tmp_path, ray)
     jobs.step()
     assert len(store.attempts(driven.id)) == 1
     grant_all(store, driven.id)
@@ -86,12 +79,12 @@ def test_a_study_whose_driver_went_for_want_of_devices_gets_another_with_devices
     assert len(store.attempts(driven.id)) == 2
 
 
-def test_one_studys_trouble_keeps_no_other_from_its_driver(store: Store, tmp_path: Path) -> None:
+def test_one_studys_trouble_keeps_no_other_from_its_driver(store: Store, ray: Dashboard, tmp_path: Path) -> None:
     ids = [store.create_study(as_submission(a_study(name=f"study {n}")))[0].id for n in range(3)]
     for study_id in ids:
         grant_all(store, study_id)
-    ray = Ray(broken=f"study-{ids[0]}-a1")
-    jobs = Jobs(store, nowhere(tmp_path), ray.cluster())
+    ray.broken = f"study-{ids[0]}-a1"
+    jobs = jobs_of(store, tmp_path, ray)
     for _ in range(2):
         with pytest.raises(RuntimeError, match=f"study {ids[0]}: Ray answers 500"):
             jobs.step()
@@ -99,12 +92,14 @@ def test_one_studys_trouble_keeps_no_other_from_its_driver(store: Store, tmp_pat
     assert [store.study(study_id).stalls for study_id in ids] == [0, 0, 0]
 
 
-def test_a_thousand_queued_studies_cost_the_loop_few_statements(store: Store, tmp_path: Path) -> None:
+def test_a_thousand_queued_studies_cost_the_loop_few_statements(store: Store, ray: Dashboard, tmp_path: Path) -> None:
     with store._writes.begin() as session:
         for number in range(1000):
             session.add(Study(name=f"study {number}", spec={}, state=StudyState.QUEUED, counts={}, created=0))
+        session.flush()
+        for number in range(1000):
             session.add(Attempt(study_id=number + 1, number=1, submission=f"{number}", created=0, ended=1))
-    jobs = Jobs(store, nowhere(tmp_path), Ray().cluster())
+    jobs = jobs_of(store, tmp_path, ray)
     statements: list[str] = []
     event.listen(store.engine, "before_cursor_execute", lambda *said: statements.append(said[2]))
     jobs.step()

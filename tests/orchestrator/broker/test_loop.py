@@ -1,32 +1,18 @@
 """The broker's loop on a real database: what it grants, whom it asks to leave, and what it tells those who wait."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from orchestrator.broker.loop import Broker
-from orchestrator.driving.ray_api import RayCluster
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
 from studies.submission import as_submission
 from tests.orchestrator.conftest import ALONE, TEACHER, Clock, Driven, a_study
-
-
-@dataclass
-class Cluster:
-    """Ray's list of nodes: by address how many CPUs and GPUs."""
-
-    nodes: dict[str, tuple[int, int]] = field(default_factory=lambda: {"10.0.0.1": (2, 0)})
-
-    def answer(self, request: httpx.Request) -> httpx.Response:
-        nodes = [
-            {"raylet": {"state": "ALIVE", "nodeManagerAddress": address, "resourcesTotal": {"CPU": cpus, "GPU": gpus}}}
-            for address, (cpus, gpus) in self.nodes.items()
-        ]
-        return httpx.Response(200, json={"data": {"summary": nodes}})
+from tests.orchestrator.dashboard import Dashboard, serving
 
 
 @dataclass
@@ -36,12 +22,11 @@ class Shop:
     store: Store
     clock: Clock
     folder: Path
-    cluster: Cluster = field(default_factory=Cluster)
+    cluster: Dashboard
     broker: Broker = field(init=False)
 
     def __post_init__(self) -> None:
-        ray = RayCluster("http://ray", httpx.MockTransport(self.cluster.answer))
-        self.broker = Broker(self.store, Settings(self.folder, "", "", "", "", "", 32), ray)
+        self.broker = Broker(self.store, Settings(self.folder, "", "", "", "", self.cluster.url, 32))
 
     def submit(self, owner: str = "ada", **changes: Any) -> int:
         return self.store.create_study(as_submission(a_study(**changes)), owner=owner)[0].id
@@ -58,8 +43,9 @@ class Shop:
 
 
 @pytest.fixture
-def shop(store: Store, clock: Clock, tmp_path: Path) -> Shop:
-    return Shop(store, clock, tmp_path)
+def shop(store: Store, clock: Clock, tmp_path: Path) -> Iterator[Shop]:
+    with serving(Dashboard()) as cluster:
+        yield Shop(store, clock, tmp_path, cluster)
 
 
 def test_free_devices_are_granted_at_once_and_no_more_than_there_are(shop: Shop) -> None:

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from orchestrator.driving.order import Order
 from orchestrator.driving.tuning import KEPT_SECONDS, GraphSearcher, Searcher
 from orchestrator.machine import TrialState
@@ -155,22 +153,16 @@ def test_what_an_equal_of_another_study_finished_meanwhile_is_taken_over_without
     assert second.trial(TEACHER).state == TrialState.CACHED
 
 
-def test_an_idle_process_is_kept_for_a_moment_and_let_go_when_nothing_is_granted(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_idle_process_is_kept_for_a_moment_and_let_go_when_nothing_is_granted(store: Store, tmp_path: Path) -> None:
     driven = Driven.start(store, tmp_path)
     graph = graph_of(driven, a_study())
     searcher = GraphSearcher(graph, warm=True)
-    order = next_of(graph)
-    assert order
-    assert searcher.suggest("1") is not None  # the baseline
-    assert searcher.suggest("2") is None  # the student waits for its teacher
-    train_next(graph, driven, order)
-    store.carry_out({}, [trial.id for trial in store.granted_trials(driven.id)])
-    graph.claimed.clear()
-    assert searcher.suggest("2") is None
-    monkeypatch.setattr(graph, "changed", graph.changed - 2 * KEPT_SECONDS)
-    assert searcher.suggest("2") == Searcher.FINISHED
+    for _ in range(2):
+        train_next(graph, driven)
+    store.carry_out({}, [driven.trial(PUPIL).id])  # what it was granted is taken back
+    assert searcher.suggest("3") is None
+    graph.changed -= 2 * KEPT_SECONDS
+    assert searcher.suggest("3") == Searcher.FINISHED
 
 
 def test_idle_processes_are_let_go_once_the_last_trial_is_handed_out(store: Store, tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""Ray's dashboard as far as the service asks it: a real server on a free port that lists nodes and takes jobs."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class Dashboard:
+    """nodes: by address how many CPUs and GPUs. broken: the submission that it answers with an error. submitted: jobs it took."""
+
+    nodes: dict[str, tuple[int, int]] = field(default_factory=lambda: {"10.0.0.1": (2, 0)})
+    broken: str = ""
+    submitted: list[str] = field(default_factory=list)
+    url: str = ""
+
+    def _node(self, address: str, cpus: int, gpus: int) -> dict[str, Any]:
+        return {"raylet": {"state": "ALIVE", "nodeManagerAddress": address, "resourcesTotal": {"CPU": cpus, "GPU": gpus}}}
+
+    def get(self, path: str) -> tuple[int, Any]:
+        if path.startswith("/nodes"):
+            return 200, {"data": {"summary": [self._node(address, *has) for address, has in self.nodes.items()]}}
+        return 404, "there is no such job"
+
+    def post(self, body: Any) -> tuple[int, Any]:
+        submission = body["submission_id"]
+        if submission == self.broken:
+            return 500, "no room in study-404."
+        self.submitted.append(submission)
+        return 200, {"submission_id": submission}
+
+
+@contextmanager
+def serving(dashboard: Dashboard) -> Iterator[Dashboard]:
+    """It answers at its `url`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(*dashboard.get(self.path))
+
+        def do_POST(self) -> None:
+            self._answer(*dashboard.post(json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+
+        def _answer(self, status: int, data: Any) -> None:
+            body = data.encode() if isinstance(data, str) else json.dumps(data).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    dashboard.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield dashboard
+    finally:
+        server.shutdown()
+        server.server_close()
