@@ -28,6 +28,8 @@ from api.outbox import endpoints as outbox
 from api.pages import endpoints as pages
 from api.plans import endpoints as plans
 from api.problems import ProblemDocument
+from api.queue import endpoints as queue
+from api.queue.schemas import Quota
 from api.schedules import endpoints as schedules
 from api.schedules.schemas import schedule_schemas
 from api.studies import endpoints as studies
@@ -71,8 +73,8 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
     app.add_middleware(Gate, names=reached.hosts)
     problems.install(app)
     login.install(app)
-    of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, logs.router, schedules.router)
-    of_access = (access.tokens, access.others, login.router)
+    of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, logs.router, schedules.router, queue.queue)
+    of_access = (queue.owners, access.tokens, access.others, login.router)
     of_health = (outbox.router, health.router, health.watched, metrics.router)
     for router in (*of_studies, catalog.router, checks.router, *of_access, webhooks.router, *of_health, docs.router, pages.router):
         app.include_router(router)
@@ -86,7 +88,7 @@ def _describe(app: FastAPI) -> None:
     schemas = schema["components"]["schemas"]
     schemas.update(study_schemas())
     schemas.update(schedule_schemas())
-    for model in (NewToken, NewWebhook, ProblemDocument):
+    for model in (NewToken, NewWebhook, Quota, ProblemDocument):
         definition = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(definition.pop("$defs", {}))
         schemas[model.__name__] = definition

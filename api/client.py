@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -91,10 +92,10 @@ class Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
-    def submit(self, spec: Any, idempotency_key: str | None = None) -> dict[str, Any]:
+    def submit(self, spec: Any, idempotency_key: str | None = None, priority: int = 0) -> dict[str, Any]:
         """Submit a study once, however often the connection breaks."""
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        return self._json("POST", "/v1/studies", json=spec, headers=headers)
+        return self._json("POST", "/v1/studies", json=spec, headers=headers, params={"priority": priority} if priority else {})
 
     def plan(self, spec: Any) -> dict[str, Any]:
         """What the study would run."""
@@ -152,6 +153,36 @@ class Client:
     def resume(self, study: int) -> dict[str, Any]:
         """Queue what is not finished again."""
         return self._json("POST", f"/v1/studies/{study}:resume")
+
+    def prioritize(self, study: int, priority: int) -> dict[str, Any]:
+        """Set its priority in the queue."""
+        return self._json("POST", f"/v1/studies/{study}:prioritize", params={"priority": priority})
+
+    def pause(self, study: int) -> dict[str, Any]:
+        """Grant it no devices."""
+        return self._json("POST", f"/v1/studies/{study}:pause")
+
+    def unpause(self, study: int) -> dict[str, Any]:
+        """Let it go on."""
+        return self._json("POST", f"/v1/studies/{study}:unpause")
+
+    def queue(self) -> list[dict[str, Any]]:
+        """The studies that wait for devices, the next one first."""
+        items: list[dict[str, Any]] = self._json("GET", "/v1/queue")["items"]
+        return items
+
+    def timeline(self, study: int) -> dict[str, Any]:
+        """When its trials had devices."""
+        return self._json("GET", f"/v1/studies/{study}/timeline")
+
+    def owners(self) -> list[dict[str, Any]]:
+        """What owners may have and have had, by name."""
+        items: list[dict[str, Any]] = self._json("GET", "/v1/owners")["items"]
+        return items
+
+    def set_quota(self, owner: str, quota: dict[str, Any]) -> dict[str, Any]:
+        """Set what an owner may have."""
+        return self._json("PUT", f"/v1/owners/{quote(owner, safe='')}", json=quota)
 
     def resend(self) -> int:
         """Tell MLflow what was set aside; how many changes these are."""

@@ -17,8 +17,8 @@ class Settings:
 
     home: the state folder. database: SQLAlchemy URL. mlflow: tracking URI the relay writes to. mlflow_ui: base URL for links shown to
     people. ray: address that a driver connects to ("auto": the cluster of this machine). ray_jobs: HTTP address of Ray's dashboard.
-    concurrent_studies: how many drivers may run at once; further studies stay queued. nodes_may_join: whether a trial that no node holds
-    waits for one; not where the cluster is one machine.
+    concurrent_studies: how many studies may have devices at once, each of which takes a driver process; further ones stay queued.
+    nodes_may_join: whether Ray is asked for nodes that waiting trials need; not where the cluster is one machine.
     """
 
     home: Path
@@ -66,6 +66,6 @@ def settings() -> Settings:
         mlflow_ui=os.environ.get("RETORT_MLFLOW_UI", mlflow),
         ray=os.environ.get("RETORT_RAY", os.environ.get("RAY_ADDRESS", "auto")),
         ray_jobs=os.environ.get("RETORT_RAY_JOBS", "http://127.0.0.1:8265"),
-        concurrent_studies=int(os.environ.get("RETORT_CONCURRENT_STUDIES", "4")),
+        concurrent_studies=int(os.environ.get("RETORT_CONCURRENT_STUDIES", "32")),
         nodes_may_join=os.environ.get("RETORT_NODES_MAY_JOIN", "1") != "0",
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.command import data, profiles, schedules, tokens, webhooks, weights
+from api.command import data, profiles, queue, schedules, tokens, webhooks, weights
 from api.command.doctor import doctor
 from api.command.output import Json, print_json
 from studies.inert import one_line
@@ -34,6 +34,8 @@ app.command()(doctor)
 app.add_typer(tokens.app, name="token")
 app.add_typer(webhooks.app, name="webhook")
 app.add_typer(profiles.app, name="profile")
+for name, command in queue.COMMANDS.items():
+    app.command(name)(command)
 
 
 class What(StrEnum):
@@ -224,6 +226,7 @@ def submit(
     idempotency_key: Annotated[
         str | None, typer.Option(help="the same key and spec make no second study [one made up for this call]")
     ] = None,
+    priority: Annotated[int, typer.Option(min=-100, max=100, help="in the queue; the higher the sooner")] = 0,
     as_json: Json = False,
 ) -> None:
     """Submit studies; they are queued and run."""
@@ -233,7 +236,7 @@ def submit(
     if as_json and watch:
         raise typer.BadParameter("a live view is not for programs", param_hint="--json")
     client = _client()
-    made = [client.submit(document, idempotency_key) for document in asked]
+    made = [client.submit(document, idempotency_key, priority) for document in asked]
     if as_json:
         print_json(made[0] if len(made) == 1 else made)
         return

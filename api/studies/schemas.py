@@ -23,6 +23,8 @@ class StudyAnswer(BaseModel):
     owner: str | None = Field(description="who submitted it; null: from before there were tokens")
     at_rest: bool = Field(description="nothing happens until somebody resumes it")
     reason: str | None = Field(description="why it failed")
+    priority: int = Field(description="in the queue; the higher the sooner")
+    paused: bool = Field(description="it is granted no devices")
     created: datetime
     started: datetime | None
     finished: datetime | None

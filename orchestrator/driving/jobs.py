@@ -16,6 +16,7 @@ from orchestrator.settings import Settings
 log = logging.getLogger(__name__)
 STOP_WAIT_SECONDS = 60  # a driver has so long to stop in good order
 STARTING_SECONDS = 720.0  # a driver that has not come up after so long is replaced
+LOOKING_DRIVERS = 2  # at once, of studies without devices
 
 
 class Jobs:
@@ -31,8 +32,7 @@ class Jobs:
 
     def step(self) -> None:
         driven = self.store.driven_studies()
-        free = self.settings.concurrent_studies - len(driven)
-        driven += self._opened(free) if free > 0 else []
+        driven += self._opened({study.id for study, _ in driven})
         troubles = []
         for study, attempt in driven:
             try:
@@ -54,10 +54,13 @@ class Jobs:
             self.store.note(study_id, f"Ray cannot be reached at {self.settings.ray_jobs}; trying again")
             self._notified.add(study_id)
 
-    def _opened(self, free: int) -> list[tuple[Study, Attempt]]:
-        """New attempts of the studies that are next."""
+    def _opened(self, driven: set[int]) -> list[tuple[Study, Attempt]]:
+        """New attempts: of studies that have devices, and a few at a time of those that may need none, as equals have done their trials."""
         rested = [study for study in self.store.queued_studies() if self._rested(study)]
-        attempts = [self.store.new_attempt(study.study_id) for study in rested[:free]]
+        looking = len(driven - self.store.studies_with_devices())
+        granted = [study for study in rested if study.granted]
+        looks = [study for study in rested if study.looks and not study.granted]
+        attempts = [self.store.new_attempt(study.study_id) for study in (*granted, *looks[: max(0, LOOKING_DRIVERS - looking)])]
         for attempt in filter(None, attempts):
             log.info("opened", extra={"study": attempt.study_id, "attempt": attempt.number})
         return [(self.store.study(attempt.study_id), attempt) for attempt in attempts if attempt]

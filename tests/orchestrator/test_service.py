@@ -1,6 +1,7 @@
 """The service's loops: trouble is told once and survived; nothing is needed but the database."""
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +9,13 @@ import pytest
 from sqlalchemy import event
 
 from orchestrator import loops
-from orchestrator.driving.jobs import Jobs
+from orchestrator.driving.jobs import LOOKING_DRIVERS, Jobs
 from orchestrator.machine import StudyState
-from orchestrator.records.schema import Study
+from orchestrator.records.schema import Attempt, Study
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
 from studies.submission import as_submission
-from tests.orchestrator.conftest import a_study
+from tests.orchestrator.conftest import Driven, a_study, grant_all
 from tests.orchestrator.dashboard import Dashboard, serving
 
 NOWHERE = "http://127.0.0.1:1"
@@ -42,33 +43,67 @@ def test_a_study_cancelled_while_ray_is_away_is_cancelled_when_it_never_ran(stor
     Jobs(store, nowhere(tmp_path)).step()
 
 
-def test_no_more_studies_run_at_once_than_allowed(store: Store, tmp_path: Path) -> None:
-    ids = [store.create_study(as_submission(a_study(name=f"study {n}")))[0].id for n in range(3)]
-    with pytest.raises(ConnectionError):
-        Jobs(store, nowhere(tmp_path)).step()
-    assert [len(store.attempts(study_id)) for study_id in ids] == [1, 0, 0]
+@pytest.fixture
+def ray() -> Iterator[Dashboard]:
+    with serving(Dashboard()) as dashboard:
+        yield dashboard
 
 
-def test_one_studys_trouble_keeps_no_other_from_its_driver(store: Store, tmp_path: Path) -> None:
+def jobs_of(store: Store, folder: Path, ray: Dashboard) -> Jobs:
+    return Jobs(store, replace(nowhere(folder), ray_jobs=ray.url))
+
+
+def test_a_study_that_nobody_has_looked_at_gets_a_driver_without_devices_a_few_at_a_time(
+    store: Store, ray: Dashboard, tmp_path: Path
+) -> None:
+    ids = [store.create_study(as_submission(a_study(name=f"study {n}")))[0].id for n in range(LOOKING_DRIVERS + 2)]
+    jobs = jobs_of(store, tmp_path, ray)
+    jobs.step()
+    jobs.step()
+    assert [len(store.attempts(study_id)) for study_id in ids] == [1] * LOOKING_DRIVERS + [0, 0]
+    grant_all(store, ids[-1])
+    jobs.step()
+    assert [len(store.attempts(study_id)) for study_id in ids] == [1] * LOOKING_DRIVERS + [0, 1], "devices are not kept waiting"
+
+
+def test_a_study_whose_driver_went_for_want_of_devices_gets_another_with_devices_alone(
+    store: Store, ray: Dashboard, tmp_path: Path
+) -> None:
+    driven = Driven.start(store, tmp_path)
+    store.end_attempt(driven.id, 1, "it has no devices for now", planned=True)
+    jobs = jobs_of(store, tmp_path, ray)
+    jobs.step()
+    assert len(store.attempts(driven.id)) == 1
+    grant_all(store, driven.id)
+    jobs.step()
+    assert len(store.attempts(driven.id)) == 2
+
+
+def test_one_studys_trouble_keeps_no_other_from_its_driver(store: Store, ray: Dashboard, tmp_path: Path) -> None:
     ids = [store.create_study(as_submission(a_study(name=f"study {n}")))[0].id for n in range(3)]
-    with serving(Dashboard(broken=f"study-{ids[0]}-a1")) as ray:
-        jobs = Jobs(store, replace(nowhere(tmp_path), ray_jobs=ray.url, concurrent_studies=3))
-        for _ in range(2):
-            with pytest.raises(RuntimeError, match=f"study {ids[0]}: Ray answers 500 to POST /api/jobs/: no room in study-404."):
-                jobs.step()
+    for study_id in ids:
+        grant_all(store, study_id)
+    ray.broken = f"study-{ids[0]}-a1"
+    jobs = jobs_of(store, tmp_path, ray)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=f"study {ids[0]}: Ray answers 500 to POST /api/jobs/: no room in study-404."):
+            jobs.step()
     assert set(ray.submitted) == {f"study-{ids[1]}-a1", f"study-{ids[2]}-a1"}
     assert [store.study(study_id).stalls for study_id in ids] == [0, 0, 0]
 
 
-def test_a_thousand_queued_studies_cost_the_loop_two_statements(store: Store, tmp_path: Path) -> None:
+def test_a_thousand_queued_studies_cost_the_loop_few_statements(store: Store, ray: Dashboard, tmp_path: Path) -> None:
     with store._writes.begin() as session:
         for number in range(1000):
             session.add(Study(name=f"study {number}", spec={}, state=StudyState.QUEUED, counts={}, created=0))
-    jobs = Jobs(store, replace(nowhere(tmp_path), concurrent_studies=0))
+        session.flush()
+        for number in range(1000):
+            session.add(Attempt(study_id=number + 1, number=1, submission=f"{number}", created=0, ended=1))
+    jobs = jobs_of(store, tmp_path, ray)
     statements: list[str] = []
     event.listen(store.engine, "before_cursor_execute", lambda *said: statements.append(said[2]))
     jobs.step()
-    assert len([each for each in statements if each.startswith("SELECT")]) <= 2
+    assert len([each for each in statements if each.startswith("SELECT")]) <= 3
     assert len(store.queued_studies()) == 1000
 
 

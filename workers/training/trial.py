@@ -39,7 +39,8 @@ def run_trial(
     """Trains `spec` and returns its result; continues from what is in `folder`.
 
     folder: the trial's own directory. data: where prepared datasets are. report: called after every epoch; after a
-    resumption first again for the epochs that are done. report_step: called now and then inside an epoch. Raises TrialFailure.
+    resumption first again for the epochs that are done. report_step: called now and then inside an epoch. Raises TrialFailure, and Left
+    where it was asked to make room.
     """
     folder.mkdir(parents=True, exist_ok=True)
     progress = Progress(folder)
