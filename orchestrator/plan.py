@@ -38,7 +38,7 @@ class Step:
     trial: PlannedTrial
     key: str | None
     reuses: bool
-    devices: int  # of the trial: GPUs, or CPUs where it uses none
+    devices: float  # of the trial: GPUs, or CPUs where it uses none
     measured: Measured | None  # None where nothing comparable was trained
     flop: float | None  # by its multiply-adds; None for a CPU, below paper scale, and where something was not counted
 
@@ -274,7 +274,7 @@ def measured(
         (trial.seconds, str((trial.environment or {}).get("device", "")), tuple(use["id"] for use in spec["distillers"]))
         for trial in history
         if trial.seconds is not None and (spec := trial.spec) is not None
-        if (spec["threads"], spec["gpus"]) == (resources.cpus, resources.gpus)
+        if (spec["threads"], spec["gpus"]) == (resources.cpus, resources.visible_gpus)
         and ({"form": None, "width": None} | spec["network"], spec["schedule"], spec.get("weights")) == wanted
     ]
     chosen = [each for each in alike if each[2] == uses] or alike

@@ -50,7 +50,7 @@ class PlannedTrial:
             schedule=self.schedule,
             seed=self.seed,
             threads=study.resources.cpus,
-            gpus=study.resources.gpus,
+            gpus=study.resources.visible_gpus,
             teacher=teacher,
             distillers=list(self.distillers),
             on_broken=study.on_broken,

@@ -51,7 +51,7 @@ class PlannedMeasurement:
                 "options": self.options,
                 "limit": limit,
                 "threads": setting.resources.cpus,
-                "gpus": setting.resources.gpus,
+                "gpus": setting.resources.visible_gpus,
             }
         ).resolved()
 

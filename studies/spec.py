@@ -3,10 +3,11 @@
 What single fields cannot know is checked by `studies.parse`.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, field_validator
 from pydantic_core import PydanticCustomError
 
 from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS, Detector, Scale, in_form
@@ -251,11 +252,31 @@ class Measure(SpecModel):
         return known(value, KINDS, "kind of measurement")
 
 
+def _whole_where_it_is(count: float) -> float:
+    return int(count) if float(count).is_integer() else count
+
+
 class Resources(SpecModel):
-    """Devices of one trial. `cpus` is also its number of compute threads, which is part of the trial's identity."""
+    """What a trial has while it runs. `cpus` is also its number of compute threads, which is part of the trial's identity. How many share a
+    GPU, and memory, are none: numbers do not depend on them."""
 
     cpus: int = Field(1, ge=1, le=256)
-    gpus: int = Field(0, ge=0, le=8)
+    gpus: Annotated[float, PlainSerializer(_whole_where_it_is)] = Field(
+        0, ge=0, le=8, description="whole ones, or a part of one: with 0.25 four trials share a GPU"
+    )
+    memory: float = Field(0, ge=0, le=16_384, description="GiB of main memory that its node has to have left; 0: any")
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_or_a_part(cls, value: float) -> float:
+        if value > 1 and not value.is_integer():
+            raise ValueError("a trial has whole GPUs, or a part of one, such as 0.5")
+        return value
+
+    @property
+    def visible_gpus(self) -> int:
+        """How many GPUs a trial sees."""
+        return math.ceil(self.gpus)
 
 
 class StudySpec(SpecModel):

@@ -30,6 +30,7 @@ _QUIET_PORTS = ("ray-client", "agent-http", "agent-grpc", "ray-metrics", "runtim
 DEADLINES = ("START", "SILENCE", "EPOCH", "LOCK", "DRIVER")
 # What a person sets for `up` and the parts read.
 _PASSED_ON = (
+    "RETORT_AUTOSCALER",
     "RETORT_CONCURRENT_STUDIES",
     "RETORT_MLFLOW_UI",
     "RETORT_STILL_SECONDS",
@@ -138,7 +139,6 @@ class Stack:
             "RETORT_MLFLOW": self.url("mlflow"),
             "RETORT_RAY": f"{LOOPBACK}:{self.ports['ray']}",
             "RETORT_RAY_JOBS": self.url("dashboard"),
-            "RETORT_NODES_MAY_JOIN": os.environ.get("RETORT_NODES_MAY_JOIN", "0"),
             "RETORT_WEBHOOK_NETWORKS": os.environ.get("RETORT_WEBHOOK_NETWORKS", "127.0.0.0/8,::1/128"),  # receivers on this machine
             **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
             "MLFLOW_TRACKING_URI": self.url("mlflow"),

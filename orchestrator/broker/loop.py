@@ -9,6 +9,7 @@ from dataclasses import replace
 from orchestrator.broker.accounts import counted, told
 from orchestrator.broker.cluster import Free, Need, Resources, place, take, whole
 from orchestrator.broker.decide import decide
+from orchestrator.broker.demand import Demand, bundles
 from orchestrator.broker.estimates import Estimates
 from orchestrator.broker.forecast import forecast
 from orchestrator.broker.situation import Decision, QueuedStudy, ReadyTrial, RunningTrial, Situation, in_order
@@ -35,7 +36,7 @@ class Broker:
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store, self.settings, self._ray = store, settings, RayCluster(settings.ray_jobs)
-        self.estimates = Estimates(store)
+        self.estimates, self.demand = Estimates(store), Demand(self._ray, settings)
         self._nodes: dict[str, Resources] = {}
         self._asked: dict[int, Asked] = {}  # by study
         self._held: Sequence[RunningTrial] = ()  # at the last look
@@ -56,6 +57,8 @@ class Broker:
         if grants or paused or decision.preemptions:
             self.store.carry_out(grants, [*paused, *(preemption.trial for preemption in decision.preemptions)])
             log.info("granted %s, asked %s to leave", sorted(grants), sorted({p.trial for p in decision.preemptions}.union(paused)))
+        if self.settings.autoscaler:
+            self.demand.tell(bundles(situation, decision))
         if time.monotonic() >= self._places_due:
             self._show(studies, situation, decision)
 
@@ -115,7 +118,7 @@ class Broker:
 
     def _need(self, study: OpenStudy) -> Need:
         resources = self._asked[study.id].resources
-        return Need(Resources(float(resources["cpus"]), float(resources["gpus"])))
+        return Need(Resources(float(resources["cpus"]), float(resources["gpus"]), float(resources.get("memory", 0))))
 
     def _placed(self, running: list[RunningTrial]) -> list[RunningTrial]:
         """Trials of which nobody noted where they are get a place where there is room."""
@@ -156,7 +159,7 @@ def _nodes(ray: RayCluster) -> dict[str, Resources]:
     found: dict[str, Resources] = {}
     for node in ray.nodes():
         name = node.address if node.address not in found else f"{node.address} ({len(found)})"
-        found[name] = Resources(node.devices["CPU"], node.devices["GPU"])
+        found[name] = Resources(node.devices["CPU"], node.devices["GPU"], node.memory)
     return found
 
 

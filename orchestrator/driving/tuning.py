@@ -62,7 +62,7 @@ class GraphSearcher(Searcher):
         raise NotImplementedError("a study is resumed from the database")
 
 
-class GivingBack(FIFOScheduler):  # type: ignore[misc]
+class GivingBack(FIFOScheduler):
     """Tune's order of trials, first come first served; and it ends the process that Tune keeps idle while others of the study run."""
 
     def __init__(self, graph: Graph) -> None:
@@ -143,7 +143,7 @@ def tuner(graph: Graph, pulse: Pulse) -> tune.Tuner:
     resources = graph.setting.resources
     warm = resources.gpus == 0  # a warm process saves the imports; one that held a GPU may hold its memory still
     return tune.Tuner(
-        tune.with_resources(train, {"cpu": resources.cpus, "gpu": resources.gpus}),
+        tune.with_resources(train, {"cpu": resources.cpus, "gpu": resources.gpus, "memory": resources.memory * 2**30}),
         tune_config=tune.TuneConfig(
             search_alg=GraphSearcher(graph, warm),
             scheduler=GivingBack(graph),

@@ -61,7 +61,7 @@ class OpenStudy:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a study's spec asks for, which does not change. resources: cpus and gpus of each of its trials."""
+    """What a study's spec asks for, which does not change. resources: of each of its trials."""
 
     resources: Mapping[str, Any]
     dataset: str

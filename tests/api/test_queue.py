@@ -79,3 +79,18 @@ def test_a_lane_of_the_trace_holds_one_trial_at_a_time() -> None:
 
     events = trace([stay("a", 0, 10), stay("b", 5, 20), stay("c", 10, 15)])["traceEvents"]
     assert [(event["name"], event["tid"], event["dur"]) for event in events] == [("a", 1, 10e6), ("b", 2, 15e6), ("c", 1, 5e6)]
+
+
+def test_the_page_of_the_queue_tells_why_each_study_waits_in_the_brokers_order(service: TestClient, store: Store, study: int) -> None:
+    later = store.create_study(as_submission(a_study(name="urgent")), owner="bob", priority=3)[0].id
+    new = store.create_study(as_submission(a_study(name="just came")))[0].id
+    reason = "needs 4 GPUs on a node; the largest has 2"
+    store.set_places(
+        [
+            Place(study_id=later, number=1, reason=reason, expected=None),
+            Place(study_id=study, number=2, reason="waits for devices", expected=60_000),
+        ]
+    )
+    page = service.get("/queue").text
+    told = [f"{later}: urgent", reason, f"{study}: ", "waits for devices", "1970-01-01", f"{new}: just came", "is about to be looked at"]
+    assert [page.index(each) for each in told] == sorted(page.index(each) for each in told)

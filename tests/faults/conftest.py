@@ -54,14 +54,18 @@ class Bench:
             found[:] = [event for event in self.store.events(study_id) if wanted(event)]
             return bool(found)
 
-        self._await(study_id, look)
+        self.await_that(study_id, look)
         return found[0]
 
+    def await_place(self, study_id: int, reason: str) -> None:
+        """The study waits in the queue, for this reason."""
+        self.await_that(study_id, lambda: any(study.id == study_id and place.reason == reason for place, study in self.store.places()))
+
     def await_end(self, study_id: int) -> Study:
-        self._await(study_id, lambda: self.store.study(study_id).state.final)
+        self.await_that(study_id, lambda: self.store.study(study_id).state.final)
         return self.store.study(study_id)
 
-    def _await(self, study_id: int, there: Callable[[], bool]) -> None:
+    def await_that(self, study_id: int, there: Callable[[], bool]) -> None:
         patience = time.monotonic() + PATIENCE
         while not there():
             if time.monotonic() > patience:
@@ -94,7 +98,7 @@ class Bench:
 
     def await_mlflow(self, study_id: int) -> dict[str, Any]:
         """What MLflow shows of a study once the outbox is empty: (status, epochs of each metric) by run name."""
-        self._await(study_id, lambda: not self.store.outbox())
+        self.await_that(study_id, lambda: not self.store.outbox())
         client = MlflowClient(self.stack.url("mlflow"))
         experiment = client.get_experiment_by_name(self.store.study(study_id).name)
         assert experiment

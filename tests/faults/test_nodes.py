@@ -7,7 +7,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -21,12 +23,12 @@ PORTS = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-ex
 
 @pytest.fixture(scope="module")
 def cluster(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """A stack whose one node has one CPU, where nodes may join."""
+    """A stack whose one node has one CPU, and whose Ray is told what more is needed."""
     home = tmp_path_factory.mktemp("nodes") / "home"
     home.mkdir()
     shutil.copytree(data, home / "data")
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RETORT_NODES_MAY_JOIN", "1")
+        environment.setenv("RETORT_AUTOSCALER", "1")
         stack, _ = supervision.up(home, {}, auto=True, cpus=1, say=print)
     store = Store(f"sqlite:///{home}/retort.db")
     try:
@@ -59,6 +61,13 @@ def end_at_once(process: psutil.Process) -> None:
         each.kill()
 
 
+def demanded(bench: Bench) -> Any:
+    """What Ray's autoscaler knows to be wanted of the cluster: bundles with their numbers."""
+    token = Path(bench.stack.token).read_text().strip()
+    told = httpx.get(f"{bench.stack.url('dashboard')}/api/cluster_status", headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+    return told.json()["data"]["clusterStatus"]["loadMetricsReport"]["requestDemand"]
+
+
 def first_epoch(event: Event) -> bool:
     return event.kind == "epoch" and event.data["epoch"] == 1
 
@@ -67,8 +76,8 @@ def first_epoch(event: Event) -> bool:
 def test_a_study_waits_for_its_node_outlives_it_and_goes_on_on_another(cluster: Bench) -> None:
     wide = {"resources": {"cpus": 2}}
     study = cluster.submit("nodes come and go", **wide)
-    waits = cluster.await_event(study, lambda event: event.kind == "note" and event.data["text"].startswith("waiting for a node"))
-    assert waits.data["text"].endswith("a trial wants 2 CPUs on one node, and no node has so many (a node has 1 CPUs)")
+    cluster.await_place(study, "needs 2 CPUs on a node; the largest has 1")
+    cluster.await_that(study, lambda: demanded(cluster) == [[{"CPU": 2.0}, 2]])  # teacher and baseline
     with node(cluster) as first:
         cluster.await_event(study, first_epoch)
         with node(cluster):

@@ -11,15 +11,18 @@ from typing import Any
 
 @dataclass
 class Dashboard:
-    """nodes: by address how many CPUs and GPUs. broken: the submission that it answers with an error. submitted: jobs it took."""
+    """nodes: by address how many CPUs and GPUs. memory: of each, in GiB. broken: the submission that it answers with an error. submitted:
+    jobs it took."""
 
     nodes: dict[str, tuple[int, int]] = field(default_factory=lambda: {"10.0.0.1": (2, 0)})
+    memory: float = 8.0
     broken: str = ""
     submitted: list[str] = field(default_factory=list)
     url: str = ""
 
     def _node(self, address: str, cpus: int, gpus: int) -> dict[str, Any]:
-        return {"raylet": {"state": "ALIVE", "nodeManagerAddress": address, "resourcesTotal": {"CPU": cpus, "GPU": gpus}}}
+        has = {"CPU": cpus, "GPU": gpus, "memory": self.memory * 2**30}
+        return {"raylet": {"state": "ALIVE", "nodeManagerAddress": address, "resourcesTotal": has}}
 
     def get(self, path: str) -> tuple[int, Any]:
         if path.startswith("/nodes"):

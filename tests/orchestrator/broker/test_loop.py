@@ -62,10 +62,21 @@ def test_free_devices_are_granted_at_once_and_no_more_than_there_are(shop: Shop)
 def test_what_fits_on_no_node_waits_with_the_reason_until_a_node_joins(shop: Shop) -> None:
     study = shop.submit(resources={"cpus": 1, "gpus": 1})
     shop.step()
-    assert shop.waits() == {study: "needs 1 GPUs on a node; the largest has 0"}
+    assert shop.waits() == {study: "needs 1 GPU on a node; the largest has 0"}
     shop.cluster.nodes["10.0.0.2"] = (8, 1)
     shop.step()
     assert shop.granted(study) == [TEACHER]
+
+
+def test_trials_share_a_gpu_and_wait_for_memory(shop: Shop) -> None:
+    shop.cluster.nodes = {"10.0.0.1": (8, 1)}
+    shop.cluster.memory = 16
+    shares = shop.submit(resources={"cpus": 1, "gpus": 0.5}, seeds=list(range(3)))
+    shop.step()
+    assert len(shop.granted(shares)) == 2
+    large = shop.submit("bob", resources={"cpus": 1, "memory": 64})
+    shop.step()
+    assert shop.waits()[large] == "needs 64 GiB memory on a node; the largest has 16 GiB"
 
 
 def test_a_study_of_higher_priority_makes_others_leave_and_is_granted_what_they_had(shop: Shop) -> None:

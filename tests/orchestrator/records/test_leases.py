@@ -9,7 +9,7 @@ from orchestrator.records.errors import LeaseLost, Superseded
 from orchestrator.records.leases import Claim
 from orchestrator.records.store import Store
 from studies.trial import TrialFailure
-from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Clock, Driven, a_study, graph_of
+from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Clock, Driven, a_study, graph_of, next_of
 from workers.folder import alone_in
 
 
@@ -56,13 +56,13 @@ def test_whoever_was_taken_over_records_nothing_more(driven: Driven, store: Stor
 def test_a_driver_that_lost_a_lease_takes_the_others_result(store: Store, clock: Clock, tmp_path: Path) -> None:
     driven = Driven.start(store, tmp_path)
     graph = graph_of(driven, a_study())
-    order = graph.next()
+    order = next_of(graph)
     assert order
     graph.started(order.trial)
     clock.seconds += 31
     other = Driven.start(store, tmp_path, a_study(name="another"))
     theirs = graph_of(other, a_study(name="another"))
-    again = theirs.next()
+    again = next_of(theirs)
     assert again
     assert (again.folder, again.fence > order.fence) == (order.folder, True)
     graph.reported(order.trial, {"epoch": 1, "epochs": 2, "metrics": {"AP": 1.0}})
