@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from api.command.output import Json, print_json
 from studies.inert import one_line
 
 if TYPE_CHECKING:
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
 StudyId = Annotated[int, typer.Argument(metavar="ID", min=1, help="number of a study (retort list)")]
 
 
-def queue() -> None:
+def queue(as_json: Json = False) -> None:
     """Show who waits for devices, why, and when they are thought to come."""
     places = _client().queue()
+    if as_json:
+        print_json(places)
+        return
     if not places:
         typer.echo("nothing waits for devices")
     for place in places:
@@ -42,28 +46,42 @@ def unpause(study: StudyId) -> None:
 
 
 def quota(
-    owner: Annotated[str | None, typer.Argument(metavar="[OWNER]", help="whose quota is set [show all]")] = None,
-    devices: Annotated[float | None, typer.Option(help="at once, most; GPUs, of trials without any CPUs [no limit]")] = None,
-    hours: Annotated[float | None, typer.Option(help="device-hours a month, most [no limit]")] = None,
-    weight: Annotated[float, typer.Option(help="of the share where several want devices")] = 1.0,
+    owner: Annotated[str | None, typer.Argument(metavar="[OWNER]", help="who [all]")] = None,
+    devices: Annotated[float | None, typer.Option(help="at once, most; GPUs, of trials without any CPUs")] = None,
+    hours: Annotated[float | None, typer.Option(help="device-hours a month, most")] = None,
+    weight: Annotated[float | None, typer.Option(help="of the share where several want devices [1]")] = None,
+    unlimited: Annotated[bool, typer.Option("--unlimited", help="take the limits away that stood before")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Set what an owner may have, or show what all may have and have had."""
+    """Show what owners may have and have had; with options, change it for one of them."""
     client = _client()
-    if owner is not None:
-        client.set_quota(owner, {"devices": devices, "hours": hours, "weight": weight})
-    for each in client.owners():
-        if owner in (None, each["name"]):
-            typer.echo(one_line(_owner(each)))
+    wanted = {name: value for name, value in (("devices", devices), ("hours", hours), ("weight", weight)) if value is not None}
+    if owner is None and (wanted or unlimited):
+        raise typer.BadParameter("whose quota?", param_hint="OWNER")
+    if owner is not None and (wanted or unlimited):
+        stood: dict[str, Any] = next((each for each in client.owners() if each["name"] == owner), {})
+        kept = {name: stood[name] for name in (("weight",) if unlimited else ("devices", "hours", "weight")) if name in stood}
+        client.set_quota(owner, kept | wanted)
+    shown = [each for each in client.owners() if owner in (None, each["name"])]
+    if as_json:
+        print_json(shown)
+        return
+    if not shown:
+        typer.echo("nobody has a quota or has used devices" if owner is None else one_line(f"{owner} has no quota and has used no devices"))
+    for each in shown:
+        typer.echo(one_line(_owner(each)))
 
 
 def timeline(
-    study: StudyId,
+    studies: Annotated[list[int], typer.Argument(metavar="ID...", min=1, help="numbers of studies (retort list)")],
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="where it goes [timeline-ID.json]")] = None,
 ) -> None:
-    """Write when a study's trials had devices, as a trace that https://ui.perfetto.dev shows."""
-    answer, file = _client().timeline(study), out or Path(f"timeline-{study}.json")
-    file.write_text(json.dumps(trace(answer["items"])))
-    typer.echo(f"{file}: {len(answer['items'])} stays on devices; open it at https://ui.perfetto.dev")
+    """Write when the trials of studies had devices, as a trace that https://ui.perfetto.dev shows."""
+    client = _client()
+    answers = [client.timeline(study) for study in studies]
+    file = out or Path(f"timeline-{'-'.join(map(str, studies))}.json")
+    file.write_text(json.dumps(trace(answers)))
+    typer.echo(f"{file}: {sum(len(answer['items']) for answer in answers)} stays on devices; open it at https://ui.perfetto.dev")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -76,17 +94,21 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
-def trace(stays: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Stays as Chrome's trace events, in microseconds: a lane holds one trial at a time, and there are as few as that takes."""
-    free: list[float] = []  # when each lane's last trial ended
-    events = []
-    for stay in stays:
-        began = _microseconds(stay["began"])
-        ended = max(_microseconds(stay["ended"]) if stay["ended"] else datetime.now().timestamp() * 1e6, began)
-        lane = next((number for number, end in enumerate(free) if end <= began), len(free))
-        free[lane : lane + 1] = [ended]
-        told = {"name": one_line(stay["trial"]), "cat": stay["outcome"], "args": {"outcome": stay["outcome"]}}
-        events.append({**told, "ph": "X", "ts": began, "dur": ended - began, "pid": 1, "tid": lane + 1})
+def trace(timelines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Timelines of studies as Chrome's trace events, in microseconds. A lane of a study holds one trial at a time, and there are as few as
+    that takes."""
+    events: list[dict[str, Any]] = []
+    for timeline in timelines:
+        study, name = timeline["study"], f"study {timeline['study']}: {one_line(timeline['name'])}"
+        events.append({"name": "process_name", "ph": "M", "pid": study, "args": {"name": name}})
+        free: list[float] = []  # when each lane's last trial ended
+        for stay in timeline["items"]:
+            began = _microseconds(stay["began"])
+            ended = max(_microseconds(stay["ended"]) if stay["ended"] else datetime.now().timestamp() * 1e6, began)
+            lane = next((number for number, end in enumerate(free) if end <= began), len(free))
+            free[lane : lane + 1] = [ended]
+            told = {"name": one_line(stay["trial"]), "cat": stay["outcome"], "args": {"outcome": stay["outcome"]}}
+            events.append({**told, "ph": "X", "ts": began, "dur": ended - began, "pid": study, "tid": lane + 1})
     return {"traceEvents": events, "displayTimeUnit": "ms"}
 
 

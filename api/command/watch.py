@@ -215,6 +215,8 @@ def header(snapshot: Snapshot, now: datetime) -> list[Text]:
     told += [f"{sum(measured)} of {len(measured)} measurements"] if measured else []
     told.append(span(_seconds(study["started"] or study["created"], study["finished"] or now)))
     lines = [first, Text(", ".join(told), style="dim")]
+    if study.get("waits"):
+        lines.append(Text(f"waits   {one_line(study['waits'])}", style="dim"))
     if study["mlflow"]:
         lines.append(Text(f"MLflow  {study['mlflow']}", style="dim"))
     if snapshot.note and not study["at_rest"] and not counts.get("running"):

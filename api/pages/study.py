@@ -72,6 +72,7 @@ def study(
         rows=rows,
         rows_pages=-(-len(shown) // ROWS),
         progress=reading.progress([found])[study_id],
+        place=reading.store.place(study_id),
         attempts=reading.attempts(study_id),
         forest=forest(table, rows_page, headline),
         headline=headline,

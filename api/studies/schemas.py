@@ -36,6 +36,7 @@ class StudyDetail(StudyAnswer):
     """A study with what was asked for."""
 
     attempts: int = Field(description="how often its driver was started")
+    waits: str | None = Field(description="why its next trial waits for devices; null: none does")
     spec: dict[str, Any]
 
 

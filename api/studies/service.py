@@ -160,7 +160,8 @@ class Studies:
 
     def _detail(self, study: Study) -> StudyDetail:
         answer = self._answer(study, self.store.trial_counts([study.id])[study.id])
-        return StudyDetail(**answer.model_dump(), attempts=len(self.store.attempts(study.id)), spec=study.spec)
+        attempts, place = len(self.store.attempts(study.id)), self.store.place(study.id)
+        return StudyDetail(**answer.model_dump(), attempts=attempts, waits=place.reason if place else None, spec=study.spec)
 
     def _answer(self, study: Study, counts: Counter[TrialState]) -> StudyAnswer:
         return StudyAnswer(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from orchestrator.broker.accounts import counted, told
-from orchestrator.broker.cluster import Free, Need, Resources, place, take, whole
+from orchestrator.broker.cluster import Free, Need, Resources, misfit, place, take, whole
 from orchestrator.broker.decide import decide
 from orchestrator.broker.demand import Demand, bundles
 from orchestrator.broker.estimates import Estimates
@@ -39,6 +39,7 @@ class Broker:
         self.estimates, self.demand = Estimates(store), Demand(self._ray, settings)
         self._nodes: dict[str, Resources] = {}
         self._asked: dict[int, Asked] = {}  # by study
+        self._misfits: dict[int, str] = {}  # by study: why it can run nowhere, as it was told last
         self._held: Sequence[RunningTrial] = ()  # at the last look
         self._owner_of: Mapping[int, str] = {}  # by study, likewise
         self._nodes_due = self._count_due = self._places_due = 0.0
@@ -137,6 +138,7 @@ class Broker:
 
     def _show(self, studies: dict[int, OpenStudy], situation: Situation, decision: Decision) -> None:
         """Writes down who waits for what, where that has changed."""
+        self._tell_misfits(studies, decision)
         starts = forecast(situation, decision) if decision.waits else {}
         holding = {trial.study for trial in situation.running} | {id for id in situation.ready if id not in decision.waits}
         waits = dict(decision.waits)
@@ -152,6 +154,14 @@ class Broker:
             self.store.set_places([Place(study_id=id, number=n, reason=reason, expected=start) for n, (id, reason, start) in rows])
             self._places = places
         self._places_due = time.monotonic() + PLACES_SECONDS
+
+    def _tell_misfits(self, studies: dict[int, OpenStudy], decision: Decision) -> None:
+        """Those who watch a study are told what no node has: it may have to wait for a person."""
+        misfits = {id: why for id in decision.waits if (why := misfit(self._need(studies[id]), self._nodes))}
+        for study, why in misfits.items():
+            if self._misfits.get(study) != why:
+                self.store.note(study, f"waits: {why}")
+        self._misfits = misfits
 
 
 def _nodes(ray: RayCluster) -> dict[str, Resources]:

@@ -145,6 +145,11 @@ class Queue(Queries, Units):
             query = select(Place, Study).join(Study, Study.id == Place.study_id).where(Study.state.in_(OPEN_STUDIES))
             return [(place, study) for place, study in session.execute(query.order_by(Place.number))]
 
+    def place(self, study_id: int) -> Place | None:
+        """Where a study stands in the queue; None where no trial of it waits for devices."""
+        with self._reads() as session:
+            return session.scalar(select(Place).join(Study).where(Place.study_id == study_id, Study.state.in_(OPEN_STUDIES)))
+
     def devices_held(self) -> dict[int, int]:
         """How many trials of each study have devices."""
         with self._reads() as session:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import yaml
 
+from orchestrator.records.schema import Place
 from orchestrator.records.store import Store
 from tests.api.conftest import SPEC, Driver, LiveService
 
@@ -274,3 +275,27 @@ def test_the_doctor_says_what_is_missing_and_how_to_mend_it(retort: Retort) -> N
     assert any(line.startswith("     -> start Ray's head; RETORT_RAY_JOBS is its dashboard's address") for line in lines)
     shown = json.loads(retort("doctor", "--json").stdout)
     assert [each["name"] for each in shown] == ["service", "orchestrator", "database", "MLflow", "Ray"]
+
+
+def test_the_queue_is_shown_and_steered_by_commands(retort: Retort, store: Store) -> None:
+    assert retort("queue").stdout == "nothing waits for devices\n"
+    assert "study 1" in retort("submit", "study.yaml", "--priority", "2").stdout
+    store.set_places([Place(study_id=1, number=1, reason="waits for devices", expected=None)])
+    assert retort("queue").stdout == f"  1  study 1: {SPEC['name']} of local (2 ready, priority 2): waits for devices\n"
+    assert retort("priority", "1", "--", "-3").stdout == "study 1 has priority -3\n"
+    assert retort("pause", "1").stdout == "study 1 is paused; it goes on with: retort unpause 1\n"
+    assert store.study(1).paused
+    assert retort("unpause", "1").stdout == "study 1 goes on\n"
+    assert retort("timeline", "1").stdout == "timeline-1.json: 0 stays on devices; open it at https://ui.perfetto.dev\n"
+
+
+def test_a_quota_keeps_what_is_not_named(retort: Retort) -> None:
+    assert retort("quota").stdout == "nobody has a quota or has used devices\n"
+    retort("quota", "ada", "--devices", "4")
+    retort("quota", "ada", "--hours", "100", "--weight", "2")
+    assert retort("quota", "ada").stdout == "ada: 4 devices at once, 0.0 of 100 device-hours this month, weight 2\n"
+    retort("quota", "ada", "--unlimited")
+    assert retort("quota", "ada").stdout == "ada: any number of devices at once, 0.0 device-hours this month, weight 2\n"
+    refused = retort("quota", "--devices", "4")
+    assert refused.returncode == 2
+    assert "whose quota?" in refused.stderr

@@ -77,7 +77,9 @@ def test_a_lane_of_the_trace_holds_one_trial_at_a_time() -> None:
             "outcome": "finished",
         }
 
-    events = trace([stay("a", 0, 10), stay("b", 5, 20), stay("c", 10, 15)])["traceEvents"]
+    items = [stay("a", 0, 10), stay("b", 5, 20), stay("c", 10, 15)]
+    named, *events = trace([{"study": 7, "name": "seventh", "items": items}])["traceEvents"]
+    assert (named["pid"], named["args"]) == (7, {"name": "study 7: seventh"})
     assert [(event["name"], event["tid"], event["dur"]) for event in events] == [("a", 1, 10e6), ("b", 2, 15e6), ("c", 1, 5e6)]
 
 
@@ -94,3 +96,5 @@ def test_the_page_of_the_queue_tells_why_each_study_waits_in_the_brokers_order(s
     page = service.get("/queue").text
     told = [f"{later}: urgent", reason, f"{study}: ", "waits for devices", "1970-01-01", f"{new}: just came", "is about to be looked at"]
     assert [page.index(each) for each in told] == sorted(page.index(each) for each in told)
+    assert f"place 1 in the queue</a>: {reason}" in service.get(f"/studies/{later}").text
+    assert [service.get(f"/v1/studies/{id}").json()["waits"] for id in (later, new)] == [reason, None]

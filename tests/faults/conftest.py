@@ -57,10 +57,6 @@ class Bench:
         self.await_that(study_id, look)
         return found[0]
 
-    def await_place(self, study_id: int, reason: str) -> None:
-        """The study waits in the queue, for this reason."""
-        self.await_that(study_id, lambda: any(study.id == study_id and place.reason == reason for place, study in self.store.places()))
-
     def await_end(self, study_id: int) -> Study:
         self.await_that(study_id, lambda: self.store.study(study_id).state.final)
         return self.store.study(study_id)

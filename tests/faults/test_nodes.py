@@ -76,7 +76,8 @@ def first_epoch(event: Event) -> bool:
 def test_a_study_waits_for_its_node_outlives_it_and_goes_on_on_another(cluster: Bench) -> None:
     wide = {"resources": {"cpus": 2}}
     study = cluster.submit("nodes come and go", **wide)
-    cluster.await_place(study, "needs 2 CPUs on a node; the largest has 1")
+    waits = cluster.await_event(study, lambda event: event.kind == "note" and event.data["text"].startswith("waits"))
+    assert waits.data["text"] == "waits: needs 2 CPUs on a node; the largest has 1"
     cluster.await_that(study, lambda: demanded(cluster) == [[{"CPU": 2.0}, 2]])  # teacher and baseline
     with node(cluster) as first:
         cluster.await_event(study, first_epoch)

@@ -62,7 +62,10 @@ def test_free_devices_are_granted_at_once_and_no_more_than_there_are(shop: Shop)
 def test_what_fits_on_no_node_waits_with_the_reason_until_a_node_joins(shop: Shop) -> None:
     study = shop.submit(resources={"cpus": 1, "gpus": 1})
     shop.step()
+    shop.step()
     assert shop.waits() == {study: "needs 1 GPU on a node; the largest has 0"}
+    notes = [event.data["text"] for event in shop.store.events(study) if event.kind == "note"]
+    assert notes == ["waits: needs 1 GPU on a node; the largest has 0"], "once"
     shop.cluster.nodes["10.0.0.2"] = (8, 1)
     shop.step()
     assert shop.granted(study) == [TEACHER]
