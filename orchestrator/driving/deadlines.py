@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -108,11 +109,16 @@ def leave_process(folder: Path, node: str) -> None:
     (folder / "process.json").write_text(json.dumps(noted))
 
 
+def node_of(folder: Path) -> str | None:
+    """Ray's id of the machine on which a process works in a trial's folder; None where none has noted itself."""
+    noted = _noted(folder)
+    return str(noted["node"]) if noted else None
+
+
 def end_process(folder: Path) -> None:
     """Kills the process that works in a trial's folder, wherever that is; nothing where none has noted itself."""
-    try:
-        noted = json.loads((folder / "process.json").read_text())
-    except (OSError, ValueError):
+    noted = _noted(folder)
+    if noted is None:
         return
     if noted["host"] == socket.gethostname():
         _kill(noted["pid"], noted["created"])
@@ -122,6 +128,14 @@ def end_process(folder: Path) -> None:
 
     there = NodeAffinitySchedulingStrategy(noted["node"], soft=False)
     ray.remote(num_cpus=0)(_kill).options(scheduling_strategy=there).remote(noted["pid"], noted["created"])
+
+
+def _noted(folder: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads((folder / "process.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return found
 
 
 def _kill(pid: int, created: float) -> None:

@@ -6,6 +6,7 @@ What is handed out was granted devices by the broker; what equal trials have don
 import functools
 import time
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,10 @@ class Graph:
         patient = self.had_devices or self.store.is_shared(self.study_id)
         return self.still > (IDLE_SECONDS if patient else GRANT_SECONDS)
 
-    def leaving(self) -> list[str]:
-        """Trials at work that are asked to make room."""
-        found = [name for name in self.store.leaving_trials(self.study_id) if name in self.claimed]
+    def leaving(self, others: Iterable[str] = ()) -> list[str]:
+        """Trials at work that are to make room: those that the broker asked to, and `others`."""
+        asked = {*self.store.leaving_trials(self.study_id), *others}
+        found = [name for name in self.claimed if name in asked]
         self._asked.update(found)
         return found
 

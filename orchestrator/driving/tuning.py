@@ -19,7 +19,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.broker.decide import LEAVING_SECONDS
-from orchestrator.driving.deadlines import Watch, end_process
+from orchestrator.driving.deadlines import Watch, end_process, node_of
 from orchestrator.driving.graph import Graph
 from orchestrator.driving.order import Order
 from orchestrator.driving.pulse import Pulse
@@ -95,7 +95,7 @@ class Recorder(tune.Callback):
     def _ask_to_leave(self) -> None:
         """Tells trials that are to make room, by a file; ends the processes of those that do not, whose last checkpoint is not old."""
         now = time.monotonic()
-        leaving = self.graph.leaving()
+        leaving = self.graph.leaving(self._on_nodes_that_leave())
         self._leaving = {name: self._leaving.get(name, now) for name in leaving}
         for name, since in self._leaving.items():
             folder = self.graph.folders[name]
@@ -103,6 +103,11 @@ class Recorder(tune.Callback):
                 end_process(folder)
             elif folder.is_dir():
                 (folder / LEAVE_NOW).touch()
+
+    def _on_nodes_that_leave(self) -> list[str]:
+        """Trials at work on nodes that have announced their end (`ray drain-node`; a spot instance that is taken back)."""
+        draining = ray._private.state.state.get_draining_nodes()  # Ray has no public way to ask; its version is pinned
+        return [name for name, folder in self.graph.folders.items() if node_of(folder) in draining] if draining else []
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         order = Order.of(trial.config)

@@ -1,5 +1,6 @@
 """A cluster whose nodes come late and go: raylets of their own on this machine, killed and joining while a real study trains."""
 
+import json
 import shutil
 import socket
 import subprocess
@@ -14,9 +15,10 @@ import psutil
 import pytest
 
 from api.embedded import supervision
+from orchestrator.machine import TrialState
 from orchestrator.records.schema import Event
 from orchestrator.records.store import Store
-from tests.faults.conftest import Bench
+from tests.faults.conftest import EPOCHS, Bench
 
 PORTS = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port", "runtime-env-agent-port")
 
@@ -61,6 +63,13 @@ def end_at_once(process: psutil.Process) -> None:
         each.kill()
 
 
+def announce_its_end(bench: Bench, node: str) -> None:
+    """What a spot instance's notice comes to: Ray is told that a node will be gone in two minutes."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", f"--address=127.0.0.1:{bench.stack.ports['ray']}"]
+    why = ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=it is taken back", "--deadline-remaining-seconds=120"]
+    subprocess.run([*command, f"--node-id={node}", *why], env=bench.stack.environment(), check=True)
+
+
 def demanded(bench: Bench) -> Any:
     """What Ray's autoscaler knows to be wanted of the cluster: bundles with their numbers."""
     token = Path(bench.stack.token).read_text().strip()
@@ -89,3 +98,19 @@ def test_a_study_waits_for_its_node_outlives_it_and_goes_on_on_another(cluster: 
             undisturbed = cluster.submit("on one node", force=True, **wide)
             assert cluster.await_end(undisturbed).state.value == "finished"
             cluster.hold_against(study, undisturbed)
+
+
+@pytest.mark.slow
+def test_trials_leave_a_node_that_announces_its_end_and_lose_nothing(cluster: Bench) -> None:
+    schedule = {"recipe": "smoke", "epochs": EPOCHS, "batch_size": 4, "max_iterations": 12}
+    study = cluster.submit("on a spot instance", resources={"cpus": 2}, seeds=[5], schedule=schedule)
+    with node(cluster):
+        cluster.await_event(study, first_epoch)
+        (at_work,) = [trial for trial in cluster.store.trials(study) if trial.state == TrialState.RUNNING]
+        process = json.loads((Path(cluster.stack.home) / "trials" / str(at_work.folder) / "process.json").read_text())
+        announce_its_end(cluster, process["node"])
+        cluster.await_event(study, lambda event: event.kind == "note" and "makes room" in event.data["text"])
+        with node(cluster):
+            assert cluster.await_end(study).state.value == "finished"
+    assert [trial.losses for trial in cluster.store.trials(study)] == [0] * 4
+    assert cluster.store.study(study).stalls == 0

@@ -131,6 +131,16 @@ def test_one_that_is_ended_because_it_did_not_make_room_counts_no_loss(store: St
     assert (driven.trial(TEACHER).state, driven.trial(TEACHER).losses) == (TrialState.READY, 0)
 
 
+def test_a_trial_on_a_node_that_leaves_makes_room_too(store: Store, tmp_path: Path) -> None:
+    driven = Driven.start(store, tmp_path)
+    graph = graph_of(driven, a_study())
+    assert next_of(graph)
+    graph.started(TEACHER)
+    assert graph.leaving(["of another study", TEACHER]) == [TEACHER]
+    graph.reported(TEACHER, {"left": True})
+    assert (driven.trial(TEACHER).state, driven.trial(TEACHER).losses) == (TrialState.READY, 0)
+
+
 def test_a_trial_that_is_asked_before_anybody_took_it_just_loses_its_devices(store: Store, tmp_path: Path) -> None:
     driven = Driven.start(store, tmp_path)
     grant_all(store, driven.id)
