@@ -15,6 +15,8 @@ from api.embedded import supervision
 from api.embedded.stack import Stack
 from orchestrator.records.schema import Event, Study
 from orchestrator.records.store import Store
+from orchestrator.reporting.build import build
+from orchestrator.reporting.timeline import Stay, stays
 from studies.parse import parse_study
 from studies.submission import as_submission
 
@@ -32,7 +34,7 @@ class Bench:
     stack: Stack
     store: Store
 
-    def submit(self, name: str, **changes: Any) -> int:
+    def submit(self, name: str, owner: str | None = None, priority: int = 0, **changes: Any) -> int:
         """Four trials: teacher, baseline, two students; a few steps, three epochs."""
         spec = {
             "name": name,
@@ -44,7 +46,7 @@ class Bench:
             "arms": [{"id": "student"}, {"id": "fitnet", "distiller": "fitnet"}, {"id": "ld", "distiller": "ld"}],
             "metrics": ["AP", "AP50"],
         }
-        return self.store.create_study(as_submission(parse_study(spec | changes)))[0].id
+        return self.store.create_study(as_submission(parse_study(spec | changes)), owner=owner, priority=priority)[0].id
 
     def await_event(self, study_id: int, wanted: Callable[[Event], bool]) -> Event:
         """The first event that is wanted, seen within a moment of its happening."""
@@ -91,6 +93,15 @@ class Bench:
             t.name: (points[t.id], {k: v for k, v in (t.metrics or {}).items() if k not in TIMES}, t.checkpoint_sha256)
             for t in self.store.trials(study_id)
         }
+
+    def table(self, study_id: int) -> list[tuple[str, Any]]:
+        """The rows of its table, each with what it measured."""
+        built = build(self.store.study(study_id), self.store.presentation(study_id), self.store.trials(study_id))
+        return [(row.id, {metric: cell for metric, cell in row.cells.items() if metric not in TIMES}) for row in built.rows]
+
+    def stays(self, study_id: int) -> list[Stay]:
+        """When its trials had devices."""
+        return stays(self.store.events(study_id, limit=100_000))
 
     def await_mlflow(self, study_id: int) -> dict[str, Any]:
         """What MLflow shows of a study once the outbox is empty: (status, epochs of each metric) by run name."""

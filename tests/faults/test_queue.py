@@ -1,5 +1,7 @@
 """The fair queue on a real stack with devices for one trial: who is urgent gets them, and nobody's numbers change."""
 
+from typing import Any
+
 from orchestrator.machine import TrialState
 from tests.faults.conftest import EPOCHS, Bench
 from tests.faults.test_kills import first_epoch
@@ -36,3 +38,33 @@ def test_a_paused_study_gives_its_devices_back_and_goes_on_when_it_is_told_to(be
     assert bench.store.counts(study)[TrialState.RUNNING] == 0
     bench.store.set_paused(study, False)
     assert bench.await_end(study).state.value == "finished"
+
+
+def test_three_studies_of_two_owners_share_two_slots_and_every_table_is_that_of_a_quiet_machine(bench: Bench) -> None:
+    asked: dict[str, dict[str, Any]] = {
+        "of ada": {"owner": "ada", "seeds": [11], **LONGER},
+        "of bob": {"owner": "bob", "seeds": [12], **LONGER},
+        "urgent, of bob": {"owner": "bob", "seeds": [13]},
+    }
+    quiet = {}
+    for name, spec in asked.items():
+        quiet[name] = bench.submit(f"{name}, alone", **spec)
+        assert bench.await_end(quiet[name]).state.value == "finished"
+    busy = {name: bench.submit(name, force=True, **asked[name]) for name in ("of ada", "of bob")}
+    for study in busy.values():
+        bench.await_event(study, first_epoch)
+    busy["urgent, of bob"] = urgent = bench.submit("urgent, of bob", force=True, priority=5, **asked["urgent, of bob"])
+    assert bench.await_end(urgent).state.value == "finished"
+    assert not any(bench.store.study(busy[name]).state.final for name in ("of ada", "of bob")), "the urgent study came last and ended first"
+    for name, study in busy.items():
+        assert bench.await_end(study).state.value == "finished"
+        assert bench.numbers(study) == bench.numbers(quiet[name])
+        assert bench.table(study) == bench.table(quiet[name])
+        assert [trial.losses for trial in bench.store.trials(study)] == [0] * 4
+    stays = {name: bench.stays(study) for name, study in busy.items()}
+    left = [name for name, of_study in stays.items() for stay in of_study if stay.outcome == TrialState.READY]
+    assert 1 <= len(left) <= 2, "room for the teacher and the baseline of the urgent study, and no more"
+    assert "urgent, of bob" not in left
+    for moment in (stay.began for of_study in stays.values() for stay in of_study):
+        at_work = [stay for of_study in stays.values() for stay in of_study if stay.began <= moment < (stay.ended or 0)]
+        assert len(at_work) <= 2
