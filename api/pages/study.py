@@ -114,6 +114,20 @@ def cancel(study_id: StudyId, store: StoreOf, settings: SettingsOf, holder: Hold
     return see(f"/studies/{study_id}")
 
 
+@routes.post("/studies/{study_id}/pause", dependencies=SUBMITS)
+def pause(study_id: StudyId, store: StoreOf, settings: SettingsOf, holder: HolderOf) -> Response:
+    """Give its devices back at the next checkpoints, and take none."""
+    Studies(store, settings).pause(study_id, holder, True)
+    return see(f"/studies/{study_id}")
+
+
+@routes.post("/studies/{study_id}/unpause", dependencies=SUBMITS)
+def unpause(study_id: StudyId, store: StoreOf, settings: SettingsOf, holder: HolderOf) -> Response:
+    """Let it go on."""
+    Studies(store, settings).pause(study_id, holder, False)
+    return see(f"/studies/{study_id}")
+
+
 @routes.post("/studies/{study_id}/resume", dependencies=SUBMITS)
 def resume(study_id: StudyId, store: StoreOf, settings: SettingsOf, holder: HolderOf) -> Response:
     """Run what is missing."""
