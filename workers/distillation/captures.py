@@ -5,7 +5,7 @@ mmdet's models and losses stay as they are. A capture that one method alone read
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -181,7 +181,7 @@ class Recorder:
             capture.forget()
 
 
-def in_float(maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def in_float(maps: Iterable[Tensor]) -> tuple[Tensor, ...]:
     """Maps in float32."""
     return tuple(m.float() for m in maps)
 

@@ -110,3 +110,8 @@ def test_a_broken_file_takes_nothing_down(installed: Path) -> None:
     (installed / "retort_cosine.py").write_text("import no_such_module\n")
     code = "from studies.methods import methods\nprint('cosine' in methods(), 'fitnet' in methods())"
     assert run(installed, code).split() == ["False", "True"]
+
+
+def test_the_method_that_reads_gradients_is_shown_as_it_is() -> None:
+    source = (ROOT / "workers" / "distillers" / "gkd.py").read_text()
+    assert source.endswith(blocks("python")[2])
