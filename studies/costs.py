@@ -72,8 +72,8 @@ GPUS: dict[str, Gpu] = {
 
 # What estimates assume, in a sentence for whoever reads them.
 EFFICIENCY = (
-    "3 x student + teacher multiply-adds of every image of a training, 2 x those of the networks that an evaluation or measurement looks "
-    f"at, at {FLOP_PER_BYTE:g} FLOP per byte of a GPU's memory bandwidth, in 32 bits "
+    "3 x student + teacher multiply-adds of every image, twice the network's of an evaluated or measured one, "
+    f"at {FLOP_PER_BYTE:g} FLOP per byte of a GPU's memory bandwidth, in 32 bits "
     f"({GPUS['V100'].efficiency:.0%} of the peak of a V100, {GPUS['A100'].efficiency:.0%} of an A100's)"
 )
 

@@ -14,8 +14,8 @@ from api.embedded.health import PartStatus
 from studies.inert import one_line
 from studies.measures import KINDS
 
+LONGEST = 34  # characters of a column that is not broken
 USUAL_GPU = "A100"  # whose hours stand where there is room for one number
-SHOWN_GPUS = ("V100", "A100", "H100")  # and for three
 
 
 def status_table(parts: Sequence[PartStatus]) -> Table:
@@ -159,11 +159,11 @@ def _jobs(sums: dict[str, Any]) -> str:
 def plans_lines(plans: dict[str, Any]) -> list[RenderableType]:
     """What several studies would run: a line each, what they share once, and the sum."""
     total = plans["total"]
-    gpus = [gpu for gpu in SHOWN_GPUS if gpu in total["gpu_hours"]]
+    gpus = [gpu for gpu in (USUAL_GPU,) if gpu in total["gpu_hours"]]
     cpus = ["cpu"] if any(study["device"] == "cpu" for study in plans["studies"]) else []
     measures = ["to measure"] if total["to_measure"] else []
-    hours_of = (f"{name}-hours" for name in (*gpus, *cpus))
-    table = _table("study", "trials", "shared", "finished", "to train", "to evaluate", *measures, *hours_of)
+    hours_of = (f"{name} hours" for name in (*gpus, *cpus))
+    table = _table("study", "trials", "shared", "done", "to train", "to test", *measures, *hours_of, keeps="study")
     for line in (*plans["studies"], total):
         name = Text("together", style="bold") if line is total else Text(one_line(line["table"] or line["name"]))
         counts = [line["trials"], line.get("shared", ""), line["reused"], line["to_train"], line["to_evaluate"]]
@@ -267,11 +267,15 @@ def _distiller(item: dict[str, Any]) -> list[RenderableType]:
     return [*lines, options, Text()]
 
 
-def _table(*columns: str, wraps: str | None = None) -> Table:
-    """wraps: the one column that gives way where the terminal is narrow; without one, all of them do."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+def _table(*columns: str, wraps: str | None = None, keeps: str | None = None) -> Table:
+    """wraps: the one column that gives way where the terminal is narrow; keeps: the one that does not, and is cut when it is long;
+    without either, all of them do."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", collapse_padding=keeps is not None)
     for name in columns:
-        table.add_column(name, overflow="fold", no_wrap=wraps not in (None, name))
+        if name == keeps:
+            table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=LONGEST)
+        else:
+            table.add_column(name, overflow="fold", no_wrap=wraps not in (None, name))
     return table
 
 
