@@ -120,6 +120,7 @@ def planned_from(trial: Trial, arm: Arm) -> PlannedTrial:
         teacher=trial.teacher,
         distillers=tuple(MethodUse.model_validate(use) for use in detail["distillers"]),
         weights=detail.get("weights"),
+        init=detail.get("init"),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from orchestrator.machine import StudyState, TrialState
-from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS
+from studies.catalog import BACKBONES, FORMS, METRICS, detectors
 from studies.datasets import datasets
 from studies.methods import methods
 from studies.recipes import RECIPES
@@ -137,8 +137,8 @@ def study_schemas() -> dict[str, Any]:
     schema = StudySpec.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas: dict[str, Any] = schema.pop("$defs", {})
     schemas["StudySpec"] = schema
-    for network in (schemas["Network"]["properties"], schemas["Teacher"]["properties"]):
-        network["detector"]["enum"] = list(DETECTORS)
+    for network in (schemas["StudyNetwork"]["properties"], schemas["Teacher"]["properties"]):
+        network["detector"]["enum"] = list(detectors())
         network["backbone"]["enum"] = list(BACKBONES)
         network["form"]["anyOf"][0]["enum"] = list(FORMS)
     schemas["Schedule"]["properties"]["recipe"]["anyOf"][0]["enum"] = list(RECIPES)

@@ -168,7 +168,7 @@ class Recorder:
         """The outputs since the last call, in float32; forgets them."""
         captured = {kind: capture.take() for kind, capture in self.captures.items()}
         taken = Outputs(neck=in_float(self.neck), captured=captured)
-        if self.outputs is not None:
+        if self.outputs is not None and hasattr(self.head, "prior_generator"):
             for name, maps in head_outputs(self.head, self.outputs).items():
                 setattr(taken, name, maps if maps is None else in_float(maps))
         self.neck, self.outputs = (), None

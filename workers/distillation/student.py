@@ -150,7 +150,7 @@ class DistilledDetector(BaseModel):
         return tuple(torch.zeros_like(level) if each is None else each.float() for each, level in zip(found, neck, strict=True))
 
     def _teacher_gradients(self, levels: tuple[Tensor, ...], inputs: Tensor, data_samples: Any) -> tuple[Tensor, ...]:
-        """Likewise of the teacher's losses with respect to its pyramid `levels`. What the teacher remembers of its losses stays as it was."""
+        """Likewise of the teacher's losses with respect to its pyramid `levels`. The teacher remembers nothing of them."""
         memory = memory_of(self.teacher)
         with torch.enable_grad():
             neck = tuple(level.requires_grad_() for level in in_float(level.detach() for level in levels))

@@ -10,7 +10,6 @@ Source: Huang et al., NeurIPS 2022, Eqs. 7-10; released code hunto/DIST_KD segme
 sigmoid or softmax, beta = gamma = 1, tau = 1). Its code for detection is not released. Statistics over the boxes of a device.
 """
 
-import torch
 from torch import Tensor
 
 from studies.methods import Options
