@@ -27,11 +27,16 @@ class Health(Database):
         """The driver of an attempt came round."""
         self.beat(f"{_DRIVER}{study_id}/{attempt}")
 
-    def driver_silence(self, study_id: int, attempt: int) -> float | None:
-        """Seconds since the driver of an attempt came round; None where it never did."""
+    def driver_seen(self, study_id: int, attempt: int) -> int | None:
+        """When the driver of an attempt came round last, in milliseconds since 1970; None where it never did."""
         with self._reads() as session:
             beat = session.get(Heartbeat, f"{_DRIVER}{study_id}/{attempt}")
-            return None if beat is None else (self.now() - beat.time) / 1000
+            return beat and beat.time
+
+    def driver_silence(self, study_id: int, attempt: int) -> float | None:
+        """Seconds since then."""
+        seen = self.driver_seen(study_id, attempt)
+        return None if seen is None else (self.now() - seen) / 1000
 
     def forget_driver(self, study_id: int, attempt: int) -> None:
         """The attempt is over."""
