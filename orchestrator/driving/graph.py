@@ -85,7 +85,7 @@ class Graph:
         return None
 
     def _room(self) -> bool:
-        """Whether the disk takes the files of another trial. One that is started all the same would be lost, and a few times later failed."""
+        """Whether the disk takes the files of another trial: one that cannot write is lost, and after a few losses failed."""
         free = shutil.disk_usage(self.settings.home).free
         if free < self.settings.least_free and not self._full:
             told = f"the disk of {self.settings.home} has {free >> 20} MB left, less than {self.settings.least_free >> 20}"

@@ -1,10 +1,13 @@
 """Keeps every unfinished study in the hands of exactly one Ray Job: submits, watches, stops and replaces drivers."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.driving.pulse import DRIVER_SECONDS
 from orchestrator.driving.ray_api import Job, RayAnswer, RayCluster, RayUnreachable
@@ -15,8 +18,9 @@ from orchestrator.records.store import Store
 from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
-STOP_WAIT_SECONDS = 60  # a driver has so long to stop in good order
+STOP_WAIT_SECONDS = float(os.environ.get("RETORT_DEADLINE_STOP", "60"))  # a driver has so long to stop in good order
 SURE_SECONDS = 15.0  # three heartbeats
+WRITE_SECONDS = 5.0  # between two looks whether the database can be written
 STARTING_SECONDS = 720.0  # a driver that has not come up after so long is replaced
 
 
@@ -32,9 +36,11 @@ class Jobs:
         self._notified: set[int] = set()  # studies whose watchers know that Ray is away
         self._clock = clock
         self._heard: dict[str, tuple[int, float]] = {}  # submission -> its driver's last word, and when that was first seen here
+        self._wrote = -WRITE_SECONDS  # when it was last seen that the database can be written
         self._stopping: dict[str, float] = {}  # submission -> when it was last asked to stop
 
     def step(self) -> None:
+        self._try_writing()
         driven = self.store.driven_studies()
         free = self.settings.concurrent_studies - len(driven)
         driven += self._opened(free) if free > 0 else []
@@ -52,6 +58,20 @@ class Jobs:
         self._notified.clear()
         if troubles:
             raise RuntimeError("; ".join(troubles))
+
+    def _try_writing(self) -> None:
+        """Drivers can say no more than the database takes: while it is locked or away, nobody's silence counts."""
+        began = self._clock()
+        if began - self._wrote < WRITE_SECONDS:
+            return
+        try:
+            self.store.try_writing()
+        except SQLAlchemyError:
+            self._heard.clear()
+            raise
+        self._wrote = self._clock()
+        if self._wrote - began > 1.0:
+            self._heard.clear()
 
     def _away(self, study_ids: list[int]) -> None:
         """Tells the studies' watchers once."""
@@ -123,7 +143,7 @@ class Jobs:
             **self.settings.environment(),
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
             "RAY_JOB_STOP_SIGNAL": "SIGINT",
-            "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_SECONDS),
+            "RAY_JOB_STOP_WAIT_TIME_S": str(round(STOP_WAIT_SECONDS)),
         }
         # -P: the code that runs is the one of this process, wherever Ray was started
         entrypoint = f"exec {sys.executable} -P -m orchestrator.driving.driver {attempt.study_id} {attempt.number}"

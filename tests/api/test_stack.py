@@ -166,6 +166,8 @@ def test_the_watchdog_kills_what_stands_still_and_starts_a_supervisor_again_that
         start(stack, lambda _: None)
         stopped = status(stack)[1].pid
         stop(stopped)
+        (told,) = advice(stack, status(stack), time.time())
+        assert told.startswith(f"orchestrator stands still, process {stopped} was stopped (SIGSTOP); it is started again after 60 s")
         assert watchdog.look() == []
         seconds += STILL_SECONDS - 1
         assert watchdog.look() == []

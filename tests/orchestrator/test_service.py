@@ -1,12 +1,15 @@
 """The service's loops: trouble is told once and survived; nothing is needed but the database."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from orchestrator import loops
 from orchestrator.driving.jobs import SURE_SECONDS, Jobs
@@ -18,6 +21,7 @@ from orchestrator.settings import Settings, settings
 from studies.submission import as_submission
 from tests.orchestrator.conftest import Clock, a_study
 from tests.orchestrator.dashboard import Dashboard, serving
+from tests.orchestrator.records.test_patience import impatient_sqlite
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -109,6 +113,20 @@ def test_a_clock_that_is_set_makes_no_driver_silent_and_hides_no_silence(watched
     assert watched.outcome_after(0) is None
     assert watched.outcome_after(DRIVER_SECONDS) is None
     assert watched.outcome_after(1) == "its driver gave no sign of life for 241 s"
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_drivers_that_a_locked_database_kept_silent_have_time_to_speak_again(watched: Watched, tmp_path: Path) -> None:
+    impatient_sqlite(watched.store)
+    with closing(sqlite3.connect(tmp_path / "retort.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(3):
+            with pytest.raises(OperationalError, match="locked"):
+                watched.outcome_after(DRIVER_SECONDS)
+        other.execute("ROLLBACK")
+    assert watched.outcome_after(0) is None
+    assert watched.outcome_after(SURE_SECONDS) is None
+    assert watched.outcome_after(1) == f"its driver gave no sign of life for {3 * DRIVER_SECONDS + SURE_SECONDS + 1:.0f} s"
 
 
 def test_a_service_that_was_away_itself_needs_no_whole_deadline_again(watched: Watched) -> None:
