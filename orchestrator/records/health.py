@@ -36,7 +36,7 @@ class Health(Database):
         """When the driver of an attempt came round last, in milliseconds since 1970; None where it never did."""
         with self._reads() as session:
             beat = session.get(Heartbeat, f"{_DRIVER}{study_id}/{attempt}")
-            return beat and beat.time
+            return beat.time if beat else None
 
     def driver_silence(self, study_id: int, attempt: int) -> float | None:
         """Seconds since then."""

@@ -36,7 +36,8 @@ class Ready(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(json.dumps({"stack": os.environ["RETORT_STACK"], "database": "ok", "orchestrator": {"trouble": ""}}).encode())
+        ready = {"stack": os.environ["RETORT_STACK"], "database": "ok", "orchestrator": {"trouble": ""}}
+        self.wfile.write(json.dumps({**ready, "troubles": []}).encode())
 
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Ready).serve_forever()
 """
