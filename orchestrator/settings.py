@@ -18,7 +18,7 @@ class Settings:
     home: the state folder. database: SQLAlchemy URL. mlflow: tracking URI the relay writes to. mlflow_ui: base URL for links shown to
     people. ray: address that a driver connects to ("auto": the cluster of this machine). ray_jobs: HTTP address of Ray's dashboard.
     concurrent_studies: how many drivers may run at once; further studies stay queued. nodes_may_join: whether a trial that no node holds
-    waits for one; not where the cluster is one machine.
+    waits for one; not where the cluster is one machine. least_free: bytes; while the disk of `home` has less, no trial is started.
     """
 
     home: Path
@@ -29,6 +29,7 @@ class Settings:
     ray_jobs: str
     concurrent_studies: int
     nodes_may_join: bool = True
+    least_free: int = 2**29
 
     @property
     def data(self) -> Path:
@@ -51,6 +52,7 @@ class Settings:
             "RETORT_RAY_JOBS": self.ray_jobs,
             "RETORT_CONCURRENT_STUDIES": str(self.concurrent_studies),
             "RETORT_NODES_MAY_JOIN": str(int(self.nodes_may_join)),
+            "RETORT_LEAST_FREE_MB": str(self.least_free // 2**20),
             **{name: value for name, value in os.environ.items() if name.startswith("RETORT_DEADLINE_")},
         }
 
@@ -68,4 +70,5 @@ def settings() -> Settings:
         ray_jobs=os.environ.get("RETORT_RAY_JOBS", "http://127.0.0.1:8265"),
         concurrent_studies=int(os.environ.get("RETORT_CONCURRENT_STUDIES", "4")),
         nodes_may_join=os.environ.get("RETORT_NODES_MAY_JOIN", "1") != "0",
+        least_free=int(os.environ.get("RETORT_LEAST_FREE_MB", "512")) * 2**20,
     )

@@ -4,6 +4,7 @@ It holds no trials but those it has handed out and a few that are ready next; ho
 """
 
 import functools
+import shutil
 import time
 from collections import deque
 from typing import Any
@@ -41,6 +42,7 @@ class Graph:
         self.measurement_code = functools.cache(measurement_code)
         self.first: Order | None = None  # claimed by `settle`, handed out first
         self.open = 0  # trials without an end
+        self._full = False  # the disk, when last looked at
         self._ready: deque[Trial] = deque()  # next to be claimed
         self._done: dict[str, TeacherRef] = {}  # trials whose checkpoints others have asked for
         self.refresh()
@@ -72,6 +74,8 @@ class Graph:
         if self.first:
             order, self.first = self.first, None
             return order
+        if not self._room():
+            return None
         asked = 0
         while asked < ASKED_AT_ONCE and (trial := self._candidate()):
             claimed = self._claim(trial)
@@ -79,6 +83,15 @@ class Graph:
                 return claimed
             asked += trial.name in self.ask_again
         return None
+
+    def _room(self) -> bool:
+        """Whether the disk takes the files of another trial: one that cannot write is lost, and after a few losses failed."""
+        free = shutil.disk_usage(self.settings.home).free
+        if free < self.settings.least_free and not self._full:
+            told = f"the disk of {self.settings.home} has {free >> 20} MB left, less than {self.settings.least_free >> 20}"
+            self.store.note(self.study_id, f"{told}: no trial is started until there is room")
+        self._full = free < self.settings.least_free
+        return not self._full
 
     def _candidate(self) -> Trial | None:
         """The first ready trial that is neither handed out nor being trained by somebody else."""

@@ -36,7 +36,8 @@ class Ready(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(json.dumps({"stack": os.environ["RETORT_STACK"], "database": "ok", "orchestrator": {"trouble": ""}}).encode())
+        ready = {"stack": os.environ["RETORT_STACK"], "database": "ok", "orchestrator": {"trouble": ""}}
+        self.wfile.write(json.dumps({**ready, "troubles": []}).encode())
 
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Ready).serve_forever()
 """
@@ -166,6 +167,8 @@ def test_the_watchdog_kills_what_stands_still_and_starts_a_supervisor_again_that
         start(stack, lambda _: None)
         stopped = status(stack)[1].pid
         stop(stopped)
+        (told,) = advice(stack, status(stack), time.time())
+        assert told.startswith(f"orchestrator stands still, process {stopped} was stopped (SIGSTOP); it is started again after 60 s")
         assert watchdog.look() == []
         seconds += STILL_SECONDS - 1
         assert watchdog.look() == []

@@ -1,6 +1,5 @@
 """A cluster whose nodes come late and go: raylets of their own on this machine, killed and joining while a real study trains."""
 
-import shutil
 import socket
 import subprocess
 import sys
@@ -11,10 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from api.embedded import supervision
-from orchestrator.records.schema import Event
-from orchestrator.records.store import Store
-from tests.faults.conftest import Bench
+from tests.faults.conftest import Bench, first_epoch, running
 
 PORTS = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port", "runtime-env-agent-port")
 
@@ -22,18 +18,8 @@ PORTS = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-ex
 @pytest.fixture(scope="module")
 def cluster(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """A stack whose one node has one CPU, where nodes may join."""
-    home = tmp_path_factory.mktemp("nodes") / "home"
-    home.mkdir()
-    shutil.copytree(data, home / "data")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RETORT_NODES_MAY_JOIN", "1")
-        stack, _ = supervision.up(home, {}, auto=True, cpus=1, say=print)
-    store = Store(f"sqlite:///{home}/retort.db")
-    try:
-        yield Bench(stack, store)
-    finally:
-        store.close()
-        supervision.down(home, say=print)
+    with running(tmp_path_factory.mktemp("nodes") / "home", data, 1, {"RETORT_NODES_MAY_JOIN": "1"}) as bench:
+        yield bench
 
 
 @contextmanager
@@ -57,10 +43,6 @@ def end_at_once(process: psutil.Process) -> None:
     """What a power cut does to a node: all its processes are gone."""
     for each in [process, *process.children(recursive=True)]:
         each.kill()
-
-
-def first_epoch(event: Event) -> bool:
-    return event.kind == "epoch" and event.data["epoch"] == 1
 
 
 @pytest.mark.slow
