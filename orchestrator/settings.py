@@ -18,7 +18,8 @@ class Settings:
     home: the state folder. database: SQLAlchemy URL. mlflow: tracking URI the relay writes to. mlflow_ui: base URL for links shown to
     people. ray: address that a driver connects to ("auto": the cluster of this machine). ray_jobs: HTTP address of Ray's dashboard.
     concurrent_studies: how many studies may have devices at once, each of which takes a driver process; further ones stay queued.
-    autoscaler: whether the cluster has Ray's, which is then told what waiting trials need.
+    autoscaler: whether the cluster has Ray's, which is then told what waiting trials need. least_free: bytes; while the disk of `home` has
+    less, no trial is started.
     """
 
     home: Path
@@ -29,6 +30,7 @@ class Settings:
     ray_jobs: str
     concurrent_studies: int
     autoscaler: bool = False
+    least_free: int = 2**29
 
     @property
     def data(self) -> Path:
@@ -51,6 +53,7 @@ class Settings:
             "RETORT_RAY_JOBS": self.ray_jobs,
             "RETORT_CONCURRENT_STUDIES": str(self.concurrent_studies),
             "RETORT_AUTOSCALER": str(int(self.autoscaler)),
+            "RETORT_LEAST_FREE_MB": str(self.least_free // 2**20),
             **{name: value for name, value in os.environ.items() if name.startswith("RETORT_DEADLINE_")},
         }
 
@@ -68,4 +71,5 @@ def settings() -> Settings:
         ray_jobs=os.environ.get("RETORT_RAY_JOBS", "http://127.0.0.1:8265"),
         concurrent_studies=int(os.environ.get("RETORT_CONCURRENT_STUDIES", "32")),
         autoscaler=os.environ.get("RETORT_AUTOSCALER", "0") != "0",
+        least_free=int(os.environ.get("RETORT_LEAST_FREE_MB", "512")) * 2**20,
     )

@@ -29,9 +29,8 @@ def disk_troubles(folder: Path) -> list[str]:
     total, _, free = shutil.disk_usage(folder)
     if free > LEAST_FREE and free > LEAST_SHARE * total:
         return []
-    return [
-        f"the disk of {folder} has {free / 2**30:.1f} GB left; trials that cannot write end as lost: free some space, or move RETORT_HOME"
-    ]
+    left = f"the disk of {folder} has {free / 2**30:.1f} GB left"
+    return [f"{left}; below RETORT_LEAST_FREE_MB (512) no trial is started: free some space, or move RETORT_HOME"]
 
 
 def _of_database(url: str) -> list[str]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.command import data, profiles, queue, schedules, tokens, webhooks, weights
+from api.command import data, detectors, profiles, queue, schedules, tokens, webhooks, weights
 from api.command.doctor import doctor
+from api.command.export import export
 from api.command.output import Json, print_json
 from studies.inert import one_line
 
@@ -28,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data.app, name="data")
+app.add_typer(detectors.app, name="detectors")
 app.add_typer(weights.app, name="weights")
 app.add_typer(schedules.app, name="schedule")
 app.command()(doctor)
@@ -413,6 +415,7 @@ def trial(
     run_here(spec, arm or spec.arms[0].id, spec.seeds[0], _console())
 
 
+app.command()(export)
 app.command("link")(tokens.link)
 app.command("audit")(tokens.audit)
 

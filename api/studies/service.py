@@ -8,11 +8,21 @@ from typing import Any
 from api.access.callers import refuse_others
 from api.problems import ProblemError, conflict, not_found
 from api.queue.schemas import Stay, TimelineAnswer
-from api.studies.schemas import PlanAnswer, PlannedTrialAnswer, StudyAnswer, StudyDetail, StudyPage, TrialAnswer, TrialPage
+from api.studies.schemas import (
+    PlanAnswer,
+    PlannedMeasurementAnswer,
+    PlannedTrialAnswer,
+    StudyAnswer,
+    StudyDetail,
+    StudyPage,
+    TrialAnswer,
+    TrialPage,
+)
 from api.times import at, maybe_at
 from orchestrator.access.audit import Audit
 from orchestrator.access.schema import Scope
 from orchestrator.access.tokens import Holder
+from orchestrator.estimates import Job
 from orchestrator.machine import IllegalMove, TrialState
 from orchestrator.plan import Plan, plan
 from orchestrator.records.errors import IdempotencyMismatch, NoSuchStudy
@@ -25,6 +35,8 @@ from orchestrator.reporting.timeline import stays
 from orchestrator.schedules.telling import table_notes
 from orchestrator.settings import Settings
 from studies.costs import EFFICIENCY
+from studies.expand import PlannedTrial
+from studies.planned_measures import PlannedMeasurement
 from studies.submission import Submission
 
 HIGHEST_OF_ALL = 10  # priority that whoever may submit may give
@@ -54,19 +66,21 @@ class Studies:
         found = plan(submission, self.store)
         trials = [
             PlannedTrialAnswer(
-                name=step.trial.id,
+                **_job(step, step.trial, found),
                 title=f"{step.trial.title} · seed {step.trial.seed}",
                 role=step.trial.role,
-                seed=step.trial.seed,
-                teacher=step.trial.teacher,
-                key=step.key,
-                reused=step.reuses,
                 evaluates=step.evaluates,
-                seconds=step.seconds,
-                basis=step.basis,
-                gpu_hours=step.gpu_hours if found.device == "gpu" else None,
             )
             for step in found.steps
+        ]
+        measurements = [
+            PlannedMeasurementAnswer(
+                **_job(step, step.measurement, found),
+                title=step.measurement.title,
+                kind=step.measurement.kind,
+                detector=step.measurement.detector,
+            )
+            for step in found.measurements
         ]
         return PlanAnswer(
             **sums(found),
@@ -74,7 +88,7 @@ class Studies:
             trials=trials,
             to_run=found.to_run,
             reused=len(trials) - found.to_run,
-            measurements=len(submission.expansion.measurements),
+            measurements=measurements,
             device=found.device,
             efficiency=EFFICIENCY,
             warnings=list(submission.presentation.warnings),
@@ -210,11 +224,26 @@ def _refuse_urgency(holder: Holder, priority: int) -> None:
         raise ProblemError(403, "too-urgent", "Not allowed", f"a priority above {HIGHEST_OF_ALL} is an administrator's to give")
 
 
+def _job(job: Job, planned: PlannedTrial | PlannedMeasurement, of: Plan) -> dict[str, Any]:
+    """The fields of PlannedJobAnswer but the title."""
+    return {
+        "name": planned.id,
+        "seed": planned.seed,
+        "teacher": planned.teacher,
+        "key": job.key,
+        "reused": job.reuses,
+        "seconds": job.seconds,
+        "basis": job.basis,
+        "gpu_hours": job.gpu_hours if of.device == "gpu" else None,
+    }
+
+
 def sums(plan: Plan) -> dict[str, Any]:
     """The fields of PlanSums."""
     return {
         "to_train": plan.to_train,
         "to_evaluate": plan.to_evaluate,
+        "to_measure": plan.to_measure,
         "measured": plan.based_on("measured"),
         "estimated": plan.based_on("estimated"),
         "unknown": plan.unknown,

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.broker.decide import UNKNOWN_SECONDS
 from orchestrator.broker.paths import chains
-from orchestrator.plan import measured
+from orchestrator.estimates import trained
 from orchestrator.records.queue import Asked
 from orchestrator.records.schema import Trial
 from orchestrator.records.store import Store
@@ -60,7 +60,7 @@ class Estimates:
             return None
         weights, uses = detail.get("weights"), tuple(use["id"] for use in detail["distillers"])
         resources = Resources.model_validate(asked.resources)
-        found = measured(self._history(asked), resources, network, schedule, weights, uses)
+        found = trained(self._history(asked), resources, network, schedule, weights, uses)
         return found.seconds if found else None
 
     def _history(self, asked: Asked) -> Sequence[Trial]:

@@ -4,6 +4,7 @@ What is handed out was granted devices by the broker; what equal trials have don
 """
 
 import functools
+import shutil
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -48,6 +49,7 @@ class Graph:
         self.open = 0  # trials without an end
         self.had_devices = False
         self.changed = time.monotonic()  # when a trial was last claimed, or came to its end
+        self._full = False  # the disk, when last looked at
         self._looked = False  # at all trials that were ready when it began
         self._look_due = self._served_due = 0.0
         self._asked: set[str] = set()  # trials asked to make room
@@ -81,7 +83,7 @@ class Graph:
     def next(self) -> Order | None:
         """The next trial to train; None while there is none: all are running, waiting for others or for devices."""
         self._take_over()
-        if not self.orders and time.monotonic() >= self._look_due:
+        if not self.orders and time.monotonic() >= self._look_due and self._room():
             granted = self.store.granted_trials(self.study_id, self.claimed)
             self.orders.extend(order for trial in granted if (order := self._claim(trial)))
             if not self.orders:
@@ -95,7 +97,7 @@ class Graph:
 
     def done_for_now(self) -> bool:
         """Whether nothing is at work, and nothing was granted for so long that the driver may go: another follows with the next grant."""
-        if self.still < GRANT_SECONDS:
+        if self._full or self.still < GRANT_SECONDS:
             return False
         patient = self.had_devices or self.store.is_shared(self.study_id)
         return self.still > (IDLE_SECONDS if patient else GRANT_SECONDS)
@@ -106,6 +108,15 @@ class Graph:
         found = [name for name in self.claimed if name in asked]
         self._asked.update(found)
         return found
+
+    def _room(self) -> bool:
+        """Whether the disk takes the files of another trial: one that cannot write is lost, and after a few losses failed."""
+        free = shutil.disk_usage(self.settings.home).free
+        if free < self.settings.least_free and not self._full:
+            told = f"the disk of {self.settings.home} has {free >> 20} MB left, less than {self.settings.least_free >> 20}"
+            self.store.note(self.study_id, f"{told}: no trial is started until there is room")
+        self._full = free < self.settings.least_free
+        return not self._full
 
     # --- what equals have done
 

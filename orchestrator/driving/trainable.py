@@ -3,6 +3,7 @@
 `workers` and Tune are imported inside the functions: the driver imports this module early, and must stay free of torch.
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -120,6 +121,7 @@ def _configure_logs(order: Order) -> None:
 
 def _leave_traceback(folder: Path) -> None:
     """For whoever looks into why: the whole story beside the checkpoints, and where `retort logs` shows it."""
-    (folder / "error.txt").write_text(traceback.format_exc())
-    with (folder / TRIAL_OUTPUT).open("a") as output:
-        output.write(traceback.format_exc())
+    with contextlib.suppress(OSError):  # the disk may be what it died of
+        (folder / "error.txt").write_text(traceback.format_exc())
+        with (folder / TRIAL_OUTPUT).open("a") as output:
+            output.write(traceback.format_exc())

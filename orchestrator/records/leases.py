@@ -134,7 +134,8 @@ def know(session: Session, trial: Trial, known: Known) -> None:
 def _take(unit: Unit, folder: str, trial: Trial) -> Lease | None:
     """A new lease of the folder; None while another trial holds it."""
     old = unit.session.scalar(select(Lease).where(Lease.folder == folder).with_for_update())
-    if old and old.trial_id != trial.id and old.heartbeat > unit.now - LEASE_SECONDS * 1000:
+    # Either way: a clock that was set back must not keep the lease of a holder that is gone for as long.
+    if old and old.trial_id != trial.id and abs(unit.now - old.heartbeat) < LEASE_SECONDS * 1000:
         return None
     if old:
         unit.session.delete(old)

@@ -37,7 +37,7 @@ def add_study(
 
 def _add_arms(session: Session, study_id: int, expansion: Expansion) -> None:
     used = {trial.row for trial in expansion.trials}  # a row whose trials are all those of another has none of its own
-    weights = {trial.row: trial.weights for trial in expansion.trials}
+    origins = {trial.row: {"weights": trial.weights, "init": trial.init} for trial in expansion.trials}
     arms = [
         {
             "study_id": study_id,
@@ -50,7 +50,7 @@ def _add_arms(session: Session, study_id: int, expansion: Expansion) -> None:
                 "schedule": row.schedule.model_dump(mode="json"),
                 "distillers": [use.model_dump(mode="json") for use in row.distillers],
                 "teacher": row.teacher,
-                "weights": weights[row.id],
+                **origins[row.id],
                 "values": dict(row.values),
             },
         }

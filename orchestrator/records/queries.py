@@ -152,10 +152,11 @@ class Queries(Database):
             raise NoSuchStudy(f"there is no study {study_id}")
         return Counter({TrialState(state): count for state, count in counts.items()})
 
-    def history(self, dataset: str, scale: str, limit: int = 500) -> list[Trial]:
-        """The newest finished trainings on a dataset at a scale, to estimate from."""
+    def history(self, dataset: str, scale: str, limit: int = 500, measurements: bool = False) -> list[Trial]:
+        """The newest finished trainings (or measurements) on a dataset at a scale, to estimate from."""
         alike = select(Study.id).where(Study.spec["dataset"].as_string() == dataset, Study.spec["scale"].as_string() == scale)
-        query = select(Trial).where(Trial.state == TrialState.FINISHED, Trial.role != MEASUREMENT, Trial.study_id.in_(alike))
+        role = Trial.role == MEASUREMENT if measurements else Trial.role != MEASUREMENT
+        query = select(Trial).where(Trial.state == TrialState.FINISHED, role, Trial.study_id.in_(alike))
         with self._reads() as session:
             return list(session.scalars(query.order_by(Trial.finished.desc()).limit(limit)))
 

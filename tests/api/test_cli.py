@@ -64,7 +64,15 @@ def test_a_plan_at_paper_scale_tells_device_hours_and_what_they_assume(retort: R
     told = " ".join(retort("plan", "frs2021/table-3", "--scale", "paper").stdout.split())
     assert "4 of 5 trials to train, 1 to evaluate, 0 reused; about 264 A100-hours." in told
     assert "Device-hours: RTX 2080 Ti 874, V100 598," in told
-    assert "5 trials estimated: 3 x student + teacher multiply-adds of every image, at 12 FLOP per byte" in told
+    assert "5 trials estimated: 3 x student + teacher multiply-adds of every image, twice the network's of an evaluated or" in told
+    assert "measured one, at 12 FLOP per byte" in told
+
+
+def test_a_plan_tells_its_measurements_by_kind(retort: Retort) -> None:
+    lines = retort("plan", "pdf-distil2021/table-2", "--scale", "paper").stdout.splitlines()
+    row = next(line for line in lines if "D_pred of 24 trainings" in line)
+    assert [word in row for word in ("measurement", "measures", "A100-hours")] == [True] * 3
+    assert any("then 24 measurements; about" in line for line in lines)
 
 
 def test_plans_of_several_studies_are_a_line_each_and_their_sum(retort: Retort) -> None:
@@ -72,7 +80,7 @@ def test_plans_of_several_studies_are_a_line_each_and_their_sum(retort: Retort) 
     rows = {line.split()[0]: line.split()[1:6] for line in lines if line}
     assert rows["frs2021/table-1"] == ["14", "0", "0", "10", "4"]
     assert rows["frs2021/table-3"] == ["5", "3", "0", "2", "0"]
-    assert rows["together"] == ["16", "0", "12", "4", "1,190"]
+    assert rows["together"] == ["16", "0", "12", "4", "525"]
     assert "12 trainings and 4 evaluations to run, 0 trials are finished." in lines
     assert "name a study, or ask for --all-tables" in retort("plan").stderr
 

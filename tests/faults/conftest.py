@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from studies.submission import as_submission
 EPOCHS = 3
 PATIENCE = 600  # seconds a study of a few steps may take on a busy machine before something is thought to hang
 # Short enough to be waited for. The watchdog's own is long: what stands still here is to be found by those that miss it.
-DEADLINES = {"RETORT_DEADLINE_SILENCE": "30", "RETORT_DEADLINE_DRIVER": "20", "RETORT_STILL_SECONDS": "3600"}
+DEADLINES = {"RETORT_DEADLINE_SILENCE": "30", "RETORT_DEADLINE_DRIVER": "20", "RETORT_DEADLINE_STOP": "15", "RETORT_STILL_SECONDS": "3600"}
 TIMES = ("images_per_second", "epoch_seconds", "FPS")  # metrics of the machine, not of the training
 
 
@@ -133,21 +134,31 @@ class Bench:
             assert name == parent or all(of_metric in (steps["loss"], [EPOCHS]) for of_metric in steps.values())
 
 
-@pytest.fixture(scope="package")
-def bench(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    home = tmp_path_factory.mktemp("faults") / "home"
-    home.mkdir()
+@contextmanager
+def running(home: Path, data: Path, cpus: int, settings: dict[str, str]) -> Iterator[Bench]:
+    """A stack with a state folder of its own. data: prepared datasets. settings: variables of its environment."""
     shutil.copytree(data, home / "data")
     with pytest.MonkeyPatch.context() as environment:
-        for name, seconds in DEADLINES.items():
-            environment.setenv(name, seconds)
-        stack, _ = supervision.up(home, {}, auto=True, cpus=2, say=print)
+        for name, value in settings.items():
+            environment.setenv(name, value)
+        stack, _ = supervision.up(home, {}, auto=True, cpus=cpus, say=print)
     store = Store(f"sqlite:///{home}/retort.db")
     try:
         yield Bench(stack, store)
     finally:
         store.close()
         supervision.down(home, say=print)
+
+
+@pytest.fixture(scope="package")
+def bench(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with running(tmp_path_factory.mktemp("faults") / "home", data, 2, DEADLINES) as bench:
+        yield bench
+
+
+def first_epoch(event: Event) -> bool:
+    """Whether an event is the end of a trial's first epoch."""
+    return event.kind == "epoch" and bool(event.data["epoch"] == 1)
 
 
 @pytest.fixture(scope="package")

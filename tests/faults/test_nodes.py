@@ -1,7 +1,6 @@
 """A cluster whose nodes come late and go: raylets of their own on this machine, killed and joining while a real study trains."""
 
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,11 +13,8 @@ import httpx
 import psutil
 import pytest
 
-from api.embedded import supervision
 from orchestrator.machine import TrialState
-from orchestrator.records.schema import Event
-from orchestrator.records.store import Store
-from tests.faults.conftest import EPOCHS, Bench
+from tests.faults.conftest import EPOCHS, Bench, first_epoch, running
 
 PORTS = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port", "runtime-env-agent-port")
 
@@ -26,18 +22,8 @@ PORTS = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-ex
 @pytest.fixture(scope="module")
 def cluster(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """A stack whose one node has one CPU, and whose Ray is told what more is needed."""
-    home = tmp_path_factory.mktemp("nodes") / "home"
-    home.mkdir()
-    shutil.copytree(data, home / "data")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RETORT_AUTOSCALER", "1")
-        stack, _ = supervision.up(home, {}, auto=True, cpus=1, say=print)
-    store = Store(f"sqlite:///{home}/retort.db")
-    try:
-        yield Bench(stack, store)
-    finally:
-        store.close()
-        supervision.down(home, say=print)
+    with running(tmp_path_factory.mktemp("nodes") / "home", data, 1, {"RETORT_AUTOSCALER": "1"}) as bench:
+        yield bench
 
 
 @contextmanager
@@ -75,10 +61,6 @@ def demanded(bench: Bench) -> Any:
     token = Path(bench.stack.token).read_text().strip()
     told = httpx.get(f"{bench.stack.url('dashboard')}/api/cluster_status", headers={"Authorization": f"Bearer {token}"}, trust_env=False)
     return told.json()["data"]["clusterStatus"]["loadMetricsReport"]["requestDemand"]
-
-
-def first_epoch(event: Event) -> bool:
-    return event.kind == "epoch" and event.data["epoch"] == 1
 
 
 @pytest.mark.slow

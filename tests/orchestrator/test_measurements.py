@@ -78,7 +78,26 @@ def test_they_are_no_trainings(store: Store, tmp_path: Path) -> None:
     assert driven.trial(MEASURED[0]).id not in told
     store.record_dataset("digits", "digest")
     found = plan(as_submission(a_study(**ASKED, name="planned")), store)
-    assert (len(found.steps), found.to_run) == (3, 0)
+    assert (len(found.steps), found.to_run, len(found.measurements), found.to_measure) == (3, 0, 3, 0)
+
+
+def test_a_plan_reuses_them_and_tells_the_time_of_those_like_them(store: Store, tmp_path: Path) -> None:
+    store.record_dataset("digits", "digest")
+    driven, graph = started(store, tmp_path)
+    run_all(graph, driven)
+    store.conclude(driven.id, driven.attempt)
+    asked = [*ASKED["measure"], {"kind": "nms", "options": {"threshold": 0.5}, "arms": ["fitnet"]}, {"kind": "errors", "arms": ["fitnet"]}]
+    found = plan(as_submission(a_study(**(ASKED | {"measure": asked}))), store)
+    assert [(step.measurement.kind, step.reuses, step.seconds, step.basis) for step in found.measurements] == [
+        ("d_pred", True, 0.0, None),
+        ("d_pred", True, 0.0, None),
+        ("nms", True, 0.0, None),
+        ("nms", False, 1.0, "measured"),  # like the other threshold's
+        ("errors", False, None, None),  # never made before
+    ]
+    assert (found.to_measure, found.unknown, found.device_seconds) == (2, 1, 1.0)
+    forced = plan(as_submission(a_study(**ASKED, force=True)), store)
+    assert (forced.to_measure, [step.key for step in forced.measurements]) == (3, [None] * 3)
 
 
 def test_a_failed_training_takes_its_measurements_with_it_and_no_other(store: Store, tmp_path: Path) -> None:

@@ -1,22 +1,27 @@
 """The service's loops: trouble is told once and survived; nothing is needed but the database."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from orchestrator import loops
-from orchestrator.driving.jobs import LOOKING_DRIVERS, Jobs
+from orchestrator.driving.jobs import LOOKING_DRIVERS, SURE_SECONDS, Jobs
+from orchestrator.driving.pulse import DRIVER_SECONDS
 from orchestrator.machine import StudyState
 from orchestrator.records.schema import Attempt, Study
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
 from studies.submission import as_submission
-from tests.orchestrator.conftest import Driven, a_study, grant_all
+from tests.orchestrator.conftest import Clock, Driven, a_study, grant_all
 from tests.orchestrator.dashboard import Dashboard, serving
+from tests.orchestrator.records.test_patience import impatient_sqlite
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -90,6 +95,77 @@ def test_one_studys_trouble_keeps_no_other_from_its_driver(store: Store, ray: Da
             jobs.step()
     assert set(ray.submitted) == {f"study-{ids[1]}-a1", f"study-{ids[2]}-a1"}
     assert [store.study(study_id).stalls for study_id in ids] == [0, 0, 0]
+
+
+@dataclass
+class Watched:
+    """A study whose driver is up, as the jobs loop sees it. clock: of the computer; steady: the one that is never set."""
+
+    store: Store
+    study: int
+    jobs: Jobs
+    ray: Dashboard
+    clock: Clock
+    steady: Clock
+
+    def outcome_after(self, seconds: float) -> str | None:
+        """The attempt's outcome, None while it goes on."""
+        self.clock.seconds += seconds
+        self.steady.seconds += seconds
+        self.jobs.step()
+        return self.store.attempts(self.study)[0].outcome
+
+
+@pytest.fixture
+def watched(store: Store, tmp_path: Path, clock: Clock) -> Iterator[Watched]:
+    study, _ = store.create_study(as_submission(a_study()))
+    steady = Clock(0.0)
+    with serving(Dashboard()) as ray:
+        jobs = Jobs(store, replace(nowhere(tmp_path), ray_jobs=ray.url), clock=steady)
+        jobs.step()
+        store.start_attempt(study.id, 1)
+        store.driver_lives(study.id, 1)
+        jobs.step()
+        yield Watched(store, study.id, jobs, ray, clock, steady)
+
+
+def test_a_driver_that_says_nothing_is_replaced_after_its_deadline(watched: Watched) -> None:
+    assert watched.outcome_after(DRIVER_SECONDS) is None
+    assert watched.outcome_after(1) == "its driver gave no sign of life for 241 s"
+    assert watched.ray.stopped == [f"study-{watched.study}-a1"]
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_clock_that_is_set_makes_no_driver_silent_and_hides_no_silence(watched: Watched, jump: float) -> None:
+    watched.clock.seconds += jump
+    assert watched.outcome_after(0) is None
+    assert watched.outcome_after(5) is None
+    watched.store.driver_lives(watched.study, 1)
+    assert watched.outcome_after(0) is None
+    assert watched.outcome_after(DRIVER_SECONDS) is None
+    assert watched.outcome_after(1) == "its driver gave no sign of life for 241 s"
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_drivers_that_a_locked_database_kept_silent_have_time_to_speak_again(watched: Watched, tmp_path: Path) -> None:
+    impatient_sqlite(watched.store)
+    with closing(sqlite3.connect(tmp_path / "retort.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(3):
+            with pytest.raises(OperationalError, match="locked"):
+                watched.outcome_after(DRIVER_SECONDS)
+        other.execute("ROLLBACK")
+    assert watched.outcome_after(0) is None
+    assert watched.outcome_after(SURE_SECONDS) is None
+    assert watched.outcome_after(1) == f"its driver gave no sign of life for {3 * DRIVER_SECONDS + SURE_SECONDS + 1:.0f} s"
+
+
+def test_a_service_that_was_away_itself_needs_no_whole_deadline_again(watched: Watched) -> None:
+    """Its driver fell silent while nobody watched."""
+    watched.jobs = Jobs(watched.store, watched.jobs.settings, clock=watched.steady)
+    assert watched.outcome_after(1000) is None
+    assert watched.outcome_after(SURE_SECONDS) is None
+    assert watched.outcome_after(1) == f"its driver gave no sign of life for {1001 + SURE_SECONDS:.0f} s"
 
 
 def test_a_thousand_queued_studies_cost_the_loop_few_statements(store: Store, ray: Dashboard, tmp_path: Path) -> None:

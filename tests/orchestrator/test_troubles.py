@@ -91,4 +91,4 @@ def test_a_disk_that_is_nearly_full_is_told(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(told, "LEAST_SHARE", 1.1)  # as if no disk were large enough
     (full,) = disk_troubles(tmp_path)
     assert full.startswith(f"the disk of {tmp_path} has ")
-    assert "GB left; trials that cannot write end as lost" in full
+    assert "GB left; below RETORT_LEAST_FREE_MB (512) no trial is started" in full

@@ -37,6 +37,21 @@ def test_a_study_trained_before_is_settled_without_training(store: Store, tmp_pa
     assert {trial.state for trial in store.trials(driven.id)} == {TrialState.CACHED}
 
 
+def test_on_a_full_disk_no_trial_is_started_which_is_told_once_and_over_when_there_is_room(store: Store, tmp_path: Path) -> None:
+    driven = Driven.start(store, tmp_path)
+    graph = graph_of(driven, a_study())
+    graph.settings = replace(graph.settings, least_free=2**60)
+    assert [graph.next(), graph.next()] == [None, None]
+    assert not graph.settle()
+    (note,) = [event.data["text"] for event in store.events(driven.id) if event.kind == "note" and "disk" in event.data["text"]]
+    assert note.startswith(f"the disk of {tmp_path} has ")
+    assert note.endswith(f" MB left, less than {2**40}: no trial is started until there is room")
+    graph.settings = replace(graph.settings, least_free=0)
+    order = graph.next()
+    assert order
+    assert order.trial == TEACHER
+
+
 def test_what_settle_claimed_is_handed_out(store: Store, tmp_path: Path) -> None:
     driven = Driven.start(store, tmp_path)
     graph = graph_of(driven, a_study())

@@ -53,6 +53,16 @@ def test_whoever_was_taken_over_records_nothing_more(driven: Driven, store: Stor
     assert (driven.trial(TEACHER).state, other.trial(TEACHER).state) == (TrialState.RUNNING, TrialState.FINISHED)
 
 
+def test_a_clock_that_is_set_back_keeps_no_lease_of_a_holder_that_is_gone(
+    driven: Driven, store: Store, clock: Clock, tmp_path: Path
+) -> None:
+    driven.begin(TEACHER, "same")
+    other = Driven.start(store, tmp_path)
+    assert other.claim(TEACHER, "same") == Claim.BUSY
+    clock.seconds -= 3600
+    assert other.claim(TEACHER, "same") == Claim.HELD
+
+
 def test_a_driver_that_lost_a_lease_takes_the_others_result(store: Store, clock: Clock, tmp_path: Path) -> None:
     driven = Driven.start(store, tmp_path)
     graph = graph_of(driven, a_study())
