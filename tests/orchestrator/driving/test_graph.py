@@ -41,13 +41,13 @@ def test_on_a_full_disk_no_trial_is_started_which_is_told_once_and_over_when_the
     driven = Driven.start(store, tmp_path)
     graph = graph_of(driven, a_study())
     graph.settings = replace(graph.settings, least_free=2**60)
-    assert [graph.next(), graph.next()] == [None, None]
+    assert [next_of(graph), graph.next()] == [None, None]
     assert not graph.settle()
     (note,) = [event.data["text"] for event in store.events(driven.id) if event.kind == "note" and "disk" in event.data["text"]]
     assert note.startswith(f"the disk of {tmp_path} has ")
     assert note.endswith(f" MB left, less than {2**40}: no trial is started until there is room")
     graph.settings = replace(graph.settings, least_free=0)
-    order = graph.next()
+    order = next_of(graph)
     assert order
     assert order.trial == TEACHER
 
