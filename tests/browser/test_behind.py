@@ -1,4 +1,4 @@
-"""MLflow's own pages behind the service's login, in a browser: they run below a prefix, load nothing from elsewhere, and ask nothing twice."""
+"""MLflow's own pages behind the service's login, in a browser: they run below a prefix and load nothing from elsewhere."""
 
 from collections.abc import Iterator
 
