@@ -17,6 +17,7 @@ from api.access.limits import Limits
 from api.access.operator import operator_name, operator_token
 from api.access.schemas import NewToken
 from api.access.settings import AccessSettings, access_settings
+from api.behind.endpoints import behind
 from api.catalog import endpoints as catalog
 from api.checks import endpoints as checks
 from api.docs import endpoints as docs
@@ -49,6 +50,7 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
     """The service on the database of `configured` (default: the environment's), which is reached as `access_configured` says."""
     chosen = configured or settings()
     reached = access_configured or access_settings(chosen.home)
+    forwarded, servers = behind(chosen) if reached.behind_login else (None, [])
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -57,6 +59,8 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
         app.state.tokens.take_from_file(operator_token(reached.token_file), operator_name())
         async with keeping(app.state.tokens):
             yield
+        for server in servers:
+            await server.close()
         app.state.store.close()
 
     app = FastAPI(
@@ -70,6 +74,7 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
     )
     app.state.settings = chosen
     app.state.limits = Limits(reached)
+    app.state.behind_login = reached.behind_login
     app.add_middleware(Gate, names=reached.hosts)
     problems.install(app)
     login.install(app)
@@ -78,6 +83,8 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
     of_health = (outbox.router, health.router, health.watched, metrics.router)
     for router in (*of_studies, catalog.router, checks.router, *of_access, webhooks.router, *of_health, docs.router, pages.router):
         app.include_router(router)
+    if forwarded:
+        app.include_router(forwarded)
     _describe(app)
     return app
 

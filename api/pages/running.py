@@ -8,11 +8,14 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, Request, Response
 
+from api.access.callers import HolderOf
+from api.behind.endpoints import RAY
 from api.dependencies import SettingsOf
 from api.embedded.health import PartStatus, status
 from api.embedded.stack import load_stack
-from api.pages.dependencies import ReadingOf
+from api.pages.dependencies import MLflowOf, ReadingOf
 from api.pages.web import page, router
+from orchestrator.access.schema import Scope
 from orchestrator.machine import StudyState
 from orchestrator.records.schema import Place, Study
 from orchestrator.settings import Settings
@@ -60,7 +63,7 @@ def queue(request: Request, reading: ReadingOf) -> Response:
 
 
 @routes.get("/status")
-def parts(request: Request, reading: ReadingOf, settings: SettingsOf) -> Response:
+def parts(request: Request, reading: ReadingOf, settings: SettingsOf, mlflow: MLflowOf, holder: HolderOf) -> Response:
     """Parts, loops and troubles."""
     now = reading.store.now()
     loops = [_loop(beat.name, (now - beat.time) / 1000, beat.trouble) for beat in reading.heartbeats()]
@@ -73,6 +76,8 @@ def parts(request: Request, reading: ReadingOf, settings: SettingsOf) -> Respons
         untold=reading.untold(),
         database=reading.store.engine.url.render_as_string(hide_password=True),
         settings=settings,
+        mlflow=mlflow,
+        ray=RAY if request.app.state.behind_login and holder.scope.holds(Scope.ADMIN) else None,
         free=disk.free / 2**30,
         versions={"Retort": version("retort"), "Python": sys.version.split()[0]},
     )

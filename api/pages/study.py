@@ -10,11 +10,12 @@ from fastapi.responses import JSONResponse
 from api.access.callers import HolderOf
 from api.dependencies import SettingsOf, StoreOf
 from api.pages.charts import curves, forest, timeline
-from api.pages.dependencies import ReadingOf
+from api.pages.dependencies import MLflowOf, ReadingOf
 from api.pages.web import SUBMITS, page, router, see
 from api.studies.endpoints import StudyId
 from api.studies.service import Studies
 from orchestrator.machine import TrialState
+from orchestrator.reporting.links import experiment_page
 from orchestrator.reporting.rendering import FORMATS
 from orchestrator.reporting.summary import summary
 from orchestrator.reporting.table import Row, Table
@@ -42,7 +43,7 @@ def study(
     request: Request,
     study_id: StudyId,
     reading: ReadingOf,
-    settings: SettingsOf,
+    mlflow: MLflowOf,
     sort: str = "",
     order: str = "down",
     rows: Page = 1,
@@ -52,7 +53,7 @@ def study(
 ) -> Response:
     """All of it on one page."""
     found = reading.study(study_id)
-    table = reading.table(found, settings.mlflow_ui)
+    table = reading.table(found, mlflow)
     shown = sorted_rows(table, sort, order == "up")
     rows_page = shown[(rows - 1) * ROWS : rows * ROWS]
     only = next((each for each in table.rows if each.id == row), None)
@@ -65,6 +66,7 @@ def study(
         "study.html",
         study=found,
         table=table,
+        mlflow=experiment_page(mlflow, found.experiment) if found.experiment and mlflow else None,
         groups=grouped(rows_page, bool(sort)),
         counts=summary(table) if table.judged else None,
         sort=sort,

@@ -4,14 +4,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import typer
 import yaml
 
+from api.command.cli import app
 from orchestrator.records.schema import Place
 from orchestrator.records.store import Store
 from tests.api.conftest import SPEC, Driver, LiveService
@@ -24,6 +26,7 @@ def retort(live: LiveService, tmp_path: Path) -> Retort:
     """Runs `retort` in a folder with study.yaml, without a terminal."""
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(SPEC))
     environment = {**os.environ, "RETORT_URL": live.url, "RETORT_TOKEN": live.token, "RETORT_HOME": str(tmp_path), "COLUMNS": "120"}
+    environment["XDG_CONFIG_HOME"] = str(tmp_path / "config")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -197,7 +200,7 @@ def test_without_a_token_the_command_says_what_is_asked_for(retort: Retort, live
     assert done.stderr.startswith("a token is asked for")
 
 
-def test_every_command_that_prints_data_prints_json_for_programs(retort: Retort, store: Store) -> None:
+def test_every_command_prints_json_for_programs(retort: Retort, store: Store, tmp_path: Path) -> None:
     def data(*arguments: str) -> Any:
         done = retort(*arguments, "--json")
         assert (done.returncode, done.stderr) == (0, ""), arguments
@@ -222,6 +225,43 @@ def test_every_command_that_prints_data_prints_json_for_programs(retort: Retort,
     assert data("webhook", "add", "https://receiver.example/")["secret"].startswith("whsec_")
     assert len(data("webhook", "list")) == 1
     assert data("webhook", "show", "1")["deliveries"] == []
+    assert data("webhook", "remove", "1") == {"id": 1, "removed": True}
+    assert data("schedule", "pause", "1")["paused"]
+    assert not data("schedule", "resume", "1")["paused"]
+    assert data("schedule", "remove", "1") == {"id": 1, "removed": True}
+    assert data("token", "revoke", "2")["revoked"]
+    assert "/login?link=" in data("link")["link"]
+    assert data("resend") == {"rows": 0}
+    assert data("figures", "1", "--out", "pictures") == []
+    assert data("weights", "list") == []
+    assert data("down") == {"stopped": False}
+    added = {"name": "lab", "url": "http://127.0.0.1:9", "file": str(tmp_path / "config/retort/profiles.ini")}
+    assert data("profile", "add", "lab", "--url", "http://127.0.0.1:9", "--token", "x") == added
+    assert data("profile", "list") == [{"name": "lab", "url": "http://127.0.0.1:9"}]
+    assert data("profile", "remove", "lab") == {"name": "lab", "removed": True}
+
+
+def test_for_programs_events_and_logs_are_a_line_of_json_each(retort: Retort, store: Store) -> None:
+    retort("submit", "study.yaml")
+    Driver(store, 1).train_all()
+    done = retort("watch", "1", "--json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [event["id"] for event in events] == sorted(event["id"] for event in events)
+    assert (events[0]["kind"], events[-1]["data"]["state"]) == ("study", "finished")
+    assert retort("submit", "study.yaml", "--watch", "--json").returncode == 2
+    assert retort("resume", "1", "--watch", "--json").returncode == 2
+    assert retort("logs", "1", "--json").stdout == ""
+
+
+def test_every_command_has_json() -> None:
+    def commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
+        for name, command in group.commands.items():
+            yield from commands(command, f"{path} {name}") if hasattr(command, "commands") else [(f"{path} {name}", command)]
+
+    found = dict(commands(typer.main.get_command(app), "retort"))
+    assert len(found) > 35
+    assert [name for name, command in found.items() if "--json" not in {flag for each in command.params for flag in each.opts}] == []
 
 
 def test_a_study_comes_from_standard_input(live: LiveService, tmp_path: Path) -> None:
