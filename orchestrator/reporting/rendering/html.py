@@ -46,7 +46,7 @@ li { margin: .2rem 0; }
   tr.group th { padding: .3rem .8rem; border-radius: .5rem; }
   tbody td, td.text { display: flex; gap: .8rem; justify-content: space-between; text-align: right; }
   .part { display: inline; margin-left: .5rem; }
-  td::before { content: attr(data-label); color: var(--faint); text-align: left; }
+  td::before { content: attr(data-label); color: var(--faint); text-align: left; flex: none; max-width: 45%; }
 }
 """
 
@@ -120,6 +120,6 @@ def _gains(table: Table) -> str:
 
 
 def _notes(table: Table) -> str:
-    told = [*filter(None, [words.counted(table)]), *words.order_lines(table), *table.notes]
+    told = [*words.legend(table, marked=False), *filter(None, [words.counted(table)]), *words.order_lines(table), *table.notes]
     link = f'<li><a href="{escape(table.url)}">The study in MLflow</a></li>' if table.url else ""
     return f'<ul class="notes">{"".join(f"<li>{escape(line)}</li>" for line in told)}{link}</ul>' if told or link else ""
