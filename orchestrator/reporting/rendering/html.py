@@ -3,7 +3,7 @@
 from html import escape
 
 from orchestrator.reporting.rendering import words
-from orchestrator.reporting.rendering.numbers import NOTHING, plain, value
+from orchestrator.reporting.rendering.numbers import NOTHING, missed_by, plain, value
 from orchestrator.reporting.table import Row, Table
 from studies.presentation import Column
 
@@ -98,8 +98,9 @@ def _cell(row: Row, column: Column) -> str:
         return f"<span>{measured}</span>"
     hint = "; ".join(filter(None, (printed.confidence, printed.remark)))
     published = f'<span class="faint" title="{escape(hint)}">{plain(printed.value, column)}{"*" if hint else ""} →</span>'
+    missed = f' <span class="faint">({off})</span>' if (off := missed_by(printed, column)) else ""
     verdict = f'<span class="part">{_badge(printed.verdict)}</span>' if printed.verdict else ""
-    return f"<span>{published} {measured}{verdict}</span>"
+    return f"<span>{published} {measured}{missed}{verdict}</span>"
 
 
 def _badge(word: str) -> str:

@@ -98,7 +98,10 @@ def _gains(table: Table, gains: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _notes(table: Table) -> list[str]:
-    told = [*_legend(table), *map(text, [*filter(None, [words.counted(table)]), *words.order_lines(table), *table.notes])]
+    told = [
+        *_legend(table),
+        *map(text, [*filter(None, [words.counted(table)]), *words.order_lines(table), *table.notes, *words.links(table)]),
+    ]
     items = [rf"\item {line}" for line in told]
     return [r"\par\medskip", r"\begin{itemize}\footnotesize\setlength{\itemsep}{0pt}", *items, r"\end{itemize}"] if items else []
 

@@ -29,8 +29,14 @@ def legend(table: Table, marked: bool = True) -> list[str]:
         return []
     used = [verdict for verdict in MEANINGS if marked and any(each.verdict == verdict for each in printed)]
     marks = "".join(f" {MARKS[verdict]} {MEANINGS[verdict]}." for verdict in used)
+    missed = " (difference)" if {Verdict.REPRODUCED, Verdict.OFF} & {each.verdict for each in printed} else ""
     star = " * see the remarks." if any(each.remarked for each in printed) else ""
-    return [f"published → measured.{marks}{star}"]
+    return [f"published → measured{missed}.{marks}{star}"]
+
+
+def links(table: Table) -> list[str]:
+    """Where its runs are to be seen."""
+    return [f"Runs: {table.url}"] if table.url else []
 
 
 def groups(table: Table) -> Iterable[tuple[str | None, list[Row]]]:
