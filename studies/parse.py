@@ -4,6 +4,7 @@
 (`arms.1.options.temperature`) and what is allowed there.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from studies.expand import combinations, searched, with_values
 from studies.measures import KINDS
 from studies.methods import methods
 from studies.planned_measures import D_PRED, misfit
-from studies.problems import Problem, SpecError, problems_of
+from studies.problems import MOST, Problem, SpecError, problems_of
 from studies.recipes import RECIPES
 from studies.spec import Arm, Network, Schedule, Search, StudyNetwork, StudySpec
 from studies.weights import wrong_weights
@@ -32,11 +33,26 @@ def parse_study(data: Any) -> StudySpec:
     try:
         spec = StudySpec.model_validate(data)
     except ValidationError as error:
-        raise SpecError(problems_of(error, (), StudySpec)) from None
+        told = problems_of(error, (), StudySpec)
+        raise SpecError([*told, *itertools.islice(_wrong_options(data), max(0, MOST - len(told)))]) from None
     problems = list(_misfits(spec))
     if problems:
         raise SpecError(problems)
     return spec
+
+
+def _wrong_options(data: dict[str, Any]) -> Iterator[Problem]:
+    """Options that their distillers do not have, of a study with other errors: so that all of an arm's are told at once."""
+    arms = data.get("arms")
+    for index, arm in enumerate(arms[:MOST] if isinstance(arms, list) else []):
+        method = methods().get(str(arm.get("distiller"))) if isinstance(arm, dict) else None
+        options = arm.get("options") if method else None
+        if method is None or not isinstance(options, dict):
+            continue
+        try:
+            method.options.model_validate(options)
+        except ValidationError as error:
+            yield from problems_of(error, ("arms", index, "options"), method.options)
 
 
 def _misfits(spec: StudySpec) -> Iterator[Problem]:

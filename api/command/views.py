@@ -131,7 +131,7 @@ def _measurements(planned: Sequence[dict[str, Any]]) -> Iterable[Sequence[str]]:
         of_kind = [each for each in planned if each["kind"] == kind]
         to_make = [each for each in of_kind if not each["reused"]]
         runs = "reused" if not to_make else "measures" if len(to_make) == len(of_kind) else f"{len(to_make)} measure"
-        yield f"{KINDS[kind].short} of {len(of_kind)} trainings", "measurement", runs, _time_of_all(to_make)
+        yield f"{len(of_kind)} x {KINDS[kind].short}", "measurement", runs, _time_of_all(to_make)
 
 
 def plan_summary(plan: dict[str, Any]) -> str:

@@ -138,6 +138,10 @@ class _Compiler:
                     target = getattr(row, field)
                     if target and "/" not in target and target not in known:
                         self._refuse(f"{where}.{field}", f"no row {target!r} in this table", nearest(target, known))
+                    elif target and field != "same_as" and (found := self.context.row(target)) and found[1].of:
+                        self._refuse(f"{where}.{field}", f"row {target!r} is a difference itself; name a row with numbers of its own")
+                if row.baseline == name:
+                    self._refuse(f"{where}.baseline", "a row gains nothing over itself; name another row")
                 if isinstance(row.published, list) and len(row.published) != len(self.table.columns):
                     self._refuse(
                         f"{where}.published",
@@ -249,6 +253,8 @@ class _Compiler:
     def _place(self, field: str) -> str:
         """The place in the document of a field of the study that was made of it."""
         parts = field.split(".")
+        if parts[0] == "metrics":
+            return ".".join(["columns", *parts[1:]])
         if parts[0] != "arms" or len(parts) < 2 or not parts[1].isdecimal():
             return field
         arm = list(self.arms.values())[int(parts[1])]

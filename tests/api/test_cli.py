@@ -73,7 +73,7 @@ def test_a_plan_at_paper_scale_tells_device_hours_and_what_they_assume(retort: R
 
 def test_a_plan_tells_its_measurements_by_kind(retort: Retort) -> None:
     lines = retort("plan", "pdf-distil2021/table-2", "--scale", "paper").stdout.splitlines()
-    row = next(line for line in lines if "D_pred of 24 trainings" in line)
+    row = next(line for line in lines if "24 x D_pred" in line)
     assert [word in row for word in ("measurement", "measures", "A100-hours")] == [True] * 3
     assert any("then 24 measurements; about" in line for line in lines)
 
