@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 from mlflow import MlflowClient
 
+from orchestrator.relaying.relay import MODEL_TRAINING
+from orchestrator.relaying.view import view_tags
 from orchestrator.reporting.links import experiment_page, run_page
 from tests.browser.chromium import Browser, Service, serving
 from tests.mlflow_server import serving as serving_mlflow
@@ -28,9 +30,9 @@ def before(mlflow: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 def test_mlflow_s_pages_show_runs_and_curves_behind_the_login(before: Service, mlflow: str) -> None:
     client = MlflowClient(mlflow)
-    experiment = client.create_experiment("LD")
+    experiment = client.create_experiment("LD", tags=MODEL_TRAINING | view_tags())
     for seed in (0, 1):
-        run = client.create_run(experiment, run_name=f"seed {seed}").info.run_id
+        run = client.create_run(experiment, run_name=f"seed {seed}", tags={"arm": "ld"}).info.run_id
         client.log_metric(run, "AP", 40.0 + seed, step=1)
     client.log_text(run, "<script>document.title = 'ran'</script>epochs and losses", "notes.html")
     browser = Browser(before.url)
