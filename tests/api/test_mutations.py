@@ -208,8 +208,8 @@ def hold(service: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatc
     grown = psutil.Process().memory_info().rss - before
     assert grown < 40_000_000
     assert {200, 202, 400, 401, 403, 415, 422} <= statuses.keys()
-    told = ", ".join(f"{number:,} x {status}" for status, number in sorted(statuses.items()))
-    return f"{count:,} requests: {told}; memory grew by {grown / 1e6:.1f} MB"
+    answers = ", ".join(f"{number:,} x {status}" for status, number in sorted(statuses.items()))
+    return f"{count:,} requests: {answers}; memory grew by {grown / 1e6:.1f} MB"
 
 
 def test_400_mutated_studies_and_headers_break_execute_and_keep_nothing(
