@@ -84,6 +84,7 @@ def test_list_show_and_table_tell_what_is_stored(retort: Retort, store: Store) -
     retort("submit", "study.yaml")
     Driver(store, 1).train_all()
     assert "3 of 3" in retort("list").stdout
+    assert retort("list", "--owner", "nobody").stdout == "no study of nobody\n"
     shown = retort("show", "1").stdout
     assert "study 1  Does FitNet help?  finished" in shown
     assert "42.0" in shown

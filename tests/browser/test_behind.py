@@ -48,7 +48,7 @@ def test_mlflow_s_pages_show_runs_and_curves_behind_the_login(before: Service, m
         browser.until("return document.body.innerText.includes('AP') && document.body.innerText.includes('41')")
         browser.open(f"/mlflow/#/experiments/{experiment}/runs/{run}/artifacts/notes.html")
         browser.until("return document.body.innerText.includes('notes.html')")
-        assert not [each for each in browser.complaints() if "Content Security Policy" in each or "403" in each]
+        assert not [each for each in browser.complaints() if "Content Security Policy" in each or "status of 403" in each]
         assert {each.partition("/mlflow/")[0] for each in browser.asked() if each.startswith("http")} == {before.url}
         assert browser.run("return document.title") != "ran"
         browser.open("/status")
