@@ -251,7 +251,7 @@ def submit(
     for study in made:
         _say(f"study {study['id']}: {one_line(study['name'])} ({study['state']})")
     if not watch:
-        _say(f"watch it: retort watch {ids[-1]}    its table: retort table {ids[-1]}")
+        _say(f"watch it: retort watch {ids[-1]}    its table: retort table {ids[-1]}    its page: {client.url}/studies/{ids[-1]}")
         return
     raise typer.Exit(max([_followed(client, study) for study in ids]))
 

@@ -35,11 +35,12 @@ def retort(live: LiveService, tmp_path: Path) -> Retort:
     return run
 
 
-def test_submit_tells_the_id_and_what_to_type_next(retort: Retort) -> None:
+def test_submit_tells_the_id_and_what_to_type_next(retort: Retort, live: LiveService) -> None:
     done = retort("submit", "study.yaml", "--set", "name=Second try")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0] == "study 1: Second try (queued)"
     assert "retort watch 1" in done.stdout
+    assert f"its page: {live.url}/studies/1\n" in done.stdout
 
 
 def test_the_same_idempotency_key_makes_one_study(retort: Retort, store: Store) -> None:
