@@ -256,7 +256,7 @@ def submit(
     for study in made:
         _say(f"study {study['id']}: {one_line(study['name'])} ({study['state']})")
     if not watch:
-        _say(f"watch it: retort watch {ids[-1]}    its table: retort table {ids[-1]}")
+        _say(f"watch it: retort watch {ids[-1]}    its table: retort table {ids[-1]}    its page: {client.url}/studies/{ids[-1]}")
         return
     raise typer.Exit(max([_followed(client, study) for study in ids]))
 
@@ -290,20 +290,24 @@ def show(study: StudyId, as_json: Json = False) -> None:
 
 
 @app.command("list")
-def list_(limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=200, help="how many")] = 20, as_json: Json = False) -> None:
+def list_(
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=200, help="how many")] = 20,
+    owner: Annotated[str | None, typer.Option(help="only what is theirs, a person's or a project's")] = None,
+    as_json: Json = False,
+) -> None:
     """List studies, newest first."""
     from api.command.views import studies_table
 
-    page = _client().studies(limit=limit)
+    page = _client().studies(limit=limit, owner=owner)
     if as_json:
         print_json(page["items"])
         return
     if not page["items"]:
-        _say("no study yet; submit one: retort submit digits --watch")
+        _say(f"no study of {one_line(owner)}" if owner else "no study yet; submit one: retort submit digits --watch")
         return
     _console().print(studies_table(page["items"]))
     if page["next"]:
-        _say(f"there are more: retort list -n {min(200, limit * 2)}")
+        _say(f"there are more: retort list -n {min(200, limit * 2)}" + (f" --owner {one_line(owner)}" if owner else ""))
 
 
 @app.command()

@@ -94,9 +94,9 @@ class Studies:
             warnings=list(submission.presentation.warnings),
         )
 
-    def page(self, cursor: int | None, limit: int) -> StudyPage:
-        """Studies with a smaller id than `cursor`, newest first."""
-        studies = self.store.studies(cursor, limit + 1)
+    def page(self, cursor: int | None, limit: int, owner: str | None = None) -> StudyPage:
+        """Studies with a smaller id than `cursor`, newest first; with `owner`, theirs alone."""
+        studies = self.store.studies(cursor, limit + 1, owner)
         more, studies = len(studies) > limit, studies[:limit]
         counts = self.store.trial_counts(study.id for study in studies)
         return StudyPage(items=[self._answer(study, counts[study.id]) for study in studies], next=str(studies[-1].id) if more else None)

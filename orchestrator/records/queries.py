@@ -42,9 +42,11 @@ class Queries(Database):
         with self._reads() as session:
             return Presentation.model_validate(study_row(session, study_id).presentation)
 
-    def studies(self, cursor: int | None = None, limit: int = 50) -> list[Study]:
-        """Newest first; `cursor`: only those with a smaller id (the last id of the page before)."""
+    def studies(self, cursor: int | None = None, limit: int = 50, owner: str | None = None) -> list[Study]:
+        """Newest first; `cursor`: only those with a smaller id (the last id of the page before); `owner`: only theirs."""
         query = select(Study).order_by(Study.id.desc()).limit(limit)
+        if owner is not None:
+            query = query.where(Study.owner == owner)
         with self._reads() as session:
             return list(session.scalars(query if cursor is None else query.where(Study.id < cursor)))
 
