@@ -65,9 +65,9 @@ def main() -> None:
 _HEAD = """# Pages: sizes and times
 
 `python -m benchmarks.pages`: a database (SQLite) of 20,000 trials in 48 studies, one of them of 10,000 trials and 200 rows; the service and
-Chromium on a machine ({machine}) of {cores} cores with a load of {load}. `first` is the first answer after something has happened in the study, `then` the
-ten after it: CPU time of the service, and the median on the clock, which that load lengthens. Over the wire came everything that the page
-needs, with an empty cache.
+Chromium on a machine ({machine}) of {cores} cores with a load of {load}. `first` is the first answer after something has happened in the
+study, `then` the ten after it: CPU time of the service, and the median on the clock, which that load lengthens. Over the wire came
+everything that the page needs, with an empty cache.
 """
 
 
