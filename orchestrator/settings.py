@@ -18,7 +18,8 @@ class Settings:
     home: the state folder. database: SQLAlchemy URL. mlflow: tracking URI the relay writes to. mlflow_ui: base URL for links shown to
     people. ray: address that a driver connects to ("auto": the cluster of this machine). ray_jobs: HTTP address of Ray's dashboard.
     concurrent_studies: how many drivers may run at once; further studies stay queued. nodes_may_join: whether a trial that no node holds
-    waits for one; not where the cluster is one machine.
+    waits for one; not where the cluster is one machine. store: where the files of trials are kept, a folder or a URL; empty: in the state
+    folder, which all machines share. cache: folder on this machine's own disk, for those who have a store.
     """
 
     home: Path
@@ -29,16 +30,18 @@ class Settings:
     ray_jobs: str
     concurrent_studies: int
     nodes_may_join: bool = True
+    store: str = ""
+    cache: Path = Path()
 
     @property
     def data(self) -> Path:
-        """Folder of the datasets."""
+        """Folder of the datasets, where they are prepared."""
         return self.home / "data"
 
     @property
     def trials(self) -> Path:
-        """Folder of the trials' own folders (checkpoints)."""
-        return self.home / "trials"
+        """Folder of the trials' own folders (checkpoints): shared, or those of this machine where there is a store."""
+        return (self.cache if self.store else self.home) / "trials"
 
     def environment(self) -> dict[str, str]:
         """The variables that make a job on a node read these same settings; none of them is a secret."""
@@ -51,6 +54,7 @@ class Settings:
             "RETORT_RAY_JOBS": self.ray_jobs,
             "RETORT_CONCURRENT_STUDIES": str(self.concurrent_studies),
             "RETORT_NODES_MAY_JOIN": str(int(self.nodes_may_join)),
+            **({"RETORT_STORE": self.store} if self.store else {}),  # and no cache: every node has its own
             **{name: value for name, value in os.environ.items() if name.startswith("RETORT_DEADLINE_")},
         }
 
@@ -68,4 +72,6 @@ def settings() -> Settings:
         ray_jobs=os.environ.get("RETORT_RAY_JOBS", "http://127.0.0.1:8265"),
         concurrent_studies=int(os.environ.get("RETORT_CONCURRENT_STUDIES", "4")),
         nodes_may_join=os.environ.get("RETORT_NODES_MAY_JOIN", "1") != "0",
+        store=os.environ.get("RETORT_STORE", ""),
+        cache=Path(os.environ.get("RETORT_CACHE", home / "cache")).expanduser().resolve(),
     )
