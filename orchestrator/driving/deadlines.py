@@ -14,6 +14,9 @@ from pathlib import Path
 
 import psutil
 
+from orchestrator.storage.files import PROCESS, TrialFiles
+from orchestrator.storage.storage import StorageError
+
 LAXITY = 5.0  # times the longest silence, or epoch, that the trial has shown before
 
 
@@ -48,11 +51,11 @@ class _Life:
 
 @dataclass
 class Watch:
-    """The trials that run, each with its signs of life. `clock`: seconds, monotonic; `end`: ends the process that works in a folder."""
+    """The trials that run, each with its signs of life. `end`: ends the process that works in a folder; `clock`: seconds, monotonic."""
 
+    end: Callable[[Path], None]
     deadlines: Deadlines = field(default_factory=Deadlines.from_environment)
     clock: Callable[[], float] = time.monotonic
-    end: Callable[[Path], None] = lambda folder: end_process(folder)
     _lives: dict[str, _Life] = field(default_factory=dict)
 
     def started(self, trial: str, folder: Path) -> None:
@@ -105,14 +108,14 @@ def leave_process(folder: Path, node: str) -> None:
     """Notes in a trial's folder which process works there. node: Ray's id of the machine."""
     me = psutil.Process()
     noted = {"pid": me.pid, "created": me.create_time(), "host": socket.gethostname(), "node": node}
-    (folder / "process.json").write_text(json.dumps(noted))
+    (folder / PROCESS).write_text(json.dumps(noted))
 
 
-def end_process(folder: Path) -> None:
+def end_process(folder: Path, files: TrialFiles) -> None:
     """Kills the process that works in a trial's folder, wherever that is; nothing where none has noted itself."""
     try:
-        noted = json.loads((folder / "process.json").read_text())
-    except (OSError, ValueError):
+        noted = json.loads(files.note(folder.name, PROCESS))
+    except (OSError, ValueError, StorageError):
         return
     if noted["host"] == socket.gethostname():
         _kill(noted["pid"], noted["created"])

@@ -114,7 +114,7 @@ class Graph:
         self.claimed[name] = claimed.fence
         job = "training" if isinstance(spec, TrialSpec) else "measurement"
         data, trials = str(self.settings.data), self.settings.trials
-        return Order(name, spec.model_dump(mode="json"), str(trials / folder), data, job, claimed.fence)
+        return Order(name, spec.model_dump(mode="json"), str(trials / folder), data, self.digest, job, claimed.fence)
 
     def _resolve(self, trial: Trial) -> TrialSpec | MeasurementSpec:
         """What it trains or measures. Raises ValueError where the catalogue no longer has what it names."""

@@ -16,7 +16,7 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from orchestrator.driving.deadlines import Watch
+from orchestrator.driving.deadlines import Watch, end_process
 from orchestrator.driving.graph import Graph
 from orchestrator.driving.order import Order
 from orchestrator.driving.pulse import Pulse
@@ -58,7 +58,7 @@ class Recorder(tune.Callback):
 
     def __init__(self, graph: Graph, pulse: Pulse) -> None:
         self.graph, self.pulse = graph, pulse
-        self.watch = Watch()
+        self.watch = Watch(lambda folder: end_process(folder, graph.store.files))
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self.pulse.beat()

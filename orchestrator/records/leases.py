@@ -74,7 +74,7 @@ class Leases(Units):
                 trial.key, trial.spec, trial.folder, trial.dataset_digest = key, spec.model_dump(mode="json"), folder, digest
                 trial.environment, trial.fence = dict(environment), lease.id
                 # Looked up with the lease in hand: whoever held it before has recorded its result by now.
-                equal = finished_trials(unit.session, [key]).get(key) if reuse else None
+                equal = finished_trials(unit.session, [key], self.files).get(key) if reuse else None
                 if equal is None:
                     return Claimed(Claim.HELD, lease.id)
                 _copy_results(unit, equal, trial)

@@ -150,10 +150,10 @@ class Relay:
         tags = trial_tags(study, trial, self.store.arm_of(trial))
         self.client.log_batch(run, tags=[RunTag(name, value) for name, value in tags.items()])
         status = TRIAL_STATUS.get(trial.state, "RUNNING")
-        best = Path(trial.best_checkpoint) if trial.best_checkpoint else None
-        if trial.state == TrialState.FINISHED and best and best.is_file() and not self.client.list_artifacts(run, "checkpoint"):
+        wanted = trial.best_checkpoint if trial.state == TrialState.FINISHED else None
+        if wanted and not self.client.list_artifacts(run, "checkpoint") and (best := self.store.files.local(wanted)):
             self.client.log_artifact(run, str(best), "checkpoint")
-        curves = error_types.read(trial)
+        curves = error_types.read(trial, self.store.files)
         if curves and not any(item.path == ERROR_CURVES for item in self.client.list_artifacts(run)):
             self.client.log_figure(run, error_types.draw([(trial.title, {"all": curves})]), "error_curves.png")
             self.client.log_dict(run, dict(curves), ERROR_CURVES)

@@ -11,6 +11,8 @@ from orchestrator.settings import Settings
 from orchestrator.storage.cache import Cache, opened_cache
 from orchestrator.storage.storage import File, Manifest, NotStored
 
+PROCESS = "process.json"  # the note that a trial's process leaves of itself
+
 
 def trial_name(folder: str) -> str:
     """What a trial's folder is called in the store."""
