@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from orchestrator.storage.files import PROCESS, TrialFiles
 from orchestrator.storage.storage import StorageError
 
+ABSENT_SECONDS = 10.0  # between two looks: whoever looks was away
 LAXITY = 5.0  # times the longest silence, or epoch, that the trial has shown before
 
 
@@ -57,6 +59,7 @@ class Watch:
     deadlines: Deadlines = field(default_factory=Deadlines.from_environment)
     clock: Callable[[], float] = time.monotonic
     _lives: dict[str, _Life] = field(default_factory=dict)
+    _looked: float | None = None  # last
 
     def started(self, trial: str, folder: Path) -> None:
         """Its process is there."""
@@ -82,13 +85,25 @@ class Watch:
         return life.missed if life else None
 
     def look(self) -> None:
-        """Ends the processes of trials that have missed a deadline."""
+        """Ends the processes of trials that have missed a deadline. To be called every few seconds: it counts only time in which it was."""
+        self._count_no_absence()
         for life in self._lives.values():
             missed = None if life.missed else self._missed(life)
             if missed:
                 life.missed = missed
                 print(f"{life.folder.name}: {missed}; ending its process", file=sys.stderr, flush=True)
                 self.end(life.folder)
+
+    def _count_no_absence(self) -> None:
+        """While this process stood still, or waited for its database, it heard nobody: that is no trial's silence."""
+        now = self.clock()
+        away = now - (now if self._looked is None else self._looked)
+        self._looked = now
+        if away > ABSENT_SECONDS:
+            for life in self._lives.values():
+                life.started += away
+                life.last = None if life.last is None else min(now, life.last + away)
+                life.epoch_began = None if life.epoch_began is None else min(now, life.epoch_began + away)
 
     def _missed(self, life: _Life) -> str | None:
         now = self.clock()
@@ -111,11 +126,16 @@ def leave_process(folder: Path, node: str) -> None:
     (folder / PROCESS).write_text(json.dumps(noted))
 
 
+def node_of(folder: Path, files: TrialFiles) -> str | None:
+    """Ray's id of the machine on which a process works in a trial's folder; None where none has noted itself."""
+    noted = _noted(folder, files)
+    return str(noted["node"]) if noted else None
+
+
 def end_process(folder: Path, files: TrialFiles) -> None:
     """Kills the process that works in a trial's folder, wherever that is; nothing where none has noted itself."""
-    try:
-        noted = json.loads(files.note(folder.name, PROCESS))
-    except (OSError, ValueError, StorageError):
+    noted = _noted(folder, files)
+    if noted is None:
         return
     if noted["host"] == socket.gethostname():
         _kill(noted["pid"], noted["created"])
@@ -127,9 +147,21 @@ def end_process(folder: Path, files: TrialFiles) -> None:
     ray.remote(num_cpus=0)(_kill).options(scheduling_strategy=there).remote(noted["pid"], noted["created"])
 
 
+def _noted(folder: Path, files: TrialFiles) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(files.note(folder.name, PROCESS))
+    except (OSError, ValueError, StorageError):
+        return None
+    return found
+
+
 def _kill(pid: int, created: float) -> None:
-    """Kills a process of this machine, unless another has its number by now."""
+    """Kills a process of this machine with those it has started (loaders that stand still would outlive it), unless another has its number
+    by now."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
-        if process.create_time() == created:
-            process.kill()
+        if process.create_time() != created:
+            return
+        for each in [*process.children(recursive=True), process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()

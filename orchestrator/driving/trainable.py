@@ -3,6 +3,7 @@
 `workers` and Tune are imported inside the functions: the driver imports this module early, and must stay free of torch.
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 def train(config: dict[str, Any]) -> None:
     """Does the job of an order: trains, or measures. Reports {epoch, epochs, metrics} per epoch, now and then inside one
-    {epoch, epochs, step, steps, metrics}, and at the end {result} or {failure, reason}.
+    {epoch, epochs, step, steps, metrics}, and at the end {result}, {failure, reason}, or {left} where it was asked to make room.
 
     A TrialFailure is reported, not raised: the driver decides what is tried again, never Tune.
     """
@@ -38,6 +39,7 @@ def train(config: dict[str, Any]) -> None:
     from ray import get_runtime_context, tune
 
     from workers.folder import alone_in
+    from workers.training.progress import Left
 
     node = Node.of(settings())
     folder = node.folder(order)
@@ -47,6 +49,9 @@ def train(config: dict[str, Any]) -> None:
             with node.kept(folder, order.fence), written_to(folder / TRIAL_OUTPUT), _traceback_left(folder):
                 _configure_logs(order)
                 result = _measured(order, node) if order.job == "measurement" else _trained(order, node)
+    except Left:
+        tune.report({"left": True})
+        return
     except TrialFailure as failed:
         tune.report({"failure": failed.kind, "reason": failed.sentence})
         return
@@ -174,9 +179,14 @@ def _configure_logs(order: Order) -> None:
 @contextmanager
 def _traceback_left(folder: Path) -> Iterator[None]:
     """For whoever looks into why: the whole story beside the checkpoints, and where `retort logs` shows it."""
+    from workers.training.progress import Left
+
     try:
         yield
+    except Left:
+        raise
     except Exception:
-        (folder / "error.txt").write_text(traceback.format_exc())
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the disk may be what it died of
+            (folder / "error.txt").write_text(traceback.format_exc())
+            traceback.print_exc()
         raise

@@ -12,11 +12,14 @@ from studies.expand import Expansion
 from studies.submission import Submission
 
 
-def add_study(session: Session, submission: Submission, now: int, idempotency_key: str | None = None, owner: str | None = None) -> Study:
+def add_study(
+    session: Session, submission: Submission, now: int, idempotency_key: str | None = None, owner: str | None = None, priority: int = 0
+) -> Study:
     """A queued study with its arms and trials, as part of the transaction of `session`."""
     study = Study(
         name=submission.spec.name,
         owner=owner,
+        priority=priority,
         spec=submission.spec.model_dump(mode="json"),
         presentation=submission.presentation.model_dump(mode="json"),
         idempotency_key=idempotency_key,
@@ -34,7 +37,7 @@ def add_study(session: Session, submission: Submission, now: int, idempotency_ke
 
 def _add_arms(session: Session, study_id: int, expansion: Expansion) -> None:
     used = {trial.row for trial in expansion.trials}  # a row whose trials are all those of another has none of its own
-    weights = {trial.row: trial.weights for trial in expansion.trials}
+    origins = {trial.row: {"weights": trial.weights, "init": trial.init} for trial in expansion.trials}
     arms = [
         {
             "study_id": study_id,
@@ -47,7 +50,7 @@ def _add_arms(session: Session, study_id: int, expansion: Expansion) -> None:
                 "schedule": row.schedule.model_dump(mode="json"),
                 "distillers": [use.model_dump(mode="json") for use in row.distillers],
                 "teacher": row.teacher,
-                "weights": weights[row.id],
+                **origins[row.id],
                 "values": dict(row.values),
             },
         }

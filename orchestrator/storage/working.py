@@ -17,13 +17,13 @@ from orchestrator.outputs import TRIAL_OUTPUT
 from orchestrator.storage.cache import Cache
 from orchestrator.storage.files import PROCESS, trial_name
 from orchestrator.storage.storage import File, LeaseOver, Manifest, NotStored, StorageError
-from studies.trial import CHECKPOINT_NOW, TrialFailure
+from studies.trial import CHECKPOINT_NOW, LEAVE_NOW, TrialFailure
 
 log = logging.getLogger(__name__)
 LAST_STATE = "last.pt"
 STATE = {LAST_STATE, TRIAL_OUTPUT}  # what is no result: it is replaced, and kept for who goes on from it or reads it
 OF_NODE = {"lock", "fence", "lease", PROCESS}  # what is of this node alone
-ASKED = {CHECKPOINT_NOW}  # notes that become files in the folder, for the training to find
+ASKED = {CHECKPOINT_NOW, LEAVE_NOW}  # notes that become files in the folder, for the training to find
 LOOK_SECONDS = 2.0
 OUTPUT_SECONDS = 30.0  # between two sendings of what it printed alone
 PATIENCE_SECONDS = 150.0  # so long a store may be away at a trial's start and end
