@@ -57,7 +57,7 @@ class Settings:
             "RETORT_CONCURRENT_STUDIES": str(self.concurrent_studies),
             "RETORT_AUTOSCALER": str(int(self.autoscaler)),
             "RETORT_LEAST_FREE_MB": str(self.least_free // 2**20),
-            **({"RETORT_STORE": self.store} if self.store else {}),  # and no cache: every node has its own
+            "RETORT_STORE": self.store,  # and no RETORT_CACHE: every node has its own
             **{name: value for name, value in os.environ.items() if name.startswith("RETORT_DEADLINE_")},
         }
 

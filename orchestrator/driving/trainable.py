@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +20,7 @@ from orchestrator.driving.node import Node
 from orchestrator.driving.order import Order
 from orchestrator.outputs import TRIAL_OUTPUT, written_to
 from orchestrator.settings import Settings, settings
+from orchestrator.storage.patience import patiently
 from orchestrator.storage.staging import has_dataset, share_dataset, share_made, share_weights, stage_dataset, stored_weights
 from orchestrator.storage.storage import Storage
 from studies.measurement import MeasurementSpec
@@ -28,16 +29,25 @@ from studies.trial import TrialFailure, TrialSpec
 log = logging.getLogger(__name__)
 
 
-def train(config: dict[str, Any]) -> None:
-    """Does the job of an order: trains, or measures. Reports {epoch, epochs, metrics} per epoch, now and then inside one
-    {epoch, epochs, step, steps, metrics}, and at the end {result}, {failure, reason}, or {left} where it was asked to make room.
+Report = Callable[[dict[str, Any]], None]
 
-    A TrialFailure is reported, not raised: the driver decides what is tried again, never Tune.
-    """
+
+def train(config: dict[str, Any]) -> None:
+    """Does the job of an order, and reports to Tune what `carry_out` tells."""
     order = Order.of(config)
     _hide_gpus(order)
     from ray import get_runtime_context, tune
 
+    _configure_logs(order)
+    tune.report(carry_out(order, get_runtime_context().get_node_id(), tune.report))
+
+
+def carry_out(order: Order, node_id: str, report: Report) -> dict[str, Any]:
+    """Trains, or measures: reports {epoch, epochs, metrics} per epoch, now and then inside one {epoch, epochs, step, steps, metrics}, and
+    gives what it came to: {result}, {failure, reason}, or {left} where it was asked to make room.
+
+    A TrialFailure is told, not raised: the driver decides what is tried again, never Tune. node_id: Ray's, of this machine.
+    """
     from workers.folder import alone_in
     from workers.training.progress import Left
 
@@ -45,37 +55,32 @@ def train(config: dict[str, Any]) -> None:
     folder = node.folder(order)
     try:
         with alone_in(folder, order.fence):
-            leave_process(folder, get_runtime_context().get_node_id())
+            leave_process(folder, node_id)
             with node.kept(folder, order.fence), written_to(folder / TRIAL_OUTPUT), _traceback_left(folder):
-                _configure_logs(order)
-                result = _measured(order, node) if order.job == "measurement" else _trained(order, node)
+                log.info("%s in process %s", order.job, os.getpid())
+                return {"result": _measured(order, node) if order.job == "measurement" else _trained(order, node, report)}
     except Left:
-        tune.report({"left": True})
-        return
+        return {"left": True}
     except TrialFailure as failed:
-        tune.report({"failure": failed.kind, "reason": failed.sentence})
-        return
-    tune.report({"result": result})
+        return {"failure": failed.kind, "reason": failed.sentence}
 
 
-def _trained(order: Order, node: Node) -> dict[str, Any]:
+def _trained(order: Order, node: Node, report: Report) -> dict[str, Any]:
     """The result of a training, as `Store.finish_trial` takes it."""
-    from ray import tune
-
     from workers.training.progress import EpochReport, StepReport
     from workers.training.trial import run_trial
 
-    def report(done: EpochReport) -> None:
+    def report_epoch(done: EpochReport) -> None:
         log.info("epoch %s/%s %s", done.epoch, done.epochs, " ".join(f"{name}={value:.4g}" for name, value in done.metrics.items()))
-        tune.report({"epoch": done.epoch, "epochs": done.epochs, "metrics": done.metrics})
+        report({"epoch": done.epoch, "epochs": done.epochs, "metrics": done.metrics})
 
     def report_step(done: StepReport) -> None:
-        tune.report(asdict(done))
+        report(asdict(done))
 
     spec, data = TrialSpec.model_validate(node.localised(order.spec)), _data(order, node)
     if node.cache:
         _bring_weights(spec, data, node)
-    result = run_trial(spec, node.folder(order), data, report, report_step)
+    result = run_trial(spec, node.folder(order), data, report_epoch, report_step)
     return {
         "metrics": result.metrics,
         "checkpoint": node.reference(result.checkpoint),
@@ -154,17 +159,18 @@ def prepare_dataset(name: str, settings: Settings, known: str | None) -> str:
 
     if not settings.store:
         return prepare(name, settings.data)
-    storage = Storage(settings.store)
-    if known and not (settings.data / name).exists() and has_dataset(storage, known):
-        digest = known
-    else:
+    storage, weights = Storage(settings.store), store_beside(settings.data)
+    fetched = {entry.name: weights.path(entry.name) for entry in weights.entries().values() if weights.state(entry) == "present"}
+
+    def share() -> str:
+        share_weights(storage, fetched)
+        if known and not (settings.data / name).exists() and has_dataset(storage, known):
+            return known
         digest = prepare(name, settings.data)
         share_dataset(storage, digest, lambda archive: pack(name, settings.data, archive), settings.cache)
-    weights = store_beside(settings.data)
-    share_weights(
-        storage, {entry.name: weights.path(entry.name) for entry in weights.entries().values() if weights.state(entry) == "present"}
-    )
-    return digest
+        return digest
+
+    return patiently(share)
 
 
 def _configure_logs(order: Order) -> None:
@@ -173,7 +179,6 @@ def _configure_logs(order: Order) -> None:
 
     name = re.fullmatch(r"study-(\d+)-a(\d+)", tune.get_context().get_experiment_name() or "")
     logs.configure(trial=order.trial, **({"study": name[1], "attempt": name[2]} if name else {}))
-    log.info("%s in process %s", order.job, os.getpid())
 
 
 @contextmanager

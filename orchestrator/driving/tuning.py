@@ -110,9 +110,8 @@ class Recorder(tune.Callback):
     def _on_nodes_that_leave(self) -> list[str]:
         """Trials at work on nodes that have announced their end (`ray drain-node`; a spot instance that is taken back)."""
         draining = ray._private.state.state.get_draining_nodes()  # Ray has no public way to ask; its version is pinned
-        return (
-            [name for name, folder in self.graph.folders.items() if node_of(folder, self.graph.store.files) in draining] if draining else []
-        )
+        files = self.graph.store.files
+        return [name for name, folder in self.graph.folders.items() if node_of(folder, files) in draining] if draining else []
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         order = Order.of(trial.config)

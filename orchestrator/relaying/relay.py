@@ -33,6 +33,7 @@ from orchestrator.reporting.rendering.markdown import text
 from orchestrator.reporting.table import Table
 from orchestrator.schedules import telling
 from orchestrator.settings import Settings
+from orchestrator.storage.storage import StorageError
 from studies.inert import one_line
 from studies.trial import ERROR_CURVES
 
@@ -100,9 +101,9 @@ class Relay:
         return sent
 
     def _fail(self, study_id: int, trial_id: int | None, rows: Sequence[Outbox], trouble: Exception) -> None:
-        """Tries again later, or sets the rows aside. Raises `trouble` when MLflow is away, for then it is nobody's own."""
+        """Tries again later, or sets the rows aside. Raises `trouble` when MLflow or the files' store is away: it is nobody's own."""
         refused = isinstance(trouble, MlflowException) and trouble.error_code in REFUSED
-        if not refused and not answers(self.client):
+        if isinstance(trouble, StorageError) or (not refused and not answers(self.client)):
             raise trouble
         what = "the study" if trial_id is None else f"trial {trial_id}"
         why = f"{what}: {type(trouble).__name__}: {' '.join(str(trouble).split())[:300]}"

@@ -9,24 +9,24 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.outputs import TRIAL_OUTPUT
 from orchestrator.storage.cache import Cache
 from orchestrator.storage.files import PROCESS, trial_name
+from orchestrator.storage.patience import PATIENCE_SECONDS, patiently
 from orchestrator.storage.storage import File, LeaseOver, Manifest, NotStored, StorageError
-from studies.trial import CHECKPOINT_NOW, LEAVE_NOW, TrialFailure
+from studies.trial import CHECKPOINT_NOW, LEAVE_NOW
 
 log = logging.getLogger(__name__)
 LAST_STATE = "last.pt"
 STATE = {LAST_STATE, TRIAL_OUTPUT}  # what is no result: it is replaced, and kept for who goes on from it or reads it
 OF_NODE = {"lock", "fence", "lease", PROCESS}  # what is of this node alone
 ASKED = {CHECKPOINT_NOW, LEAVE_NOW}  # notes that become files in the folder, for the training to find
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 3.0
 OUTPUT_SECONDS = 30.0  # between two sendings of what it printed alone
-PATIENCE_SECONDS = 150.0  # so long a store may be away at a trial's start and end
 
 
 class Working:
@@ -48,8 +48,8 @@ class Working:
 
         A block that ends well leaves results. Raises TrialFailure("infra") where the store is away, or another holds the lease by now.
         """
-        self._patiently(self._restore)
-        self._patiently(self._leave_process)
+        patiently(self._restore, self.patience)
+        patiently(self._leave_process, self.patience)
         thread = threading.Thread(target=self._keep, name="storage", daemon=True)
         thread.start()
         try:
@@ -60,7 +60,7 @@ class Working:
                 self._send()
             raise
         self._stop(thread)
-        self._patiently(self._finish)
+        patiently(self._finish, self.patience)
 
     # --- bringing back
 
@@ -162,22 +162,6 @@ class Working:
     def _stop(self, thread: threading.Thread) -> None:
         self._stopping.set()
         thread.join()
-
-    def _patiently(self, work: Callable[[], None]) -> None:
-        """Does it, again and again while the store is away. Raises TrialFailure."""
-        until = time.monotonic() + self.patience
-        pause = 0.5
-        while True:
-            try:
-                return work()
-            except LeaseOver as over:
-                raise TrialFailure("infra", str(over)) from over
-            except (StorageError, OSError) as trouble:
-                if time.monotonic() + pause > until:
-                    raise TrialFailure("infra", str(trouble)) from trouble
-                log.warning("%s; trying again", trouble)
-            time.sleep(pause)
-            pause = min(2 * pause, 15.0)
 
 
 def _seen(path: Path) -> tuple[int, int, int]:

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -215,6 +216,25 @@ def test_a_store_that_is_away_at_the_end_costs_the_trial_its_node_and_not_its_re
     with pytest.raises(TrialFailure, match="infra: the store is away"):
         trains()
     assert (first.folder / "model.pth").read_text() == "weights"
+
+
+def test_a_store_that_is_away_for_a_moment_costs_nothing(nodes: tuple[Machine, Machine], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _ = nodes
+    storage, asked = first.cache.storage, 0
+    publish = storage.publish
+
+    def away_once(*arguments: Any) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise StorageError("the store is away")
+        publish(*arguments)
+
+    with Working(first.cache, first.folder, 1, patience=10.0).kept():
+        first.write("model.pth", "weights")
+        monkeypatch.setattr(storage, "publish", away_once)
+    assert asked == 2
+    assert StoredFiles(first.cache).present([f"{KEY}/model.pth"]) == {f"{KEY}/model.pth"}
 
 
 def test_files_that_nobody_asked_for_leave_the_cache(nodes: tuple[Machine, Machine], tmp_path: Path) -> None:
