@@ -42,6 +42,7 @@ from orchestrator.access.schema import Scope
 from orchestrator.access.tokens import Tokens
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
+from orchestrator.storage.files import opened_files
 
 _REFUSALS = {"401": "nobody known asks", "403": "not allowed", "429": "too many requests"}
 
@@ -54,7 +55,7 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.store = Store(chosen.database)
+        app.state.store = Store(chosen.database, files=opened_files(chosen))
         app.state.tokens = Tokens(app.state.store)
         app.state.tokens.take_from_file(operator_token(reached.token_file), operator_name())
         async with keeping(app.state.tokens):

@@ -169,7 +169,8 @@ class Graph:
         self.folders[name] = self.settings.trials / known.folder
         self.had_devices, self.changed = True, time.monotonic()
         job = "training" if isinstance(spec, TrialSpec) else "measurement"
-        return Order(name, spec.model_dump(mode="json"), str(self.folders[name]), str(self.settings.data), job, claimed.fence)
+        data = str(self.settings.data)
+        return Order(name, spec.model_dump(mode="json"), str(self.folders[name]), data, self.digest, job, claimed.fence)
 
     def _resolve(self, trial: Trial) -> TrialSpec | MeasurementSpec:
         """What it trains or measures. Raises ValueError where the catalogue no longer has what it names."""

@@ -1,5 +1,6 @@
 """Ray Tune around a study's graph: a searcher that suggests what is granted, and a callback that records what happens."""
 
+import contextlib
 import logging
 import os
 import time
@@ -24,6 +25,7 @@ from orchestrator.driving.graph import Graph
 from orchestrator.driving.order import Order
 from orchestrator.driving.pulse import Pulse
 from orchestrator.driving.trainable import train
+from orchestrator.storage.storage import StorageError
 from studies.trial import LEAVE_NOW
 
 log = logging.getLogger(__name__)
@@ -81,7 +83,7 @@ class Recorder(tune.Callback):
 
     def __init__(self, graph: Graph, pulse: Pulse) -> None:
         self.graph, self.pulse = graph, pulse
-        self.watch = Watch()
+        self.watch = Watch(lambda folder: end_process(folder, graph.store.files))
         self._leaving: dict[str, float] = {}  # trials asked to make room -> when
         self._look_due = 0.0
 
@@ -100,14 +102,16 @@ class Recorder(tune.Callback):
         for name, since in self._leaving.items():
             folder = self.graph.folders[name]
             if now - since > LEAVING_SECONDS:
-                end_process(folder)
-            elif folder.is_dir():
-                (folder / LEAVE_NOW).touch()
+                end_process(folder, self.graph.store.files)
+            else:
+                with contextlib.suppress(OSError, StorageError):  # its process has not come up yet, or the store is away: asked again
+                    self.graph.store.files.leave_note(folder.name, LEAVE_NOW)
 
     def _on_nodes_that_leave(self) -> list[str]:
         """Trials at work on nodes that have announced their end (`ray drain-node`; a spot instance that is taken back)."""
         draining = ray._private.state.state.get_draining_nodes()  # Ray has no public way to ask; its version is pinned
-        return [name for name, folder in self.graph.folders.items() if node_of(folder) in draining] if draining else []
+        files = self.graph.store.files
+        return [name for name, folder in self.graph.folders.items() if node_of(folder, files) in draining] if draining else []
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         order = Order.of(trial.config)

@@ -16,6 +16,7 @@ from orchestrator.records.schema import Arm, Trial
 from orchestrator.records.store import Store
 from orchestrator.reporting.build import build
 from orchestrator.reporting.table import Row, Table
+from orchestrator.storage.files import TrialFiles
 from studies.catalog import COSTS
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Material:
     arms: Mapping[int, Arm]
     epochs: Epochs
     metric: str
+    files: TrialFiles
 
     @classmethod
     def of(cls, store: Store, study_id: int) -> Material:
@@ -42,7 +44,7 @@ class Material:
         accuracy = [column.metric for column in table.columns if column.better is not None and column.metric not in COSTS]
         metric = accuracy[0] if accuracy else "AP"
         arms = {arm.id: arm for arm in store.arms(study_id)}
-        return cls(table, {trial.name: trial for trial in trials}, arms, store.epochs_of(study_id, metric), metric)
+        return cls(table, {trial.name: trial for trial in trials}, arms, store.epochs_of(study_id, metric), metric, store.files)
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -59,7 +61,7 @@ class Material:
     def documents(self, kind: str) -> list[Document]:
         """Finished measurements of a kind, in the order of the study."""
         mine = (trial for trial in self.trials.values() if trial.measurement and trial.measurement["kind"] == kind)
-        return [found for trial in mine if (found := read(trial))]
+        return [found for trial in mine if (found := read(trial, self.files))]
 
     def measured(self, kind: str) -> Iterable[tuple[Row, list[Document]]]:
         """Rows with their measurements of a kind."""
@@ -140,7 +142,9 @@ def error_panels(material: Material) -> list[tuple[str, error_types.ByArea]]:
     measured = [(row.title, error_types.mean_by_area([d.content["curves"] for d in found])) for row, found in material.measured("errors")]
     if measured:
         return measured
-    left = [(row.title, [c for run in row.runs if (c := error_types.read(material.trials[run.trial]))]) for row in material.rows]
+    left = [
+        (row.title, [c for run in row.runs if (c := error_types.read(material.trials[run.trial], material.files))]) for row in material.rows
+    ]
     return [(title, {"all": error_types.mean(curves)}) for title, curves in left if curves]
 
 

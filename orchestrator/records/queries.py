@@ -105,7 +105,7 @@ class Queries(Database):
     def finished_trials(self, keys: Iterable[str]) -> dict[str, Trial]:
         """By key the newest finished trial whose checkpoint is still there; keys without one are left out."""
         with self._reads() as session:
-            return finished_trials(session, keys)
+            return finished_trials(session, keys, self.files)
 
     @patient
     def dataset_digest(self, name: str) -> str | None:
