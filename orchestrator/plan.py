@@ -204,7 +204,7 @@ def _plan(submission: Submission, keys: dict[str, str], equals: dict[str, Trial]
                 trial=planned,
                 key=key,
                 reuses=key in equals and not study.force,
-                devices=study.resources.gpus or study.resources.cpus,
+                devices=study.resources.gpus or study.resources.cpus * study.resources.workers,
                 measured=stored.measured(study, planned),
                 flop=stored.flop(study, planned, teacher),
             )
@@ -275,7 +275,7 @@ def measured(
         (trial.seconds, str((trial.environment or {}).get("device", "")), tuple(use["id"] for use in spec["distillers"]))
         for trial in history
         if trial.seconds is not None and (spec := trial.spec) is not None
-        if (spec["threads"], spec["gpus"]) == (resources.cpus, resources.gpus)
+        if (spec["threads"], spec["gpus"], spec.get("workers", 1)) == (resources.cpus, resources.gpus, resources.workers)
         and ({"form": None, "width": None} | spec["network"], spec["schedule"], spec.get("weights")) == wanted
     ]
     chosen = [each for each in alike if each[2] == uses] or alike

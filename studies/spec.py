@@ -6,7 +6,7 @@ What single fields cannot know is checked by `studies.parse`.
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from studies.catalog import BACKBONES, FORMS, METRICS, Detector, Scale, detectors, in_form
@@ -274,10 +274,25 @@ class Measure(SpecModel):
 
 
 class Resources(SpecModel):
-    """Devices of one trial. `cpus` is also its number of compute threads, which is part of the trial's identity."""
+    """Devices of one trial, and how many processes train it together: one for each GPU, or `workers` on CPUs.
 
-    cpus: int = Field(1, ge=1, le=256)
-    gpus: int = Field(0, ge=0, le=8)
+    `cpus` are those of a process, and its number of compute threads, which like the number of processes is part of the trial's identity.
+    """
+
+    cpus: int = Field(1, ge=1, le=256, description="CPUs of each process that trains")
+    gpus: int = Field(0, ge=0, le=8, description="GPUs of a trial; several train together, a process on each")
+    workers: int = Field(1, ge=1, le=64, description="processes of a trial without GPUs, which share every batch")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Resources":
+        if self.gpus and self.workers > 1:
+            raise refuse("two_ways", f"a process trains on each of the {self.gpus} GPUs: leave `workers` out")
+        return self
+
+    @property
+    def processes(self) -> int:
+        """Processes that train one trial together."""
+        return max(self.gpus, self.workers)
 
 
 class StudySpec(SpecModel):

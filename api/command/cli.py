@@ -401,15 +401,16 @@ def trial(
     seed: Annotated[int | None, typer.Option(help="any seed [the study's first]")] = None,
     scale: Scale = None,
     setting: Setting = None,
+    profile: Annotated[bool, typer.Option("--profile", help="a trace of a few of its steps instead, for Perfetto")] = False,
 ) -> None:
     """Run one trial (and its teacher) here and now, without Ray."""
     from api.command.specs import study_data
-    from api.command.trial import run_here
+    from api.command.trial import profile_here, run_here
     from studies.parse import parse_study
 
     chosen = [] if seed is None else [f"seeds=[{seed}]"]
     spec = parse_study(study_data(study, scale, [*(setting or []), *chosen]))
-    run_here(spec, arm or spec.arms[0].id, spec.seeds[0], _console())
+    (profile_here if profile else run_here)(spec, arm or spec.arms[0].id, spec.seeds[0], _console())
 
 
 app.command()(export)

@@ -42,6 +42,16 @@ def run_here(study: StudySpec, arm: str, seed: int, console: Console) -> None:
     console.print(f"detector: {result.checkpoint}\nfolder:   {folder}", soft_wrap=True)
 
 
+def profile_here(study: StudySpec, arm: str, seed: int, console: Console) -> None:
+    """Train for a few steps and say where their trace is. Raises TrialFailure."""
+    from workers.local import profile_locally
+
+    with console.status("a few steps of the trial, after its teacher's training"):
+        trace, spec = profile_locally(study, arm, seed, retort_home(), lambda trial, epoch: None)
+    device = "GPU" if spec.gpus else f"{spec.threads} CPU thread{'s' if spec.threads > 1 else ''}"
+    console.print(f"{trace}\na trace of a few steps on {device}: open it at https://ui.perfetto.dev", soft_wrap=True)
+
+
 def _steps(study: StudySpec, arm: str, seed: int) -> list[PlannedTrial]:
     """The trial and, before it, its teacher; none where the study has no such trial."""
     expansion = expand(study)

@@ -64,7 +64,7 @@ def warnings_of(study: StudySpec, rows: Sequence[PlannedRow]) -> tuple[str, ...]
         sentence
         for row in rows
         for use in row.distillers
-        if (sentence := batch_warning(row.title, use, row.schedule, study.resources.gpus))
+        if (sentence := batch_warning(row.title, use, row.schedule, study.resources.processes))
     )
     first: dict[tuple[str, ...], PlannedRow] = {}
     for row in rows:

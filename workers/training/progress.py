@@ -50,9 +50,12 @@ class StepReport:
 class Progress:
     """The epochs a trial has behind it, and the state to go on from: one file, replaced as a whole."""
 
-    def __init__(self, folder: Path) -> None:
-        """Reads what an earlier process left in the trial's folder. state: of it, None where nothing is to be gone on from."""
-        self.folder = folder
+    def __init__(self, folder: Path, writes: bool = True) -> None:
+        """Reads what an earlier process left in the trial's folder. state: of it, None where nothing is to be gone on from.
+
+        writes: whether it is this process that writes, among those that train together.
+        """
+        self.folder, self.writes = folder, writes
         path = folder / RESUME
         self.state: dict[str, Any] | None = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
         self.history = [EpochReport(**entry) for entry in self.state["history"]] if self.state else []
@@ -67,7 +70,7 @@ class Progress:
         best = max((each.metrics.get("AP", -1.0) for each in self.history), default=-1.0)
         self.history.append(done)
         reached = done.metrics.get("AP", 0.0 if done.epoch == done.epochs else -1.0)  # without any object there is no AP
-        if reached > best:
+        if reached > best and self.writes:
             write_checkpoint({"state_dict": exported()}, self.folder / BEST)
 
     @property
