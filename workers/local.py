@@ -12,7 +12,6 @@ from studies.spec import StudySpec
 from studies.trial import TeacherRef, TrialFailure, TrialSpec
 from workers.datasets import prepare
 from workers.folder import alone_in
-from workers.training.launch import run_processes
 from workers.training.profile import STEPS, WARM_UP
 from workers.training.progress import EpochReport, StepReport
 from workers.training.result import TrialResult
@@ -93,7 +92,7 @@ def _run(
 ) -> tuple[TrialResult, Path]:
     folder = home / "trials" / _key(spec, home)
     with alone_in(folder):
-        return run_processes(spec, folder, home / "data", lambda epoch: report(trial, epoch), lambda step: report_step(trial, step)), folder
+        return run_trial(spec, folder, home / "data", lambda epoch: report(trial, epoch), lambda step: report_step(trial, step)), folder
 
 
 def _key(spec: TrialSpec, home: Path) -> str:

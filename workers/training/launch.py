@@ -1,4 +1,4 @@
-"""Starts the processes that train one trial together on this machine, and hears what they say; a cluster starts them by Ray instead.
+"""Starts the processes that train one trial together, on the machine that the trial was given, and hears what they say.
 
 They meet at a file, speak by gloo on CPUs and by NCCL on GPUs, and die together: one that fails ends the others.
 """
@@ -19,7 +19,6 @@ from torch import distributed, multiprocessing
 from studies.trial import TrialFailure, TrialSpec
 from workers.training.progress import EpochReport, StepReport
 from workers.training.result import TrialResult, finished
-from workers.training.trial import run_trial
 
 SILENCE = timedelta(minutes=30)  # how long a process waits for the others before it gives up
 LOOK_SECONDS = 0.5
@@ -32,9 +31,7 @@ def run_processes(
     report: Callable[[EpochReport], None],
     report_step: Callable[[StepReport], None] = lambda step: None,
 ) -> TrialResult:
-    """`run_trial` by as many processes as the trial has; by this one where that is one. Raises TrialFailure."""
-    if spec.processes == 1:
-        return run_trial(spec, folder, data, report, report_step)
+    """`run_trial` by as many processes as the trial has, on their shares of its batches. Raises TrialFailure."""
     start = multiprocessing.get_context("spawn")
     said: Any = start.Queue()
     with tempfile.TemporaryDirectory() as meeting:
@@ -77,6 +74,8 @@ def _listen(processes: list[Any], said: Any, report: Callable[[EpochReport], Non
 
 def _member(rank: int, spec: str, folder: str, data: str, meeting: str, said: Any) -> None:
     """One of the processes."""
+    from workers.training.trial import run_trial
+
     trial = TrialSpec.model_validate_json(spec)
     if trial.gpus:
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")

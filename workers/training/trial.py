@@ -8,6 +8,7 @@ from typing import Any
 
 from mmdet.registry import DATASETS as DATASET_TYPES
 from mmengine.registry import DefaultScope
+from torch import distributed
 
 from studies.recipes import RECIPES
 from studies.trial import TrialFailure, TrialSpec
@@ -17,6 +18,7 @@ from workers.failures import failures_named
 from workers.files import file_sha256, write_atomically
 from workers.process import allow_open_files, compute_threads, environment, quiet
 from workers.training.evaluating import Evaluation
+from workers.training.launch import run_processes
 from workers.training.loop import Intervals, Told, Training
 from workers.training.member import Member
 from workers.training.networks import exported, networks, pretraining_of, start_weights
@@ -43,18 +45,27 @@ def run_trial(
 
     folder: the trial's own directory. data: where prepared datasets are. report: called after every epoch; after a
     resumption first again for the epochs that are done. report_step: called now and then inside an epoch. profile: file for a trace of a
-    few steps. Raises TrialFailure.
+    few steps. A trial of several processes is run by such; called in one of them, once they have met, it is that one's part. Raises
+    TrialFailure.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    together = Together()
-    if together.first:
-        write_atomically(spec.model_dump_json(indent=1).encode(), folder / SPEC)  # for whoever comes upon the folder
-    progress = Progress(folder, writes=together.first)
-    for done in progress.history if together.first else []:
+    if distributed.is_initialized():
+        return _train(spec, folder, data, Told(report, report_step), intervals, profile)
+    write_atomically(spec.model_dump_json(indent=1).encode(), folder / SPEC)  # for whoever comes upon the folder
+    for done in Progress(folder).history:
         report(done)
     result = finished(folder)
     if result:
         return result
+    if spec.processes > 1:
+        return run_processes(spec, folder, data, report, report_step)
+    return _train(spec, folder, data, Told(report, report_step), intervals, profile)
+
+
+def _train(spec: TrialSpec, folder: Path, data: Path, told: Told, intervals: Intervals, profile: Path | None) -> TrialResult:
+    """The training of a trial that is not finished, or this process's part in it. Raises TrialFailure."""
+    together = Together()
+    progress = Progress(folder, writes=together.first)
     with failures_named(int(spec.full_schedule.images_at_once)), compute_threads(spec.threads), quiet():
         allow_open_files()
         manifest, store = manifest_of(spec.dataset, data, spec.on_broken), store_beside(data)
@@ -65,12 +76,12 @@ def run_trial(
         evaluation = images.evaluation(folder)
         surroundings = _environment(spec, manifest, store, taught)
         if spec.weights:
-            _evaluate(model, evaluation, progress, report if together.first else lambda done: None)
+            _evaluate(model, evaluation, progress, told.epoch if together.first else lambda done: None)
             return _left(folder, together, lambda: write_result(folder, exported(model), progress.history, surroundings))
         stream = images.stream()
         member = Member(model, spec, len(stream), together)
         watched = Profile(profile) if profile else None
-        Training(member, stream, evaluation, progress, Told(report, report_step), intervals, together, watched).run()
+        Training(member, stream, evaluation, progress, told, intervals, together, watched).run()
         with member.averaged():  # what is exported is what was evaluated
             return _left(folder, together, lambda: write_result(folder, member.exported(), progress.history, surroundings))
 

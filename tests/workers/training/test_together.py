@@ -19,7 +19,6 @@ from studies.trial import TrialFailure, TrialSpec
 from tests.workers.synthetic import batch
 from workers.detectors import build, describe
 from workers.distillation.student import DistilledDetector
-from workers.training.launch import run_processes
 from workers.training.losses import LossSums
 from workers.training.member import Member
 from workers.training.progress import EpochReport
@@ -201,7 +200,7 @@ def test_a_trial_of_two_processes_ends_where_that_of_one_does(tmp_path: Path, da
     results = {}
     for count in told:
         spec = TrialSpec.model_validate({**SPEC, "workers": count})
-        results[count] = run_processes(spec, tmp_path / str(count), data, told[count].append)
+        results[count] = run_trial(spec, tmp_path / str(count), data, told[count].append)
     assert [(epoch.epoch, epoch.epochs) for epoch in told[2]] == [(1, 2), (2, 2)]
     for one, two in zip(told[1], told[2], strict=True):
         for name in ("loss", "loss_cls", "loss_bbox", "loss_dfl"):
@@ -211,7 +210,7 @@ def test_a_trial_of_two_processes_ends_where_that_of_one_does(tmp_path: Path, da
         assert torch.allclose(states[2][name].float(), tensor.float(), rtol=0.02, atol=2e-3), name
     assert results[2].metrics.keys() == results[1].metrics.keys()
     again: list[EpochReport] = []
-    run_processes(TrialSpec.model_validate({**SPEC, "workers": 2}), tmp_path / "2", data, again.append)
+    run_trial(TrialSpec.model_validate({**SPEC, "workers": 2}), tmp_path / "2", data, again.append)
     assert [epoch.metrics for epoch in again] == [epoch.metrics for epoch in told[2]]  # told again, not trained again
 
 
@@ -223,12 +222,12 @@ def test_the_number_of_processes_is_part_of_the_key() -> None:
 def test_a_batch_that_is_no_equal_shares_is_told_by_the_processes(tmp_path: Path, data: Path) -> None:
     spec = TrialSpec.model_validate({**SPEC, "workers": 2, "schedule": {**SPEC["schedule"], "batch_size": 3}})
     with pytest.raises(TrialFailure, match="3 images at once are no equal shares of 2 processes"):
-        run_processes(spec, tmp_path / "trial", data, lambda epoch: None)
+        run_trial(spec, tmp_path / "trial", data, lambda epoch: None)
 
 
 def test_a_resumed_trial_of_two_processes_is_the_undisturbed_one(tmp_path: Path, data: Path) -> None:
     spec = TrialSpec.model_validate({**SPEC, "workers": 2})
-    undisturbed = run_processes(spec, tmp_path / "undisturbed", data, lambda epoch: None)
+    undisturbed = run_trial(spec, tmp_path / "undisturbed", data, lambda epoch: None)
 
     class Stopped(Exception):
         pass
@@ -237,16 +236,9 @@ def test_a_resumed_trial_of_two_processes_is_the_undisturbed_one(tmp_path: Path,
         raise Stopped
 
     with pytest.raises(Stopped):
-        run_processes(spec, tmp_path / "resumed", data, stop)  # which ends its processes
+        run_trial(spec, tmp_path / "resumed", data, stop)  # which ends its processes
     state = torch.load(tmp_path / "resumed" / "last.pt", weights_only=True)
     assert len(state["processes"]) == 2
-    resumed = run_processes(spec, tmp_path / "resumed", data, lambda epoch: None)
+    resumed = run_trial(spec, tmp_path / "resumed", data, lambda epoch: None)
     assert resumed.checkpoint_sha256 == undisturbed.checkpoint_sha256
     assert json.loads((tmp_path / "resumed" / "result.json").read_text())["metrics"]["AP"] == undisturbed.metrics["AP"]
-
-
-def test_one_process_is_a_trial_as_ever(tmp_path: Path, data: Path) -> None:
-    spec = TrialSpec.model_validate(SPEC)
-    first = run_processes(spec, tmp_path / "a", data, lambda epoch: None)
-    second = run_trial(spec, tmp_path / "b", data, lambda epoch: None)
-    assert first.checkpoint_sha256 == second.checkpoint_sha256
