@@ -32,6 +32,10 @@ def run_processes(
     report_step: Callable[[StepReport], None] = lambda step: None,
 ) -> TrialResult:
     """`run_trial` by as many processes as the trial has, on their shares of its batches. Raises TrialFailure."""
+    images = int(spec.full_schedule.images_at_once)
+    if images % spec.processes:
+        told = f"schedule.batch_size: {images} images at once are no equal shares of {spec.processes} processes; choose a multiple"
+        raise TrialFailure("user", told)
     start = multiprocessing.get_context("spawn")
     said: Any = start.Queue()
     with tempfile.TemporaryDirectory() as meeting:

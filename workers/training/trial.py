@@ -137,11 +137,6 @@ class _Images:
             raise TrialFailure("data", told)
         if size % parts:
             raise TrialFailure("user", f"schedule.accumulate: {size} images are no {parts} equal parts; choose a divisor")
-        if size // parts % self.share[1]:
-            told = (
-                f"schedule.batch_size: {size // parts} images at once are no equal shares of {self.share[1]} processes; choose a multiple"
-            )
-            raise TrialFailure("user", told)
         one_shape = not input_size(self.spec, self.recipe)[1]
         return Stream(dataset, self.spec.seed, size // parts, one_shape, self.loaders, parts, self.share)
 

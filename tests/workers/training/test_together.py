@@ -22,6 +22,7 @@ from workers.distillation.student import DistilledDetector
 from workers.training.losses import LossSums
 from workers.training.member import Member
 from workers.training.progress import EpochReport
+from workers.training.result import TrialResult
 from workers.training.seeding import seed_everything
 from workers.training.together import SharedBatchNorm, Together
 from workers.training.trial import run_trial
@@ -44,7 +45,7 @@ class FirstSampler(RandomSampler):
 
 def in_processes(work: Callable[..., Any], tmp_path: Path, *given: Any) -> list[Any]:
     """What `work` gives in each of the processes, in order."""
-    start = multiprocessing.get_context("spawn")
+    start = multiprocessing.get_context("fork")  # which imports nothing again
     processes = [start.Process(target=_process, args=(rank, work, str(tmp_path), given)) for rank in range(PROCESSES)]
     for process in processes:
         process.start()
@@ -194,24 +195,32 @@ SPEC = {
 }
 
 
-def test_a_trial_of_two_processes_ends_where_that_of_one_does(tmp_path: Path, data: Path) -> None:
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, data: Path) -> tuple[TrialResult, list[EpochReport]]:
+    """A trial of two processes and what it told."""
+    told: list[EpochReport] = []
+    spec = TrialSpec.model_validate({**SPEC, "workers": 2})
+    return run_trial(spec, tmp_path_factory.mktemp("trial"), data, told.append), told
+
+
+def test_a_trial_of_two_processes_ends_where_that_of_one_does(
+    tmp_path: Path, data: Path, undisturbed: tuple[TrialResult, list[EpochReport]]
+) -> None:
     """It reports once, evaluates every image once, and leaves one result."""
-    told: dict[int, list[EpochReport]] = {1: [], 2: []}
-    results = {}
-    for count in told:
-        spec = TrialSpec.model_validate({**SPEC, "workers": count})
-        results[count] = run_trial(spec, tmp_path / str(count), data, told[count].append)
-    assert [(epoch.epoch, epoch.epochs) for epoch in told[2]] == [(1, 2), (2, 2)]
-    for one, two in zip(told[1], told[2], strict=True):
+    alone: list[EpochReport] = []
+    expected = run_trial(TrialSpec.model_validate(SPEC), tmp_path, data, alone.append)
+    result, told = undisturbed
+    assert [(epoch.epoch, epoch.epochs) for epoch in told] == [(1, 2), (2, 2)]
+    for one, two in zip(alone, told, strict=True):
         for name in ("loss", "loss_cls", "loss_bbox", "loss_dfl"):
             assert two.metrics[name] == pytest.approx(one.metrics[name], rel=1e-3)
-    states = {count: torch.load(result.checkpoint, weights_only=True)["state_dict"] for count, result in results.items()}
-    for name, tensor in states[1].items():
-        assert torch.allclose(states[2][name].float(), tensor.float(), rtol=0.02, atol=2e-3), name
-    assert results[2].metrics.keys() == results[1].metrics.keys()
+    states = [torch.load(each.checkpoint, weights_only=True)["state_dict"] for each in (expected, result)]
+    for name, tensor in states[0].items():
+        assert torch.allclose(states[1][name].float(), tensor.float(), rtol=0.02, atol=2e-3), name
+    assert result.metrics.keys() == expected.metrics.keys()
     again: list[EpochReport] = []
-    run_trial(TrialSpec.model_validate({**SPEC, "workers": 2}), tmp_path / "2", data, again.append)
-    assert [epoch.metrics for epoch in again] == [epoch.metrics for epoch in told[2]]  # told again, not trained again
+    run_trial(TrialSpec.model_validate({**SPEC, "workers": 2}), result.checkpoint.parent, data, again.append)
+    assert [epoch.metrics for epoch in again] == [epoch.metrics for epoch in told]  # told again, not trained again
 
 
 def test_the_number_of_processes_is_part_of_the_key() -> None:
@@ -219,26 +228,26 @@ def test_the_number_of_processes_is_part_of_the_key() -> None:
     assert len(keys) == 3
 
 
-def test_a_batch_that_is_no_equal_shares_is_told_by_the_processes(tmp_path: Path, data: Path) -> None:
+def test_a_batch_that_is_no_equal_shares_is_told(tmp_path: Path, data: Path) -> None:
     spec = TrialSpec.model_validate({**SPEC, "workers": 2, "schedule": {**SPEC["schedule"], "batch_size": 3}})
     with pytest.raises(TrialFailure, match="3 images at once are no equal shares of 2 processes"):
         run_trial(spec, tmp_path / "trial", data, lambda epoch: None)
 
 
-def test_a_resumed_trial_of_two_processes_is_the_undisturbed_one(tmp_path: Path, data: Path) -> None:
-    spec = TrialSpec.model_validate({**SPEC, "workers": 2})
-    undisturbed = run_trial(spec, tmp_path / "undisturbed", data, lambda epoch: None)
-
+def test_a_resumed_trial_of_two_processes_is_the_undisturbed_one(
+    tmp_path: Path, data: Path, undisturbed: tuple[TrialResult, list[EpochReport]]
+) -> None:
     class Stopped(Exception):
         pass
 
     def stop(epoch: EpochReport) -> None:
         raise Stopped
 
+    spec = TrialSpec.model_validate({**SPEC, "workers": 2})
     with pytest.raises(Stopped):
-        run_trial(spec, tmp_path / "resumed", data, stop)  # which ends its processes
-    state = torch.load(tmp_path / "resumed" / "last.pt", weights_only=True)
+        run_trial(spec, tmp_path, data, stop)  # which ends its processes
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
     assert len(state["processes"]) == 2
-    resumed = run_trial(spec, tmp_path / "resumed", data, lambda epoch: None)
-    assert resumed.checkpoint_sha256 == undisturbed.checkpoint_sha256
-    assert json.loads((tmp_path / "resumed" / "result.json").read_text())["metrics"]["AP"] == undisturbed.metrics["AP"]
+    resumed = run_trial(spec, tmp_path, data, lambda epoch: None)
+    assert resumed.checkpoint_sha256 == undisturbed[0].checkpoint_sha256
+    assert json.loads((tmp_path / "result.json").read_text())["metrics"]["AP"] == undisturbed[0].metrics["AP"]
