@@ -50,8 +50,8 @@ class PlannedTrial:
             network=self.network,
             schedule=self.schedule,
             seed=self.seed,
-            threads=study.resources.cpus,
-            gpus=study.resources.gpus,
+            threads=study.resources.threads,
+            gpus=study.resources.visible_gpus,
             workers=study.resources.workers,
             teacher=teacher,
             distillers=list(self.distillers),
@@ -217,15 +217,16 @@ class _Expander:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def batch_warning(title: str, use: MethodUse, schedule: Schedule, processes: int) -> str | None:
+def batch_warning(title: str, use: MethodUse, schedule: Schedule, processes: int, trained: int | None = None) -> str | None:
     """One sentence where a loss that depends on the images of a device takes another number at a time than published, else None.
 
-    use: resolved. schedule: resolved. processes: that train one trial, over which a batch is spread.
+    use: resolved. schedule: resolved. processes: that train one trial, over which a batch is spread. trained: images that a device had
+    where this row was published; None: those of the method's own publication.
     """
     method = methods().get(use.id)
     if method is None or use.per_device_images is None:
         return None
-    published = method.per_device_images_of(method.options.model_validate(use.options))
+    published = trained or method.per_device_images_of(method.options.model_validate(use.options))
     on_a_device = schedule.images_at_once / processes
     shares = {
         share

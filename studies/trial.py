@@ -26,6 +26,7 @@ FAILURES: dict[str, str] = {
 }
 CHECKPOINT_NOW = "checkpoint-now"  # file in a trial's folder: its process writes a checkpoint as soon as it can, and removes the file
 ERROR_CURVES = "error_curves.json"  # a trial leaves it beside its checkpoint
+LEAVE_NOW = "leave-now"  # likewise: it writes a checkpoint and ends, to be gone on with later
 
 
 class TrialFailure(Exception):

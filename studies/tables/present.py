@@ -3,7 +3,8 @@
 `studies.tables.compile` makes that of a table with the same parts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from studies.catalog import COUNTED, DECIMALS
 from studies.expand import Expansion, PlannedRow, batch_warning
@@ -11,6 +12,7 @@ from studies.methods import methods
 from studies.presentation import Column, Presentation, Row
 from studies.spec import StudySpec
 
+NONE: Mapping[str, None] = MappingProxyType({})
 LOWER_IS_BETTER = ("D_pred", "err_")
 
 
@@ -58,13 +60,17 @@ def variants_of(rows: Iterable[PlannedRow]) -> tuple[str, ...]:
     return tuple(sorted({f"{methods()[use.id].title} ({use.options['variant']})" for use in uses}))
 
 
-def warnings_of(study: StudySpec, rows: Sequence[PlannedRow]) -> tuple[str, ...]:
-    """What a person should know of a study that is valid all the same, a sentence each."""
+def warnings_of(study: StudySpec, rows: Sequence[PlannedRow], trained: Mapping[str, int | None] = NONE) -> tuple[str, ...]:
+    """What a person should know of a study that is valid all the same, a sentence each.
+
+    trained: images that a device had in the published training of an arm, by its id, where that was not the distiller's usual number.
+    """
+    processes = study.resources.processes
     told = dict.fromkeys(
         sentence
         for row in rows
         for use in row.distillers
-        if (sentence := batch_warning(row.title, use, row.schedule, study.resources.processes))
+        if (sentence := batch_warning(row.title, use, row.schedule, processes, trained.get(row.id.partition("~")[0])))
     )
     first: dict[tuple[str, ...], PlannedRow] = {}
     for row in rows:

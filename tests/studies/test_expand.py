@@ -75,9 +75,11 @@ def test_a_key_depends_on_what_decides_the_numbers_only() -> None:
     fitnet = next(t for t in trials() if t.row == "fitnet")
     same = key(fitnet)
     assert same == key(fitnet, checkpoint="/elsewhere") == key(fitnet, name="another name", metrics=["AP"])
-    others = {key(fitnet, sha256="1" * 64), key(fitnet, data="e"), key(fitnet, resources={"cpus": 2})}
+    whole, part = (key(fitnet, resources={"gpus": gpus, "memory": gpus * 8}) for gpus in (1, 0.25))
+    assert whole == part
+    others = {key(fitnet, sha256="1" * 64), key(fitnet, data="e"), key(fitnet, resources={"cpus": 2}), whole}
     others |= {key(next(t for t in trials(**c) if t.row == "fitnet"), **c) for c in ({"seeds": [1]}, {"schedule": {"epochs": 9}})}
-    assert len(others | {same}) == 6
+    assert len(others | {same}) == 7
 
 
 def test_an_option_left_out_and_its_default_have_one_key() -> None:

@@ -72,6 +72,7 @@ def test_several_distillers_in_one_arm_carry_their_own_weights() -> None:
         ({"search": {"space": {"weight": {"grid": [1, 1]}}}}, "search.space.weight", "twice"),
         ({"name": "a\nb"}, "name", "one line"),
         ({"resources": {"cpus": 0}}, "resources.cpus", "greater than or equal to 1"),
+        ({"resources": {"gpus": 1.5}}, "resources.gpus", "a trial has whole GPUs, or a part of one, such as 0.5"),
         ({"search": {"space": {"options.temperature": {"grid": []}}, "arms": ["ld"]}}, "search.space.options.temperature", "1 to 100"),
         ({"search": {"space": {"options.temperature": {"choice": [1, 2]}}, "arms": ["ld"]}}, "search.trials", "how many"),
         (

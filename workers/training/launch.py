@@ -17,7 +17,7 @@ import torch
 from torch import distributed, multiprocessing
 
 from studies.trial import TrialFailure, TrialSpec
-from workers.training.progress import EpochReport, StepReport
+from workers.training.progress import EpochReport, Left, StepReport
 from workers.training.result import TrialResult, finished
 
 SILENCE = timedelta(minutes=30)  # how long a process waits for the others before it gives up
@@ -31,7 +31,7 @@ def run_processes(
     report: Callable[[EpochReport], None],
     report_step: Callable[[StepReport], None] = lambda step: None,
 ) -> TrialResult:
-    """`run_trial` by as many processes as the trial has, on their shares of its batches. Raises TrialFailure."""
+    """`run_trial` by as many processes as the trial has, on their shares of its batches. Raises TrialFailure and Left."""
     images = int(spec.full_schedule.images_at_once)
     if images % spec.processes:
         told = f"schedule.batch_size: {images} images at once are no equal shares of {spec.processes} processes; choose a multiple"
@@ -56,7 +56,7 @@ def run_processes(
 
 
 def _listen(processes: list[Any], said: Any, report: Callable[[EpochReport], None], report_step: Callable[[StepReport], None]) -> None:
-    """Passes on what is said until all have ended. Raises the first TrialFailure."""
+    """Passes on what is said until all have ended. Raises the first TrialFailure, or Left."""
     while True:
         running = any(process.is_alive() for process in processes)
         try:
@@ -94,8 +94,8 @@ def _member(rank: int, spec: str, folder: str, data: str, meeting: str, said: An
             lambda epoch: said.put(("epoch", epoch)),
             lambda step: said.put(("step", step)),
         )
-    except TrialFailure as failure:
-        said.put(("failure", failure))
-        raise SystemExit(1) from failure
+    except (TrialFailure, Left) as ended:
+        said.put(("ended", ended))
+        raise SystemExit(1) from ended
     finally:
         distributed.destroy_process_group()

@@ -24,7 +24,7 @@ from workers.training.losses import LossSums
 from workers.training.member import Member
 from workers.training.pace import Due, Pace, memory
 from workers.training.profile import Profile
-from workers.training.progress import EpochReport, Progress, StepReport
+from workers.training.progress import EpochReport, Left, Progress, StepReport
 from workers.training.seeding import generators_state, seed_everything, set_generators
 from workers.training.stream import Stream
 from workers.training.together import Together
@@ -72,7 +72,7 @@ class Training:
         self.epoch, self.losses, self.pace = 0, LossSums(), Pace()
 
     def run(self) -> None:
-        """Trains to the end; afterwards the member is as its last step left it. Raises TrialFailure."""
+        """Trains to the end; afterwards the member is as its last step left it. Raises TrialFailure, and Left where it is to make room."""
         generators = self._go_on()
         while self.epoch < self.member.epochs:
             self._train_epoch(generators)
@@ -131,9 +131,11 @@ class Training:
     def _save(self) -> None:
         inside = {"losses": self.losses.state_dict(), "pace": self.pace.state_dict(), "generators": generators_state()}
         own = {"inside": inside if self.losses.count else None, "memory": memory_of(self.member.detector)}
-        everybody = self.together.gathered(own)
+        everybody, leaves = self.together.gathered(own), False
         if self.together.first:
-            self.progress.save({"epoch": self.epoch, "processes": everybody, **self.member.state_dict()})
+            leaves = self.progress.save({"epoch": self.epoch, "processes": everybody, **self.member.state_dict()})
+        if self.together.agreed(leaves)[0]:
+            raise Left
 
     def _go_on(self) -> dict[str, Any] | None:
         """Takes up what an earlier process left; gives where the generators were, if it was inside an epoch."""

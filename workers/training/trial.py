@@ -46,26 +46,29 @@ def run_trial(
     folder: the trial's own directory. data: where prepared datasets are. report: called after every epoch; after a
     resumption first again for the epochs that are done. report_step: called now and then inside an epoch. profile: file for a trace of a
     few steps. A trial of several processes is run by such; called in one of them, once they have met, it is that one's part. Raises
-    TrialFailure.
+    TrialFailure, and Left where it was asked to make room.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    told = Told(report, report_step)
     if distributed.is_initialized():
-        return _train(spec, folder, data, Told(report, report_step), intervals, profile)
+        return _train(spec, folder, data, Progress(folder, distributed.get_rank()), told, intervals, profile)
     write_atomically(spec.model_dump_json(indent=1).encode(), folder / SPEC)  # for whoever comes upon the folder
-    for done in Progress(folder).history:
+    progress = Progress(folder)
+    for done in progress.history:
         report(done)
     result = finished(folder)
     if result:
         return result
     if spec.processes > 1:
         return run_processes(spec, folder, data, report, report_step)
-    return _train(spec, folder, data, Told(report, report_step), intervals, profile)
+    return _train(spec, folder, data, progress, told, intervals, profile)
 
 
-def _train(spec: TrialSpec, folder: Path, data: Path, told: Told, intervals: Intervals, profile: Path | None) -> TrialResult:
-    """The training of a trial that is not finished, or this process's part in it. Raises TrialFailure."""
+def _train(
+    spec: TrialSpec, folder: Path, data: Path, progress: Progress, told: Told, intervals: Intervals, profile: Path | None
+) -> TrialResult:
+    """The training of a trial that is not finished, or this process's part in it. Raises TrialFailure and Left."""
     together = Together()
-    progress = Progress(folder, writes=together.first)
     with failures_named(int(spec.full_schedule.images_at_once)), compute_threads(spec.threads), quiet():
         allow_open_files()
         manifest, store = manifest_of(spec.dataset, data, spec.on_broken), store_beside(data)

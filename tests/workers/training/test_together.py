@@ -124,7 +124,7 @@ def test_losses_and_gradients_of_a_step_are_those_of_one_process(tmp_path: Path,
         assert_close(ours, gradients)
         assert_close(running, statistics)
     assert len(gradients) > 50
-    assert all(losses[name] > 0 for name in losses)
+    assert all(value > 0 for name, value in losses.items() if "loss" in name)  # beside them a RoI head tells its accuracy
 
 
 def agreement(together: Together) -> dict[str, Any]:
