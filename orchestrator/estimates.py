@@ -127,7 +127,8 @@ def trained(
         [
             _Before(trial.seconds, _device(trial), tuple(use["id"] for use in spec["distillers"]))
             for trial in history
-            if trial.seconds is not None and (spec := trial.spec) is not None and _devices(spec) == (resources.cpus, resources.visible_gpus)
+            if trial.seconds is not None and (spec := trial.spec) is not None
+            if (*_devices(spec), spec.get("workers", 1)) == (resources.threads, resources.visible_gpus, resources.workers)
             if (_named(spec["network"]), spec["schedule"], spec.get("weights")) == wanted
         ],
         uses,

@@ -200,7 +200,7 @@ def _measurements(submission: Submission) -> Iterable[PlannedMeasurement]:
 def _plan(submission: Submission, keys: Mapping[str, str], equals: Mapping[str, Trial], estimates: Estimates) -> Plan:
     study = submission.spec
     trials = {planned.id: planned for planned in submission.expansion.trials}
-    devices = study.resources.gpus or study.resources.cpus
+    devices = study.resources.gpus or study.resources.all_cpus
 
     def reuses(job: str) -> bool:
         return keys.get(job) in equals and not study.force

@@ -50,8 +50,9 @@ class PlannedTrial:
             network=self.network,
             schedule=self.schedule,
             seed=self.seed,
-            threads=study.resources.cpus,
+            threads=study.resources.threads,
             gpus=study.resources.visible_gpus,
+            workers=study.resources.workers,
             teacher=teacher,
             distillers=list(self.distillers),
             on_broken=study.on_broken,
@@ -208,24 +209,25 @@ class _Expander:
     ) -> str:
         """What decides the numbers of a training, as sha256 (hex); `teacher`: the identity of its teacher's trial."""
         study = self.study
-        setting = [study.dataset, study.scale, study.resources.model_dump()]
+        devices = study.resources.model_dump(exclude={"workers"} if study.resources.workers == 1 else None)
+        setting = [study.dataset, study.scale, devices]
         methods = [use.model_dump(mode="json") for use in uses]
         content = [setting, network.model_dump(), schedule.model_dump(mode="json"), methods, teacher, origin.weights, seed]
         content += [origin.init] if origin.init else []
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def batch_warning(title: str, use: MethodUse, schedule: Schedule, gpus: int, trained: int | None = None) -> str | None:
+def batch_warning(title: str, use: MethodUse, schedule: Schedule, processes: int, trained: int | None = None) -> str | None:
     """One sentence where a loss that depends on the images of a device takes another number at a time than published, else None.
 
-    use: resolved. schedule: resolved. gpus: of one trial, over which a batch is spread. trained: images that a device had where this row
-    was published; None: those of the method's own publication.
+    use: resolved. schedule: resolved. processes: that train one trial, over which a batch is spread. trained: images that a device had
+    where this row was published; None: those of the method's own publication.
     """
     method = methods().get(use.id)
     if method is None or use.per_device_images is None:
         return None
     published = trained or method.per_device_images_of(method.options.model_validate(use.options))
-    on_a_device = schedule.images_at_once / max(1, gpus)
+    on_a_device = schedule.images_at_once / processes
     shares = {
         share
         for images in (math.floor(on_a_device), math.ceil(on_a_device))

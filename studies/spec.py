@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from studies.catalog import BACKBONES, FORMS, METRICS, Detector, Scale, detectors, in_form
@@ -279,13 +279,16 @@ def _whole_where_it_is(count: float) -> float:
 
 
 class Resources(SpecModel):
-    """What a trial has while it runs. `cpus` is also its number of compute threads, which is part of the trial's identity. How many share a
-    GPU, and memory, are none: numbers do not depend on them."""
+    """What a trial has while it runs, on one node, and how many processes train it: one on each GPU, or `workers` on CPUs.
 
-    cpus: int = Field(1, ge=1, le=256)
+    How many share a GPU, and memory, are no part of a trial's identity: numbers do not depend on them. Threads and processes are.
+    """
+
+    cpus: int = Field(1, ge=1, le=256, description="compute threads; of each of `workers`, of several GPUs' processes together")
     gpus: Annotated[float, PlainSerializer(_whole_where_it_is)] = Field(
         0, ge=0, le=8, description="whole ones, or a part of one: with 0.25 four trials share a GPU"
     )
+    workers: int = Field(1, ge=1, le=64, description="processes of a trial without GPUs, which share every batch")
     memory: float = Field(0, ge=0, le=16_384, description="GiB of main memory that its node has to have left; 0: any")
 
     @field_validator("gpus")
@@ -295,10 +298,31 @@ class Resources(SpecModel):
             raise ValueError("a trial has whole GPUs, or a part of one, such as 0.5")
         return value
 
+    @model_validator(mode="after")
+    def _one_way(self) -> "Resources":
+        if self.gpus and self.workers > 1:
+            raise refuse("two_ways", "a trial with GPUs has a process on each: leave `workers` out")
+        return self
+
     @property
     def visible_gpus(self) -> int:
         """How many GPUs a trial sees."""
         return math.ceil(self.gpus)
+
+    @property
+    def processes(self) -> int:
+        """Processes that train one trial together."""
+        return max(self.visible_gpus, self.workers)
+
+    @property
+    def threads(self) -> int:
+        """Compute threads of each process."""
+        return max(1, self.cpus // max(1, self.visible_gpus))
+
+    @property
+    def all_cpus(self) -> int:
+        """CPUs that a trial takes of its node."""
+        return self.cpus * self.workers
 
 
 class StudySpec(SpecModel):

@@ -74,6 +74,7 @@ class TrialSpec(SpecModel):
     seed: int = Field(ge=0)
     threads: int = Field(1, ge=1, description="compute threads; another count gives other last digits")
     gpus: int = Field(0, ge=0)
+    workers: int = Field(1, ge=1, description="processes that train it together where it has no GPUs; with GPUs one for each does")
     teacher: TeacherRef | None = None
     distillers: list[MethodUse] = []
     on_broken: OnBroken = "stop"
@@ -85,6 +86,11 @@ class TrialSpec(SpecModel):
         """The schedule with what is left open (in a trial written by hand, say) filled in from its recipe."""
         usual = Schedule(recipe=self.schedule.recipe).resolved(self.scale, self.network, self.dataset)
         return self.schedule.over(usual)
+
+    @property
+    def processes(self) -> int:
+        """Processes that train it together."""
+        return max(self.gpus, self.workers)
 
     @property
     def networks(self) -> list[Network]:

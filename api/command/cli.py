@@ -435,18 +435,24 @@ def trial(
     seed: Annotated[int | None, typer.Option(help="any seed [the study's first]")] = None,
     scale: Scale = None,
     setting: Setting = None,
+    profile: Annotated[bool, typer.Option("--profile", help="a trace of a few of its steps instead, for Perfetto")] = False,
     as_json: Json = False,
 ) -> None:
     """Run one trial (and its teacher) here and now, without Ray."""
     from rich.console import Console
 
     from api.command.specs import study_data
-    from api.command.trial import result_lines, run_here
+    from api.command.trial import profile_here, result_lines, run_here
     from studies.parse import parse_study
 
     chosen = [] if seed is None else [f"seeds=[{seed}]"]
     spec = parse_study(study_data(study, scale, [*(setting or []), *chosen]))
-    result, folder = run_here(spec, arm or spec.arms[0].id, spec.seeds[0], Console(stderr=True, highlight=False) if as_json else _console())
+    arm, console = arm or spec.arms[0].id, Console(stderr=True, highlight=False) if as_json else _console()
+    if profile:
+        trace, told = profile_here(spec, arm, spec.seeds[0], console)
+        tell(as_json, {"trace": str(trace)}, *told)
+        return
+    result, folder = run_here(spec, arm, spec.seeds[0], console)
     data = {
         "metrics": result.metrics,
         "checkpoint": str(result.checkpoint),

@@ -7,9 +7,7 @@ import typer
 
 
 def export(
-    trial: Annotated[
-        str, typer.Argument(metavar="TRIAL", help="a trial key or its first digits, a trial's folder, or with --study its id")
-    ],
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="a trial's key or its first digits, its folder, or with --study its id")],
     study: Annotated[int | None, typer.Option("--study", metavar="ID", help="the study that TRIAL is the id of a trial in")] = None,
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="where its files go")] = Path("export"),
     onnx: Annotated[bool, typer.Option("--onnx", help="also as ONNX, tried with onnxruntime on validation images")] = False,
@@ -38,9 +36,7 @@ def export(
             if onnx:
                 with quiet():
                     apart = write_onnx(found, to)
-                lines.append(
-                    f"{to / GRAPH}: opset {OPSET}, outputs of the dense head, at most {apart:.0e} of the largest off in onnxruntime"
-                )
+                lines.append(f"{to / GRAPH}: opset {OPSET}; in onnxruntime its outputs are at most {apart:.0e} of the largest off")
         except ExportError as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(1) from None

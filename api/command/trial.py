@@ -49,6 +49,16 @@ def result_lines(study: StudySpec, result: "TrialResult", folder: Path) -> list[
     return [*lines, f"detector: {result.checkpoint}", f"folder:   {folder}"]
 
 
+def profile_here(study: StudySpec, arm: str, seed: int, console: Console) -> tuple[Path, list[str]]:
+    """Train for a few steps; where their trace is, and what to say of it. Raises TrialFailure."""
+    from workers.local import profile_locally
+
+    with console.status("a few steps of the trial, after its teacher's training"):
+        trace, spec = profile_locally(study, arm, seed, retort_home(), lambda trial, epoch: None)
+    device = "GPU" if spec.gpus else f"{spec.threads} CPU thread{'s' if spec.threads > 1 else ''}"
+    return trace, [str(trace), f"a trace of a few steps on {device}: open it at https://ui.perfetto.dev"]
+
+
 def _steps(study: StudySpec, arm: str, seed: int) -> list[PlannedTrial]:
     """The trial and, before it, its teacher; none where the study has no such trial."""
     expansion = expand(study)

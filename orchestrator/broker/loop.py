@@ -119,7 +119,9 @@ class Broker:
 
     def _need(self, study: OpenStudy) -> Need:
         resources = self._asked[study.id].resources
-        return Need(Resources(float(resources["cpus"]), float(resources["gpus"]), float(resources.get("memory", 0))))
+        return Need(
+            Resources(float(resources["cpus"] * resources.get("workers", 1)), float(resources["gpus"]), float(resources.get("memory", 0)))
+        )
 
     def _placed(self, running: list[RunningTrial]) -> list[RunningTrial]:
         """Trials of which nobody noted where they are get a place where there is room."""

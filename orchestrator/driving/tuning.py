@@ -152,7 +152,7 @@ def tuner(graph: Graph, pulse: Pulse) -> tune.Tuner:
     resources = graph.setting.resources
     warm = resources.gpus == 0  # a warm process saves the imports; one that held a GPU may hold its memory still
     return tune.Tuner(
-        tune.with_resources(train, {"cpu": resources.cpus, "gpu": resources.gpus, "memory": resources.memory * 2**30}),
+        tune.with_resources(train, {"cpu": resources.all_cpus, "gpu": resources.gpus, "memory": resources.memory * 2**30}),
         tune_config=tune.TuneConfig(
             search_alg=GraphSearcher(graph, warm),
             scheduler=GivingBack(graph),

@@ -65,12 +65,12 @@ def warnings_of(study: StudySpec, rows: Sequence[PlannedRow], trained: Mapping[s
 
     trained: images that a device had in the published training of an arm, by its id, where that was not the distiller's usual number.
     """
-    gpus = study.resources.visible_gpus
+    processes = study.resources.processes
     told = dict.fromkeys(
         sentence
         for row in rows
         for use in row.distillers
-        if (sentence := batch_warning(row.title, use, row.schedule, gpus, trained.get(row.id.partition("~")[0])))
+        if (sentence := batch_warning(row.title, use, row.schedule, processes, trained.get(row.id.partition("~")[0])))
     )
     first: dict[tuple[str, ...], PlannedRow] = {}
     for row in rows:

@@ -44,5 +44,5 @@ def test_the_openapi_document_shows_the_spec_with_the_names_it_takes(service: Te
     assert body["application/json"]["schema"] == {"$ref": "#/components/schemas/StudySpec"}
     schemas = document["components"]["schemas"]
     assert schemas["StudySpec"]["properties"]["dataset"]["enum"] == list(DATASETS)
-    assert schemas["Network"]["properties"]["detector"]["enum"] == list(DETECTORS)
+    assert schemas["StudyNetwork"]["properties"]["detector"]["enum"] == list(DETECTORS)
     assert schemas["ProblemDocument"]["properties"]["errors"]["items"] == {"$ref": "#/components/schemas/FieldProblem"}

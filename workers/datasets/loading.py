@@ -7,6 +7,7 @@ nothing, and a trial that was resumed sees what an undisturbed one sees.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import random
 from collections import Counter, defaultdict
@@ -137,12 +138,15 @@ def drawn_from(seed: int, epoch: int, index: int) -> Iterator[None]:
 
 
 class EpochBatches(BatchSampler):
-    """The batches of `batches` as keys of a SeededDataset; `multiple`: an epoch has so many of them, or a multiple."""
+    """The batches of `batches` as keys of a SeededDataset; `multiple`: an epoch has so many of them, or a multiple.
+
+    share: (number of this process, how many there are), which share every batch in equal parts, one after another.
+    """
 
     sampler: Any  # mmengine's, which is told the epoch
 
-    def __init__(self, batches: BatchSampler, sampler: DefaultSampler, multiple: int) -> None:
-        self.batches, self.sampler, self.multiple = batches, sampler, multiple
+    def __init__(self, batches: BatchSampler, sampler: DefaultSampler, multiple: int, share: tuple[int, int]) -> None:
+        self.batches, self.sampler, self.multiple, self.share = batches, sampler, multiple, share
         self.skipped = 0
 
     def begin(self, epoch: int, skip: int) -> None:
@@ -154,19 +158,27 @@ class EpochBatches(BatchSampler):
         epoch, wanted = self.sampler.epoch, range(self.skipped, len(self))
         for number, batch in enumerate(self.batches):
             if number in wanted:  # the others are asked for all the same: mmdet's sampler empties itself at its end
-                yield [(epoch, index) for index in batch]
+                each = len(batch) // self.share[1]
+                yield [(epoch, index) for index in batch[each * self.share[0] :][:each]]
 
     def __len__(self) -> int:
         return len(self.batches) // self.multiple * self.multiple
 
 
 class EqualSizes(BatchSampler):
-    """Batches of images of one size, so that none is padded for another's sake."""
+    """Batches of images of one size, so that none is padded for another's sake.
 
-    def __init__(self, sampler: Sampler[int], sizes: NDArray[np.int64], batch_size: int) -> None:
+    share: (number of this process, how many there are), each of which takes every so many-th batch.
+    """
+
+    def __init__(self, sampler: Sampler[int], sizes: NDArray[np.int64], batch_size: int, share: tuple[int, int]) -> None:
         self.sampler, self.sizes, self.batch_size = sampler, [tuple(size) for size in sizes.tolist()], batch_size
+        self.share = share
 
     def __iter__(self) -> Iterator[list[int]]:
+        yield from itertools.islice(self._all(), self.share[0], None, self.share[1])
+
+    def _all(self) -> Iterator[list[int]]:
         waiting: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for index in self.sampler:
             alike = waiting[self.sizes[index]]
@@ -177,25 +189,38 @@ class EqualSizes(BatchSampler):
         yield from (rest for rest in waiting.values() if rest)
 
     def __len__(self) -> int:
-        return sum(-(-count // self.batch_size) for count in Counter(self.sizes).values())
+        rank, world = self.share
+        whole = sum(-(-count // self.batch_size) for count in Counter(self.sizes).values())
+        return (whole - rank + world - 1) // world
 
 
-def training_loader(dataset: Any, seed: int, batch_size: int, one_shape: bool, loaders: int, parts: int = 1) -> DataLoader[Any]:
+def whole(dataset: Any, shuffle: bool, seed: int = 0) -> DefaultSampler:
+    """mmengine's order of a dataset, of all of it in every process: batches are shared, not images."""
+    sampler = DefaultSampler(dataset, shuffle=shuffle, seed=seed)
+    sampler.rank, sampler.world_size = 0, 1
+    sampler.num_samples = sampler.total_size = len(dataset)
+    return sampler
+
+
+def training_loader(
+    dataset: Any, seed: int, batch_size: int, one_shape: bool, loaders: int, parts: int = 1, share: tuple[int, int] = (0, 1)
+) -> DataLoader[Any]:
     """Shuffled batches of a training dataset, incomplete ones dropped. parts: so many make a step, and no epoch ends inside one.
 
-    one_shape: all images have the network's own shape; else wide and tall ones come in batches of their own, as in mmdet's
-    configs, so that they are padded less. loaders: processes that load, 0 for this one.
+    batch_size: over all processes; share: this one's number and how many there are. one_shape: all images have the network's own shape;
+    else wide and tall ones come in batches of their own, as in mmdet's configs, so that they are padded less. loaders: processes that
+    load, 0 for this one.
     """
     seeded = SeededDataset(dataset, seed)
-    sampler = DefaultSampler(seeded, shuffle=True, seed=seed)
+    sampler = whole(seeded, shuffle=True, seed=seed)
     kind = BatchSampler if one_shape else AspectRatioBatchSampler
-    batches = EpochBatches(kind(sampler, batch_size, drop_last=True), sampler, parts)
+    batches = EpochBatches(kind(sampler, batch_size, drop_last=True), sampler, parts, share)
     return _loader(seeded, batches, loaders)
 
 
-def evaluation_loader(dataset: Any, loaders: int) -> DataLoader[Any]:
-    """Batches of a test dataset, each of images of one size."""
-    return _loader(dataset, EqualSizes(DefaultSampler(dataset, shuffle=False), sizes_of(dataset), TEST_BATCH), loaders)
+def evaluation_loader(dataset: Any, loaders: int, share: tuple[int, int] = (0, 1)) -> DataLoader[Any]:
+    """Batches of a test dataset, each of images of one size. share: this process's number and how many there are."""
+    return _loader(dataset, EqualSizes(whole(dataset, shuffle=False), sizes_of(dataset), TEST_BATCH, share), loaders)
 
 
 def _loader(dataset: Any, batches: BatchSampler, loaders: int) -> DataLoader[Any]:

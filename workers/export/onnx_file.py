@@ -76,9 +76,7 @@ def write_onnx(trained: Trained, folder: Path) -> float:
     apart = difference(folder / GRAPH, network, given)
     if apart > CLOSE:
         (folder / GRAPH).unlink()
-        raise ExportError(
-            f"the graph's outputs differ by {apart:.1e} of the largest from the network's on validation images; nothing was written"
-        )
+        raise ExportError(f"on validation images the graph's outputs are {apart:.1e} of the largest off the network's; it was not kept")
     return apart
 
 
@@ -120,9 +118,7 @@ def described(trained: Trained, detector: Any, pixels: Tensor) -> dict[str, str]
         "classes": json.dumps(trained.manifest["classes"]),
         "detector": type(detector).__name__,
         "head": type(head).__name__,
-        "input": json.dumps(
-            {"order": takes.order, "mean": takes.mean, "std": takes.std, "height": pixels.shape[2], "width": pixels.shape[3]}
-        ),
+        "input": json.dumps({"order": takes.order, "mean": takes.mean, "std": takes.std, "size": list(pixels.shape[2:])}),
         "resized_to": json.dumps({"shorter": short, "longer": long, "keeps_ratio": keeps}),
         "strides": json.dumps([int(stride[0]) for stride in head.prior_generator.strides]),
     }

@@ -17,6 +17,7 @@ from studies.trial import ERROR_CURVES, TrialSpec
 from workers.evaluation.costs import costs
 from workers.evaluation.precision import DetectionMetric
 from workers.files import write_atomically
+from workers.training.together import Together
 
 
 class Evaluation:
@@ -26,8 +27,15 @@ class Evaluation:
     """
 
     def __init__(
-        self, spec: TrialSpec, loader: DataLoader[Any], metric: DetectionMetric, folder: Path, constants: dict[str, float]
+        self,
+        spec: TrialSpec,
+        loader: DataLoader[Any],
+        metric: DetectionMetric,
+        folder: Path,
+        constants: dict[str, float],
+        together: Together,
     ) -> None:
+        self.together = together
         self.spec, self.loader, self.metric, self.folder, self.constants = spec, loader, metric, folder, constants
         self.every = spec.full_schedule.val_interval or 1
         self.evaluator = Evaluator(metric)
@@ -46,10 +54,18 @@ class Evaluation:
             for batch in self.loader:
                 self.evaluator.process(data_samples=model.val_step(batch), data_batch=batch)
                 alive()
-        dataset: Any = self.loader.dataset
-        measured = {**self.evaluator.evaluate(len(dataset)), **self.constants}
-        if thorough:
-            measured |= costs(self.spec.network, self.spec.scale, detector, dataset)
+        everybody = self.together.gathered(self.metric.results[:])
+        self.metric.results.clear()
+        return self.together.from_first(self._measured(detector, everybody) if self.together.first else {})
+
+    def _measured(self, detector: nn.Module, everybody: list[list[Any]]) -> dict[str, float]:
+        """The metrics of the results of all processes, each of which had images of its own."""
+        results = [result for found in everybody for result in found]
+        if len(everybody) > 1:
+            results.sort(key=lambda result: result[0])  # by image: equal whatever the number of processes
+        measured = {**self.metric.compute_metrics(results), **self.constants}
+        if self.metric.thorough:
+            measured |= costs(self.spec.network, self.spec.scale, detector, self.loader.dataset)
         if self.metric.curves:
             write_atomically(json.dumps(self.metric.curves).encode(), self.folder / ERROR_CURVES)
         return measured

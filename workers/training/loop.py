@@ -7,7 +7,8 @@
             now and then: look at the losses and tell of them; write the checkpoint
         evaluate; report; write the checkpoint
 
-Because every epoch starts from its own seed and a checkpoint says where the generators are, a training that was killed goes on
+Several processes may run it together, each on its share of every batch (`workers.training.together`): the first one decides, reports and
+writes. Because every epoch starts from its own seed and a checkpoint says where the generators are, a training that was killed goes on
 from its last checkpoint, inside an epoch too, with the numbers of one that was not.
 """
 
@@ -17,13 +18,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from workers.detectors.memory import memory_of, remember
 from workers.training.evaluating import Evaluation
 from workers.training.losses import LossSums
 from workers.training.member import Member
 from workers.training.pace import Due, Pace, memory
-from workers.training.progress import EpochReport, Progress, StepReport
+from workers.training.profile import Profile
+from workers.training.progress import EpochReport, Left, Progress, StepReport
 from workers.training.seeding import generators_state, seed_everything, set_generators
 from workers.training.stream import Stream
+from workers.training.together import Together
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,17 @@ class Training:
     """A member on its way through a stream. `epoch`, counted from 0, is under way, with its losses and its pace so far."""
 
     def __init__(
-        self, member: Member, stream: Stream, evaluation: Evaluation, progress: Progress, told: Told, intervals: Intervals
+        self,
+        member: Member,
+        stream: Stream,
+        evaluation: Evaluation,
+        progress: Progress,
+        told: Told,
+        intervals: Intervals,
+        together: Together,
+        profile: Profile | None = None,
     ) -> None:
+        self.together, self.profile = together, profile
         self.member, self.stream, self.evaluation, self.progress, self.told = member, stream, evaluation, progress, told
         self.look_due = Due(intervals.look_seconds, intervals.look_steps)
         self.sign_due = Due(intervals.look_seconds)
@@ -68,47 +81,61 @@ class Training:
 
     def _train_epoch(self, generators: dict[str, Any] | None) -> None:
         """generators: where they were when the epoch was broken off."""
-        seed_everything(self.stream.seed, self.epoch + 1)
+        seed_everything(self.stream.seed, self.epoch + 1, self.together.rank)
         self.member.begin_epoch(self.epoch)
         batches = self.stream.epoch(self.epoch, skip=self.losses.count)
         if generators:
             set_generators(generators)  # now, as the stream draws when it begins
-        for batch in self.pace.timed(batches):
+        for batch in self.profile.over(self.pace.timed(batches)) if self.profile else self.pace.timed(batches):
             self.losses.add(self.member.learn(batch))
-            if self.member.between_steps and (self.checkpoint_due() or self.progress.asked):
+            save = self.member.between_steps and (self.checkpoint_due() or self.progress.asked)
+            save, look = self.together.agreed(save, self.look_due())
+            if save:
                 self._save()
-            if self.look_due():
-                self._tell_step()
+            if look:
+                self._tell_step(self.losses.means(self.together))
         self.member.end_epoch()
         self.pace.end_training()
 
     def _end_epoch(self) -> None:
         """Evaluates, notes, writes down, and only then tells: what was told is never trained again."""
-        trained = {**self.losses.means(), "images_per_second": self.pace.images_per_second, "lr": self.member.lr}
+        means = self.losses.means(self.together)
+        trained = {**means, "images_per_second": self._images_per_second, "lr": self.member.lr}
         number, last = self.epoch + 1, self.epoch + 1 == self.member.epochs
         with self.member.averaged():
             due = last or number % self.evaluation.every == 0
-            measured = self.evaluation(self.member.model, self.member.detector, last, self._tell_life) if due else {}
+            measured = self.evaluation(self.member.model, self.member.detector, last, lambda: self._tell_life(means)) if due else {}
             done = EpochReport(number, self.member.epochs, {**measured, **trained, "epoch_seconds": self.pace.seconds})
             self.progress.add(done, self.member.exported)
         self.epoch, self.losses, self.pace = number, LossSums(), Pace()
         self._save()
-        self.told.epoch(done)
+        if self.together.first:
+            self.told.epoch(done)
 
-    def _tell_life(self) -> None:
+    @property
+    def _images_per_second(self) -> float:
+        return self.pace.images_per_second * self.together.world
+
+    def _tell_life(self, means: dict[str, float]) -> None:
         """An evaluation is asked for signs of life too: it may take minutes."""
         if self.sign_due():
-            self._tell_step()
+            self._tell_step(means)
 
-    def _tell_step(self) -> None:
-        pace = {"images_per_second": self.pace.images_per_second, "data_share": self.pace.data_share, "memory": memory()}
-        metrics = {**self.losses.means(), "lr": self.member.lr, **pace}
+    def _tell_step(self, means: dict[str, float]) -> None:
+        if not self.together.first:
+            return
+        pace = {"images_per_second": self._images_per_second, "data_share": self.pace.data_share, "memory": memory()}
+        metrics = {**means, "lr": self.member.lr, **pace}
         self.told.step(StepReport(self.epoch + 1, self.member.epochs, self.losses.count, len(self.stream), metrics))
 
     def _save(self) -> None:
         inside = {"losses": self.losses.state_dict(), "pace": self.pace.state_dict(), "generators": generators_state()}
-        state = {"epoch": self.epoch, "inside": inside if self.losses.count else None, **self.member.state_dict()}
-        self.progress.save(state)
+        own = {"inside": inside if self.losses.count else None, "memory": memory_of(self.member.detector)}
+        everybody, leaves = self.together.gathered(own), False
+        if self.together.first:
+            leaves = self.progress.save({"epoch": self.epoch, "processes": everybody, **self.member.state_dict()})
+        if self.together.agreed(leaves)[0]:
+            raise Left
 
     def _go_on(self) -> dict[str, Any] | None:
         """Takes up what an earlier process left; gives where the generators were, if it was inside an epoch."""
@@ -116,7 +143,9 @@ class Training:
         if state is None:
             return None
         self.member.load_state_dict(state)
-        self.epoch, inside = state["epoch"], state["inside"]
+        own = state["processes"][self.together.rank]
+        remember(self.member.detector, own["memory"])
+        self.epoch, inside = state["epoch"], own["inside"]
         if inside is None:
             return None
         self.losses.load_state_dict(inside["losses"], self.member.device)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
 from studies.recipes import RECIPES, optimizer_of
 from studies.trial import TrialSpec
-from workers.detectors.memory import memory_of, remember
 from workers.detectors.mixup import mix_until
 from workers.training.averaging import WeightAverage
 from workers.training.networks import exported
 from workers.training.optimisation import optimisation
+from workers.training.together import Together
 
 
 class Member:
@@ -27,12 +28,13 @@ class Member:
     model: a plain mmdet detector, or a student with teacher and distillers around it. batches: so many make an epoch.
     """
 
-    def __init__(self, model: Any, spec: TrialSpec, batches: int) -> None:
+    def __init__(self, model: Any, spec: TrialSpec, batches: int, together: Together | None = None) -> None:
         schedule, network = spec.full_schedule, spec.network
         assert schedule.recipe
         assert schedule.epochs
         recipe, self.epochs = RECIPES[schedule.recipe], schedule.epochs
         self.model, self.distilled = model, bool(spec.distillers)
+        self.parallel = (together or Together()).parallel(model, self.detector)
         self.parts = schedule.accumulate or 1  # batches that make a step
         self.batches = 0  # trained on so far
         config = optimisation(schedule, network)
@@ -80,9 +82,10 @@ class Member:
         if self.distilled:
             self.model.iteration = self.batches // self.parts
         data = self.model.data_preprocessor(batch, True)
-        total, losses = self.model.parse_losses(self.model(**data, mode="loss"))
-        (total / self.parts).backward()
         self.batches += 1
+        with self._gradients_kept():
+            total, losses = self.model.parse_losses(self.parallel(**data, mode="loss"))
+            (total / self.parts).backward()
         if self.between_steps:
             self._step()
         if self.average:
@@ -91,6 +94,13 @@ class Member:
             if not scheduler.by_epoch:
                 scheduler.step()
         return dict(losses)
+
+    def _gradients_kept(self) -> AbstractContextManager[None]:
+        """Where a step has parts, the processes average the gradients of all of them at once, behind the last."""
+        if self.between_steps or not isinstance(self.parallel, DistributedDataParallel):
+            return nullcontext()
+        kept: AbstractContextManager[None] = self.parallel.no_sync()
+        return kept
 
     def _step(self) -> None:
         if self.clip:
@@ -120,10 +130,9 @@ class Member:
         return exported(self.detector)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on but the random generators. To be asked between steps."""
+        """All that the next step depends on and that processes have in common. To be asked between steps."""
         return {
             "model": self.model.state_dict(),
-            "memory": memory_of(self.detector),
             "average": self.average.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
             "schedulers": [_plain(scheduler.state_dict()) for scheduler in self.schedulers],
@@ -132,7 +141,6 @@ class Member:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        remember(self.detector, state["memory"])
         if self.average:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

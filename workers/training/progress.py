@@ -54,10 +54,14 @@ class Left(Exception):
 class Progress:
     """The epochs a trial has behind it, and the state to go on from: one file, replaced as a whole."""
 
-    def __init__(self, folder: Path) -> None:
-        """Reads what an earlier process left in the trial's folder. state: of it, None where nothing is to be gone on from."""
-        self.folder = folder
-        (folder / LEAVE_NOW).unlink(missing_ok=True)  # whoever asked an earlier process, asks again
+    def __init__(self, folder: Path, rank: int | None = None) -> None:
+        """Reads what an earlier process left in the trial's folder. state: of it, None where nothing is to be gone on from.
+
+        rank: of one of several processes that train together, whose first one writes; None: there is one alone, or none has started.
+        """
+        self.folder, self.writes = folder, not rank
+        if rank is None:
+            (folder / LEAVE_NOW).unlink(missing_ok=True)  # whoever asked an earlier process, asks again
         path = folder / RESUME
         self.state: dict[str, Any] | None = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
         self.history = [EpochReport(**entry) for entry in self.state["history"]] if self.state else []
@@ -72,7 +76,7 @@ class Progress:
         best = max((each.metrics.get("AP", -1.0) for each in self.history), default=-1.0)
         self.history.append(done)
         reached = done.metrics.get("AP", 0.0 if done.epoch == done.epochs else -1.0)  # without any object there is no AP
-        if reached > best:
+        if reached > best and self.writes:
             write_checkpoint({"state_dict": exported()}, self.folder / BEST)
 
     @property
@@ -80,10 +84,10 @@ class Progress:
         """Whether somebody who is about to stop this process, or wants its devices, waits for a checkpoint."""
         return (self.folder / CHECKPOINT_NOW).exists() or (self.folder / LEAVE_NOW).exists()
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Writes what to go on from. Raises Left where the process was asked to make room."""
+    def save(self, state: dict[str, Any]) -> bool:
+        """Writes what to go on from; gives whether the trial was asked to make room."""
         write_checkpoint({**state, "history": [asdict(each) for each in self.history]}, self.folder / RESUME)
         (self.folder / CHECKPOINT_NOW).unlink(missing_ok=True)
-        if (self.folder / LEAVE_NOW).exists():
-            (self.folder / LEAVE_NOW).unlink(missing_ok=True)
-            raise Left
+        leaves = (self.folder / LEAVE_NOW).exists()
+        (self.folder / LEAVE_NOW).unlink(missing_ok=True)
+        return leaves

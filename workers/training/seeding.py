@@ -9,9 +9,12 @@ import numpy as np
 import torch
 
 
-def seed_everything(seed: int, epoch: int) -> None:
-    """Seeds python, numpy and torch from (seed, epoch); epoch 0 is the drawing of the weights."""
-    mixed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+def seed_everything(seed: int, epoch: int, rank: int = 0) -> None:
+    """Seeds python, numpy and torch from (seed, epoch); epoch 0 is the drawing of the weights.
+
+    rank: of the process among those that train together, which draw masks and samples of their own.
+    """
+    mixed = int(np.random.SeedSequence([seed, epoch, *([rank] if rank else [])]).generate_state(1)[0])
     random.seed(mixed)
     np.random.seed(mixed)
     torch.manual_seed(mixed)

@@ -11,9 +11,11 @@ from workers.datasets.loading import training_loader
 class Stream:
     """Batches of a training dataset (see `workers.datasets.loading.training_loader`), epoch by epoch."""
 
-    def __init__(self, dataset: Any, seed: int, batch_size: int, one_shape: bool, loaders: int, parts: int) -> None:
+    def __init__(
+        self, dataset: Any, seed: int, batch_size: int, one_shape: bool, loaders: int, parts: int, share: tuple[int, int] = (0, 1)
+    ) -> None:
         self.seed = seed
-        self.loader: Any = training_loader(dataset, seed, batch_size, one_shape, loaders, parts)
+        self.loader: Any = training_loader(dataset, seed, batch_size, one_shape, loaders, parts, share)
 
     def __len__(self) -> int:
         """Batches of an epoch."""

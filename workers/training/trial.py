@@ -8,6 +8,7 @@ from typing import Any
 
 from mmdet.registry import DATASETS as DATASET_TYPES
 from mmengine.registry import DefaultScope
+from torch import distributed
 
 from studies.recipes import RECIPES
 from studies.trial import TrialFailure, TrialSpec
@@ -17,13 +18,16 @@ from workers.failures import failures_named
 from workers.files import file_sha256, write_atomically
 from workers.process import allow_open_files, compute_threads, environment, quiet
 from workers.training.evaluating import Evaluation
+from workers.training.launch import run_processes
 from workers.training.loop import Intervals, Told, Training
 from workers.training.member import Member
 from workers.training.networks import exported, networks, pretraining_of, start_weights
 from workers.training.pace import Pace
+from workers.training.profile import Profile
 from workers.training.progress import EpochReport, Progress, StepReport
 from workers.training.result import SPEC, TrialResult, finished, write_result
 from workers.training.stream import Stream
+from workers.training.together import Together
 from workers.weights.pretraining import pretrained
 from workers.weights.store import Store, store_beside
 
@@ -35,14 +39,19 @@ def run_trial(
     report: Callable[[EpochReport], None],
     report_step: Callable[[StepReport], None] = lambda step: None,
     intervals: Intervals = Intervals(),  # noqa: B008  (frozen)
+    profile: Path | None = None,
 ) -> TrialResult:
     """Trains `spec` and returns its result; continues from what is in `folder`.
 
     folder: the trial's own directory. data: where prepared datasets are. report: called after every epoch; after a
-    resumption first again for the epochs that are done. report_step: called now and then inside an epoch. Raises TrialFailure, and Left
-    where it was asked to make room.
+    resumption first again for the epochs that are done. report_step: called now and then inside an epoch. profile: file for a trace of a
+    few steps. A trial of several processes is run by such; called in one of them, once they have met, it is that one's part. Raises
+    TrialFailure, and Left where it was asked to make room.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    told = Told(report, report_step)
+    if distributed.is_initialized():
+        return _train(spec, folder, data, Progress(folder, distributed.get_rank()), told, intervals, profile)
     write_atomically(spec.model_dump_json(indent=1).encode(), folder / SPEC)  # for whoever comes upon the folder
     progress = Progress(folder)
     for done in progress.history:
@@ -50,23 +59,44 @@ def run_trial(
     result = finished(folder)
     if result:
         return result
+    if spec.processes > 1:
+        return run_processes(spec, folder, data, report, report_step)
+    return _train(spec, folder, data, progress, told, intervals, profile)
+
+
+def _train(
+    spec: TrialSpec, folder: Path, data: Path, progress: Progress, told: Told, intervals: Intervals, profile: Path | None
+) -> TrialResult:
+    """The training of a trial that is not finished, or this process's part in it. Raises TrialFailure and Left."""
+    together = Together()
     with failures_named(int(spec.full_schedule.images_at_once)), compute_threads(spec.threads), quiet():
         allow_open_files()
         manifest, store = manifest_of(spec.dataset, data, spec.on_broken), store_beside(data)
         pretraining = pretraining_of(spec)
         taught = pretrained(spec.network, pretraining, data) if pretraining else None
         model = networks(spec, len(manifest["classes"]), store, taught)
-        images = _Images(spec, data, manifest, masks=_learns_masks(model, spec, manifest))
+        images = _Images(spec, data, manifest, together, masks=_learns_masks(model, spec, manifest))
         evaluation = images.evaluation(folder)
         surroundings = _environment(spec, manifest, store, taught)
         if spec.weights:
-            _evaluate(model, evaluation, progress, report)
-            return write_result(folder, exported(model), progress.history, surroundings)
+            _evaluate(model, evaluation, progress, told.epoch if together.first else lambda done: None)
+            return _left(folder, together, lambda: write_result(folder, exported(model), progress.history, surroundings))
         stream = images.stream()
-        member = Member(model, spec, batches=len(stream))
-        Training(member, stream, evaluation, progress, Told(report, report_step), intervals).run()
+        member = Member(model, spec, len(stream), together)
+        watched = Profile(profile) if profile else None
+        Training(member, stream, evaluation, progress, told, intervals, together, watched).run()
         with member.averaged():  # what is exported is what was evaluated
-            return write_result(folder, member.exported(), progress.history, surroundings)
+            return _left(folder, together, lambda: write_result(folder, member.exported(), progress.history, surroundings))
+
+
+def _left(folder: Path, together: Together, write: Callable[[], TrialResult]) -> TrialResult:
+    """The result, which the first process writes and the others find."""
+    if together.first:
+        write()
+    together.gathered(None)  # the others wait
+    result = finished(folder)
+    assert result is not None
+    return result
 
 
 def _evaluate(model: Any, evaluation: Evaluation, progress: Progress, report: Callable[[EpochReport], None]) -> None:
@@ -88,8 +118,9 @@ def _learns_masks(model: Any, spec: TrialSpec, manifest: dict[str, Any]) -> bool
 class _Images:
     """The images of a trial: those it trains on and those it is measured on."""
 
-    def __init__(self, spec: TrialSpec, data: Path, manifest: dict[str, Any], masks: bool) -> None:
+    def __init__(self, spec: TrialSpec, data: Path, manifest: dict[str, Any], together: Together, masks: bool) -> None:
         self.spec, self.data, self.manifest, self.masks = spec, data, manifest, masks
+        self.together, self.share = together, (together.rank, together.world)
         self.schedule = spec.full_schedule
         self.recipe = RECIPES[str(self.schedule.recipe)]
         self.loaders = loader_processes(spec.gpus)
@@ -110,12 +141,13 @@ class _Images:
         if size % parts:
             raise TrialFailure("user", f"schedule.accumulate: {size} images are no {parts} equal parts; choose a divisor")
         one_shape = not input_size(self.spec, self.recipe)[1]
-        return Stream(dataset, self.spec.seed, size // parts, one_shape, self.loaders, parts)
+        return Stream(dataset, self.spec.seed, size // parts, one_shape, self.loaders, parts, self.share)
 
     def evaluation(self, folder: Path) -> Evaluation:
         """What is measured on the validation images."""
         metric = evaluator_config(self.spec.dataset, self.data, self.masks)
-        return Evaluation(self.spec, evaluation_loader(self._dataset("val"), self.loaders), metric, folder, skipped(self.manifest))
+        loader = evaluation_loader(self._dataset("val"), self.loaders, self.share)
+        return Evaluation(self.spec, loader, metric, folder, skipped(self.manifest), self.together)
 
 
 def _environment(spec: TrialSpec, manifest: dict[str, Any], store: Store, taught: Path | None) -> dict[str, str]:

@@ -18,14 +18,14 @@ from studies.datasets import datasets
 from workers.datasets import prepare
 from workers.datasets.check import check
 
-report = check("boxes", Path("home/data"))
+report = check("boxes", Path("home/data").resolve())
 manifest = json.loads(Path("home/data/boxes/manifest.json").read_text())
 print(json.dumps({
     "title": datasets()["boxes"].title,
     "objects": report.objects,
     "broken": [str(broken) for broken in report.broken],
     "classes": manifest["classes"],
-    "digest": prepare("boxes", Path("home/data")) == report.digest,
+    "digest": prepare("boxes", Path("home/data").resolve()) == report.digest,
 }))
 """
 
@@ -38,7 +38,7 @@ from studies.parse import parse_study
 from workers.local import run_locally
 
 study = parse_study({**read_document(Path("study.yaml").read_text(), "yaml"), "on_broken": "skip"})
-result, folder = run_locally(study, "student", 0, Path("home"), lambda trial, epoch: None)
+result, folder = run_locally(study, "student", 0, Path("home").resolve(), lambda trial, epoch: None)
 print(json.dumps(result.metrics))
 """
 
@@ -87,7 +87,7 @@ def test_a_changed_reader_reads_anew(installed: Path) -> None:
     module = installed / "retort_boxes.py"
     checked(installed)
     module.write_text(module.read_text().replace('"car": "vehicle"', '"car": "vehicle", "bird": "animal"'))
-    code = "from pathlib import Path\nfrom workers.datasets import prepare\nprepare('boxes', Path('home/data'))"
+    code = "from pathlib import Path\nfrom workers.datasets import prepare\nprepare('boxes', Path('home/data').resolve())"
     run(installed, code, RETORT_HOME=str(installed / "home"))
     manifest = json.loads((installed / "home/data/boxes/manifest.json").read_text())
     assert manifest["classes"] == ["cat", "dog", "car", "bird"]

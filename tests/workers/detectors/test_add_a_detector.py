@@ -55,7 +55,7 @@ from workers.local import run_locally
 study = parse_study({**read_document(Path("study.yaml").read_text(), "yaml"), "scale": "smoke"})
 told = []
 for arm in ("fitnet", "cwd"):
-    result, folder = run_locally(study, arm, 0, Path("home"), lambda trial, epoch: told.append((trial.id, epoch.metrics)))
+    result, folder = run_locally(study, arm, 0, Path("home").resolve(), lambda trial, epoch: told.append((trial.id, epoch.metrics)))
 print(json.dumps(told))
 """
 

@@ -108,7 +108,7 @@ def test_a_checkpoint_is_never_written_inside_a_step(tmp_path: Path, data: Path,
     expected = run(spec, tmp_path / "undisturbed", data)
     broken_off(spec, tmp_path / "killed", data, 1, 5)  # five of nine batches: the second step has two of its three parts
     left = torch.load(tmp_path / "killed" / "last.pt", weights_only=True)
-    assert left["inside"]["losses"]["count"] == left["batches"] == 3
+    assert left["processes"][0]["inside"]["losses"]["count"] == left["batches"] == 3
     assert {int(each["step"]) for each in left["optimizer"]["state"].values()} == {1}
     assert run(spec, tmp_path / "killed", data).checkpoint_sha256 == expected.checkpoint_sha256
 
@@ -128,7 +128,7 @@ def test_a_checkpoint_that_somebody_asks_for_is_written_after_the_step(tmp_path:
         run_trial(spec, folder, data, lambda done: None, ask_then_die, Intervals(look_steps=1))
     assert not (folder / CHECKPOINT_NOW).exists()
     left = torch.load(folder / "last.pt", weights_only=True)
-    assert (left["epoch"], left["inside"] is not None) == (1, True)
+    assert (left["epoch"], left["processes"][0]["inside"] is not None) == (1, True)
     assert run(spec, folder, data).checkpoint_sha256 == expected.checkpoint_sha256
 
 
@@ -156,7 +156,7 @@ def test_a_long_evaluation_shows_that_it_lives(tmp_path: Path, data: Path) -> No
 def test_an_undisturbed_short_trial_tells_of_its_epochs_alone_and_writes_nothing_between(tmp_path: Path, data: Path) -> None:
     epochs, steps = told_of(trial(), tmp_path, data, Intervals(look_seconds=3600))
     assert (len(epochs), steps) == (3, [])
-    assert torch.load(tmp_path / "last.pt", weights_only=True)["inside"] is None
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["processes"][0]["inside"] is None
 
 
 def test_it_is_evaluated_every_so_many_epochs_and_at_the_end(tmp_path: Path, data: Path) -> None:

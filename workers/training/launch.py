@@ -1,0 +1,101 @@
+"""Starts the processes that train one trial together, on the machine that the trial was given, and hears what they say.
+
+They meet at a file, speak by gloo on CPUs and by NCCL on GPUs, and die together: one that fails ends the others.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, multiprocessing
+
+from studies.trial import TrialFailure, TrialSpec
+from workers.training.progress import EpochReport, Left, StepReport
+from workers.training.result import TrialResult, finished
+
+SILENCE = timedelta(minutes=30)  # how long a process waits for the others before it gives up
+LOOK_SECONDS = 0.5
+
+
+def run_processes(
+    spec: TrialSpec,
+    folder: Path,
+    data: Path,
+    report: Callable[[EpochReport], None],
+    report_step: Callable[[StepReport], None] = lambda step: None,
+) -> TrialResult:
+    """`run_trial` by as many processes as the trial has, on their shares of its batches. Raises TrialFailure and Left."""
+    images = int(spec.full_schedule.images_at_once)
+    if images % spec.processes:
+        told = f"schedule.batch_size: {images} images at once are no equal shares of {spec.processes} processes; choose a multiple"
+        raise TrialFailure("user", told)
+    start = multiprocessing.get_context("spawn")
+    said: Any = start.Queue()
+    with tempfile.TemporaryDirectory() as meeting:
+        given = (spec.model_dump_json(), str(folder), str(data), f"{meeting}/group", said)
+        processes = [start.Process(target=_member, args=(rank, *given), daemon=False) for rank in range(spec.processes)]
+        for process in processes:
+            process.start()
+        try:
+            _listen(processes, said, report, report_step)
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
+    result = finished(folder)
+    if result is None:
+        raise TrialFailure("infra", "the processes of the trial ended and left no result")
+    return result
+
+
+def _listen(processes: list[Any], said: Any, report: Callable[[EpochReport], None], report_step: Callable[[StepReport], None]) -> None:
+    """Passes on what is said until all have ended. Raises the first TrialFailure, or Left."""
+    while True:
+        running = any(process.is_alive() for process in processes)
+        try:
+            kind, content = said.get(timeout=LOOK_SECONDS)
+        except queue.Empty:
+            lost = [(rank, process.exitcode) for rank, process in enumerate(processes) if process.exitcode]
+            if lost:
+                raise TrialFailure("infra", f"process {lost[0][0]} of {len(processes)} ended with status {lost[0][1]}") from None
+            if not running:
+                return
+            continue
+        if kind == "epoch":
+            report(content)
+        elif kind == "step":
+            report_step(content)
+        else:
+            raise content
+
+
+def _member(rank: int, spec: str, folder: str, data: str, meeting: str, said: Any) -> None:
+    """One of the processes."""
+    from workers.training.trial import run_trial
+
+    trial = TrialSpec.model_validate_json(spec)
+    if trial.gpus:
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+        torch.cuda.set_device(rank)
+    backend = "nccl" if trial.gpus else "gloo"
+    distributed.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=trial.processes, timeout=SILENCE)
+    try:
+        run_trial(
+            trial,
+            Path(folder),
+            Path(data),
+            lambda epoch: said.put(("epoch", epoch)),
+            lambda step: said.put(("step", step)),
+        )
+    except (TrialFailure, Left) as ended:
+        said.put(("ended", ended))
+        raise SystemExit(1) from ended
+    finally:
+        distributed.destroy_process_group()
