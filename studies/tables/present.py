@@ -5,13 +5,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from studies.catalog import COUNTED, DECIMALS
+from studies.catalog import COUNTED, DECIMALS, LOWER_IS_BETTER
 from studies.expand import Expansion, PlannedRow, batch_warning
 from studies.methods import methods
 from studies.presentation import Column, Presentation, Row
 from studies.spec import StudySpec
-
-LOWER_IS_BETTER = ("D_pred", "err_")
 
 
 def present(study: StudySpec, expansion: Expansion) -> Presentation:
