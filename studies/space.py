@@ -97,6 +97,14 @@ def combinations_of(factors: Sequence[Factor], ranges: bool = False) -> Iterator
             yield point
 
 
+def planned(search: Search) -> int:
+    """How many combinations a search tries of an arm."""
+    if search.algorithm != "grid":
+        return search.trials or 0
+    found = sum(1 for _ in combinations_of(factors_of(search)))
+    return min(found, search.trials or found)
+
+
 def arm_with(study: StudySpec, arm: Arm, values: Mapping[str, Any]) -> Arm:
     """The arm with these values (by the factors' names) in place. Options and weight of a distiller that is not chosen go.
 

@@ -56,13 +56,17 @@ class Rungs:
     def judge(self, done: Epoch) -> bool:
         """Whether the training is to stop after this epoch. One that was judged before changes nothing."""
         if (done.trial, done.epoch) in self._seen:
-            return done.trial in self._stopped
+            return self.stopped(done.trial)
         self._seen.add((done.trial, done.epoch))
         trial = self._added.get(done.trial) or self._add(done.trial)
         decision = self._scheduler.on_trial_result(_Nobody(), trial, {"epoch": done.epoch, "value": done.value})
         if decision == TrialScheduler.STOP and done.epoch < done.epochs:  # after its last epoch it is at its end anyhow
             self._stopped.add(done.trial)
-        return done.trial in self._stopped
+        return self.stopped(done.trial)
+
+    def stopped(self, trial: str) -> bool:
+        """Whether the training is to stop, or was stopped."""
+        return trial in self._stopped
 
     def _add(self, name: str) -> _Known:
         """A training that is new: hyperband draws its bracket, by numpy's global generator, from how many there were before it."""

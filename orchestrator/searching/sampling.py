@@ -42,14 +42,6 @@ class Sampling:
         else:
             self._replay(known)
 
-    @property
-    def planned(self) -> int:
-        """How many combinations are tried in all."""
-        if self.search.algorithm != "grid":
-            return self.search.trials or 0
-        found = sum(1 for _ in combinations_of(self.factors))
-        return min(found, self.search.trials or found)
-
     def ask(self) -> dict[str, Any]:
         """The next combination, by the factors' names; factors that do not count are not in it."""
         if self.search.algorithm in FROM_NUMBERS or not self.as_recorded:

@@ -39,13 +39,13 @@ def run(wanted: Search, made_anew: Callable[[], bool], parallel: int = 1) -> lis
     history: list[Tried] = []
     sampling = Sampling(wanted, "arm")
     place = 0
-    while len(history) < sampling.planned or any(tried.told is None for tried in history):
+    while len(history) < planned(wanted) or any(tried.told is None for tried in history):
         if made_anew():
             sampling = Sampling(wanted, "arm", history)
             assert sampling.as_recorded
         open_ = [index for index, tried in enumerate(history) if tried.told is None]
         place += 1
-        if len(history) < sampling.planned and len(open_) < parallel:
+        if len(history) < planned(wanted) and len(open_) < parallel:
             number = len(history) + 1
             history.append(Tried(number, f"arm~{number}", sampling.ask(), (), place))
         else:
@@ -104,7 +104,7 @@ def test_fixed_points_come_first_and_what_they_leave_open_is_drawn() -> None:
 def test_a_grid_tries_each_combination_once_in_the_order_of_the_space() -> None:
     space = {"distiller": {"choice": ["ld", "fitnet"]}, "ld.options.temperature": {"grid": [5, 10]}}
     sampling = Sampling(search(algorithm="grid", trials=None, space=space), "arm")
-    assert [sampling.ask() for _ in range(sampling.planned)] == [
+    assert [sampling.ask() for _ in range(planned(wanted))] == [
         {"distiller": "ld", "ld.options.temperature": 5},
         {"distiller": "ld", "ld.options.temperature": 10},
         {"distiller": "fitnet"},
