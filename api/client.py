@@ -136,6 +136,10 @@ class Client:
         items: list[dict[str, Any]] = self._json("GET", f"/v1/studies/{study}/figures")["items"]
         return items
 
+    def best(self, study: int) -> dict[str, Any]:
+        """What its searches found, and its spec with that filled in."""
+        return self._json("GET", f"/v1/studies/{study}/best")
+
     def file(self, path: str) -> bytes:
         """What the service has at a path of its own."""
         return self._send("GET", path).content

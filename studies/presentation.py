@@ -77,8 +77,8 @@ class Goal(Part):
 
 
 class Tried(Part):
-    """A combination that a search tried. outcome: done, stopped or failed; None while it has no end. goals: its value in each goal, where it
-    is done."""
+    """A combination that a search tried. outcome: done, stopped or failed; None while it has no end. goals: its value in each, where it is
+    done."""
 
     number: int
     values: dict[str, object]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.command import data, profiles, schedules, tokens, webhooks, weights
+from api.command import data, profiles, schedules, searches, tokens, webhooks, weights
 from api.command.doctor import doctor
 from api.command.output import Json, print_json
 from studies.inert import one_line
@@ -31,6 +31,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
 app.add_typer(schedules.app, name="schedule")
 app.command()(doctor)
+app.command()(searches.best)
 app.add_typer(tokens.app, name="token")
 app.add_typer(webhooks.app, name="webhook")
 app.add_typer(profiles.app, name="profile")
@@ -221,6 +222,7 @@ def submit(
     setting: Setting = None,
     all_tables: AllTables = False,
     watch: Annotated[bool, typer.Option("--watch", help="show it live and end with its table; several one after the other")] = False,
+    search_only: Annotated[str | None, typer.Option(metavar="ARM", help="of a study with a search this arm's alone")] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="the same key and spec make no second study [one made up for this call]")
     ] = None,
@@ -228,6 +230,8 @@ def submit(
 ) -> None:
     """Submit studies; they are queued and run."""
     asked = _documents(studies, all_tables, scale, setting)
+    if search_only:
+        asked = [searches.only(document, search_only) for document in asked]
     if idempotency_key and len(asked) > 1:
         raise typer.BadParameter("a key is of one study; submit them one by one", param_hint="--idempotency-key")
     if as_json and watch:

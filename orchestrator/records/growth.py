@@ -30,7 +30,7 @@ def add_trials(session: Session, study_id: int, planned: Planned) -> dict[TrialS
     A measurement that the study has already is left out.
     """
     _add_arms(session, study_id, planned)
-    arms = {name: id for name, id in session.execute(select(Arm.name, Arm.id).where(Arm.study_id == study_id))}
+    arms = _ids(session, Arm, study_id)
     known = {name: (id, state, arm) for name, id, state, arm in _trials_of(session, study_id, planned)}
     trials = _trainings(planned, arms) + [each for each in _measurements(planned, arms, known) if each["name"] not in known]
     first = _behind(session, Trial, study_id)
@@ -39,7 +39,7 @@ def add_trials(session: Session, study_id: int, planned: Planned) -> dict[TrialS
     if not trials:
         return {}
     session.execute(insert(Trial), trials)
-    ids = {name: id for name, id in session.execute(select(Trial.name, Trial.id).where(Trial.study_id == study_id))}
+    ids = _ids(session, Trial, study_id)
     needed = [{"trial_id": ids[trial["name"]], "needed_id": ids[name]} for trial in trials for name in _needs(trial)]
     if needed:
         session.execute(insert(Need), needed)
@@ -70,6 +70,10 @@ def _needs(trial: dict[str, Any]) -> list[str]:
     """Names of the trials whose results it needs."""
     measured = trial["measurement"]["detector"] if trial["measurement"] else None
     return sorted({name for name in (measured, trial["teacher"]) if name is not None})
+
+
+def _ids(session: Session, table: type[Arm] | type[Trial], study_id: int) -> dict[str, int]:
+    return dict(session.execute(select(table.name, table.id).where(table.study_id == study_id)).tuples().all())
 
 
 def _behind(session: Session, table: type[Arm] | type[Trial], study_id: int) -> int:

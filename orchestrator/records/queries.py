@@ -5,15 +5,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import defer
+from sqlalchemy.orm import Session, defer
 
 from orchestrator.machine import StudyState, TrialState
 from orchestrator.records.database import Database
 from orchestrator.records.errors import NoSuchStudy
 from orchestrator.records.patience import patient
 from orchestrator.records.rows import finished_trials, live_attempt, study_row, trial_row
-from orchestrator.records.schema import MEASUREMENT, Arm, Attempt, Dataset, Event, Point, Study, Trial
-from studies.presentation import Presentation
+from orchestrator.records.schema import MEASUREMENT, Arm, Attempt, Dataset, Event, Point, Study, Suggestion, Trial
+from studies.presentation import Presentation, Tried
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,17 @@ class Queued:
     study_id: int
     stalls: int
     ended: int | None
+
+
+def _with_tried(presentation: Presentation, session: Session, study_id: int) -> Presentation:
+    """With what the searches have tried by now."""
+    tried: dict[str, list[Tried]] = {}
+    for row in session.scalars(select(Suggestion).where(Suggestion.study_id == study_id).order_by(Suggestion.number)):
+        goals = tuple(row.goals or ())
+        each = Tried(number=row.number, values=row.values, trials=tuple(row.trials), outcome=row.outcome, goals=goals)
+        tried.setdefault(row.arm, []).append(each)
+    searches = tuple(search.model_copy(update={"tried": tuple(tried.get(search.arm, ()))}) for search in presentation.searches)
+    return presentation.model_copy(update={"searches": searches})
 
 
 class Queries(Database):
@@ -37,7 +48,8 @@ class Queries(Database):
     def presentation(self, study_id: int) -> Presentation:
         """How the study's table is laid out, as it was frozen with it. Raises NoSuchStudy."""
         with self._reads() as session:
-            return Presentation.model_validate(study_row(session, study_id).presentation)
+            found = Presentation.model_validate(study_row(session, study_id).presentation)
+            return _with_tried(found, session, study_id) if found.searches else found
 
     def studies(self, cursor: int | None = None, limit: int = 50) -> list[Study]:
         """Newest first; `cursor`: only those with a smaller id (the last id of the page before)."""

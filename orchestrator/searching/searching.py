@@ -8,15 +8,13 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 from orchestrator.records.store import Store
 from orchestrator.searching.rungs import Epoch, Rungs
 from orchestrator.searching.sampling import Sampling
 from orchestrator.searching.tried import End, Tried, best, end_of
 from studies.expand import Expander, searched
 from studies.recipes import RECIPES
-from studies.space import factors_of, planned
+from studies.space import factors_of, planned, told
 from studies.spec import StudySpec
 from studies.tables.present import baseline_of, row_of
 from studies.trial import TrialFailure
@@ -34,8 +32,10 @@ class Searching:
         self.expander = Expander(spec)
         self.expansion = self.expander.expansion()
         self.arms = {arm.id: arm for arm in spec.arms if searched(self.search, arm)}
-        self.tried = {arm: store.tried(study_id).get(arm, []) for arm in self.arms}
-        for arm, tried in sorted(((arm, each) for arm in self.arms for each in self.tried[arm]), key=lambda entry: entry[1].asked):
+        known = store.tried(study_id)
+        self.tried = {arm: known.get(arm, []) for arm in self.arms}
+        drawn = [(tried.asked, arm, tried) for arm, each in self.tried.items() for tried in each]
+        for _, arm, tried in sorted(drawn, key=lambda entry: entry[0]):
             self.expander.tried(self.arms[arm], tried.number, dict(tried.values))
         self.sampling = {arm: Sampling(self.search, arm, self.tried[arm]) for arm in self.arms}
         for arm, sampling in self.sampling.items():
@@ -54,8 +54,8 @@ class Searching:
             return None
         try:
             return cls(store, study_id, attempt, StudySpec.model_validate(spec))
-        except ValidationError as error:
-            raise TrialFailure("user", f"its search cannot go on, as the catalogue has changed: {error.errors()[0]['msg']}") from None
+        except ValueError as error:
+            raise TrialFailure("user", f"its search cannot go on, as the catalogue has changed: {error}") from None
 
     # --- drawings and ends
 
@@ -108,8 +108,7 @@ class Searching:
         return min(ended)[2:] if ended else None
 
     def _tell(self, arm: str, tried: Tried, end: End) -> None:
-        told = self.store.record_end(self.study_id, self.attempt, arm, tried.number, end)
-        self.tried[arm][tried.number - 1] = told
+        self.tried[arm][tried.number - 1] = self.store.record_end(self.study_id, self.attempt, arm, tried.number, end)
         self.sampling[arm].tell(tried.number, end)
 
     def _confirm(self, arm: str) -> bool:
@@ -118,7 +117,8 @@ class Searching:
         for tried in best(self.tried[arm], self.search.objective):
             grown = self.expander.confirmed(self.arms[arm], tried.number, dict(tried.values))
             row = row_of(grown.row, grown.measured_by, baseline_of(grown.row, self.expansion.rows))
-            found.append((grown, row))
+            title = f"{self.arms[arm].title or arm} [best of {len(self.tried[arm])}: {told(tried.values)}]"
+            found.append((grown, row.model_copy(update={"title": title})))
         if not self.store.record_found(self.study_id, self.attempt, arm, found):
             return False
         self.found.add(arm)
@@ -150,8 +150,8 @@ class Searching:
         return [trial, *self._siblings(trial)]
 
     def _rungs(self, arm: str) -> Rungs:
-        told = self.store.epochs_in_order(self.study_id, self.search.objective[0].metric)
-        return Rungs(self.search, self._longest(arm), [Epoch(*each) for each in told if self.arm_of.get(each[0]) == arm])
+        recorded = self.store.epochs_in_order(self.study_id, self.search.objective[0].metric)
+        return Rungs(self.search, self._longest(arm), [Epoch(*each) for each in recorded if self.arm_of.get(each[0]) == arm])
 
     def _longest(self, arm: str) -> int:
         """Epochs of the longest training that may be drawn."""

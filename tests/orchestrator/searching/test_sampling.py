@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.searching.sampling import Sampling
 from orchestrator.searching.tried import End, Outcome, Tried
+from studies.space import planned
 from studies.spec import Search
 
 SPACE = {
@@ -103,7 +104,8 @@ def test_fixed_points_come_first_and_what_they_leave_open_is_drawn() -> None:
 
 def test_a_grid_tries_each_combination_once_in_the_order_of_the_space() -> None:
     space = {"distiller": {"choice": ["ld", "fitnet"]}, "ld.options.temperature": {"grid": [5, 10]}}
-    sampling = Sampling(search(algorithm="grid", trials=None, space=space), "arm")
+    wanted = search(algorithm="grid", trials=None, space=space)
+    sampling = Sampling(wanted, "arm")
     assert [sampling.ask() for _ in range(planned(wanted))] == [
         {"distiller": "ld", "ld.options.temperature": 5},
         {"distiller": "ld", "ld.options.temperature": 10},
