@@ -22,6 +22,7 @@ from orchestrator.reporting.rendering import Format, render
 from orchestrator.schedules.telling import table_notes
 from orchestrator.settings import Settings
 from studies.costs import EFFICIENCY
+from studies.presentation import Searched
 from studies.submission import Submission
 
 
@@ -71,7 +72,7 @@ class Studies:
             measurements=len(submission.expansion.measurements),
             device=found.device,
             efficiency=EFFICIENCY,
-            warnings=list(submission.presentation.warnings),
+            warnings=[*submission.presentation.warnings, *map(_further, submission.presentation.searches)],
         )
 
     def page(self, cursor: int | None, limit: int) -> StudyPage:
@@ -187,3 +188,12 @@ def sums(plan: Plan) -> dict[str, Any]:
 def event_data(event: Event) -> dict[str, Any]:
     """An event as it is streamed: what happened, and when."""
     return {**event.data, "time": at(event.time).isoformat()}
+
+
+def _further(search: Searched) -> str:
+    """What a plan cannot list, as it is drawn while the study runs."""
+    seeds = f"{len(search.seeds)} seed{'s' * (len(search.seeds) > 1)}"
+    return (
+        f"of {search.title} {search.planned} combinations are drawn while the study runs and trained with {seeds} each; "
+        f"then the best with {len(search.confirm)} fresh ones"
+    )
