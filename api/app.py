@@ -17,6 +17,7 @@ from api.access.limits import Limits
 from api.access.operator import operator_name, operator_token
 from api.access.schemas import NewToken
 from api.access.settings import AccessSettings, access_settings
+from api.behind.endpoints import behind
 from api.catalog import endpoints as catalog
 from api.checks import endpoints as checks
 from api.docs import endpoints as docs
@@ -28,6 +29,8 @@ from api.outbox import endpoints as outbox
 from api.pages import endpoints as pages
 from api.plans import endpoints as plans
 from api.problems import ProblemDocument
+from api.queue import endpoints as queue
+from api.queue.schemas import Quota
 from api.schedules import endpoints as schedules
 from api.schedules.schemas import schedule_schemas
 from api.searches import endpoints as searches
@@ -48,6 +51,7 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
     """The service on the database of `configured` (default: the environment's), which is reached as `access_configured` says."""
     chosen = configured or settings()
     reached = access_configured or access_settings(chosen.home)
+    forwarded, servers = behind(chosen) if reached.behind_login else (None, [])
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -56,6 +60,8 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
         app.state.tokens.take_from_file(operator_token(reached.token_file), operator_name())
         async with keeping(app.state.tokens):
             yield
+        for server in servers:
+            await server.close()
         app.state.store.close()
 
     app = FastAPI(
@@ -69,6 +75,7 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
     )
     app.state.settings = chosen
     app.state.limits = Limits(reached)
+    app.state.behind_login = reached.behind_login
     app.add_middleware(Gate, names=reached.hosts)
     problems.install(app)
     login.install(app)
@@ -81,11 +88,14 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
         searches.router,
         logs.router,
         schedules.router,
+        queue.queue,
     )
-    of_access = (access.tokens, access.others, login.router)
+    of_access = (queue.owners, access.tokens, access.others, login.router)
     of_health = (outbox.router, health.router, health.watched, metrics.router)
     for router in (*of_studies, catalog.router, checks.router, *of_access, webhooks.router, *of_health, docs.router, pages.router):
         app.include_router(router)
+    if forwarded:
+        app.include_router(forwarded)
     _describe(app)
     return app
 
@@ -96,7 +106,7 @@ def _describe(app: FastAPI) -> None:
     schemas = schema["components"]["schemas"]
     schemas.update(study_schemas())
     schemas.update(schedule_schemas())
-    for model in (NewToken, NewWebhook, ProblemDocument):
+    for model in (NewToken, NewWebhook, Quota, ProblemDocument):
         definition = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(definition.pop("$defs", {}))
         schemas[model.__name__] = definition

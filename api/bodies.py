@@ -32,7 +32,7 @@ async def read_data(request: Request) -> Any:
 async def read_body(request: Request, understand: Callable[[Any], T]) -> T:
     """What `understand` makes of the body's data; it may raise SpecError. Raises ProblemError as `read_study` does."""
     form = _form(request)
-    body = await _body(request)
+    body = await bounded_body(request)
     limits_of(request).take_body(holder_of(request), len(body))
     try:
         text = body.decode("utf-8")
@@ -57,7 +57,8 @@ def _form(request: Request) -> Literal["json", "yaml"]:
     return form
 
 
-async def _body(request: Request) -> bytes:
+async def bounded_body(request: Request) -> bytes:
+    """The body, read until it is too large. Raises ProblemError 413."""
     too_large = invalid_request(413, "", f"a body is at most {MAX_BODY_BYTES:,} bytes")
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and len(announced) < 20 and int(announced) > MAX_BODY_BYTES:

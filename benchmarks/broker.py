@@ -19,6 +19,7 @@ from orchestrator.figures.devices import draw
 ONE, TWO, FOUR = (Need(Resources(2, 1), workers) for workers in (1, 2, 4))
 SHORTEST, LONGEST = 1800.0, 7200.0  # seconds of a trial
 DAY = 86_400.0
+SHOWN = 10 * 3600.0  # of the plot: trials that started before
 
 
 def cluster(nodes: int) -> dict[str, Resources]:
@@ -92,7 +93,7 @@ def main() -> None:
     fair()
     outcome = urgent()
     if plot:
-        draw(outcome.spans, cluster(2)).savefig(plot)
+        draw([span for span in outcome.spans if span.start < SHOWN], cluster(2)).savefig(plot)
         print(f"{plot}: the cluster of the last line")
 
 

@@ -23,7 +23,7 @@ from api.client import Client, Refused, Unreachable
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "retort-try"
-PORTS = {"API_PORT": "8480", "MLFLOW_PORT": "5480", "DASHBOARD_PORT": "8465"}
+PORTS = {"API_PORT": "8480"}
 CPUS = "1"  # of a worker: one trial at a time each
 PARTS = ("ray-worker", "api", "orchestrator", "mlflow", "postgres", "ray-head")
 PATIENCE = 900  # seconds for a study of a few steps, or a start, on a busy machine
@@ -139,8 +139,8 @@ class Bench:
 
     def runs(self, name: str) -> list[str]:
         """States of the runs that MLflow shows of the study of that name."""
-        mlflow = f"http://127.0.0.1:{PORTS['MLFLOW_PORT']}/api/2.0/mlflow"
-        with httpx.Client(timeout=30, trust_env=False) as http:
+        mlflow = f"{self.client.url}/mlflow/api/2.0/mlflow"
+        with httpx.Client(timeout=30, trust_env=False, headers={"Authorization": f"Bearer {self.environment['RETORT_TOKEN']}"}) as http:
             found = http.get(f"{mlflow}/experiments/get-by-name", params={"experiment_name": name}).raise_for_status().json()["experiment"]
             asked = {"experiment_ids": [found["experiment_id"]], "max_results": 100}
             return [run["info"]["status"] for run in http.post(f"{mlflow}/runs/search", json=asked).raise_for_status().json()["runs"]]

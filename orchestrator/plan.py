@@ -4,79 +4,56 @@ Imports neither torch nor ray nor `workers`, so that the service can answer in m
 """
 
 import functools
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import chain
+from typing import Literal
 
+from orchestrator.estimates import Basis, Estimates, Job
 from orchestrator.machine import TrialState
 from orchestrator.records.schema import Arm, Trial
 from orchestrator.records.store import Store
 from studies.code import code_version
-from studies.costs import GPUS, Gpu, evaluation_flop, gpu_named, training_flop
-from studies.datasets import datasets
+from studies.costs import GPUS
 from studies.expand import PlannedTrial
+from studies.measurement import measurement_code
 from studies.planned_measures import PlannedMeasurement
-from studies.spec import MethodUse, Network, Resources, Schedule, StudySpec
+from studies.spec import MethodUse, Network, Schedule, StudySpec
 from studies.submission import Submission
 from studies.trial import TeacherRef, TrialSpec
 
-Basis = Literal["measured", "estimated"]
-
 
 @dataclass(frozen=True)
-class Measured:
-    """The mean time of finished trials that are like a planned one. gpu: the kind they ran on, None for a CPU or an unlisted kind."""
-
-    seconds: float
-    gpu: Gpu | None
-
-
-@dataclass(frozen=True)
-class Step:
-    """One trial of a plan. `key`: None while its teacher or the dataset is not made. `reuses`: an equal finished trial serves."""
+class Step(Job):
+    """One trial of a plan."""
 
     trial: PlannedTrial
-    key: str | None
-    reuses: bool
-    devices: int  # of the trial: GPUs, or CPUs where it uses none
-    measured: Measured | None  # None where nothing comparable was trained
-    flop: float | None  # by its multiply-adds; None for a CPU, below paper scale, and where something was not counted
-
-    @property
-    def seconds(self) -> float | None:
-        """Measured time on its devices; 0 when reused, None when nothing comparable was trained."""
-        return 0.0 if self.reuses else self.measured.seconds if self.measured else None
 
     @property
     def evaluates(self) -> bool:
         """Whether it takes weights as they are, and evaluates them instead of training."""
         return self.trial.weights is not None
 
-    @property
-    def basis(self) -> Basis | None:
-        """Where its device time is from; None when it is unknown, or nothing runs."""
-        if self.reuses:
-            return None
-        estimated = self.flop is not None and not (self.measured and self.measured.gpu)
-        return "estimated" if estimated else "measured" if self.measured else None
 
-    @property
-    def gpu_hours(self) -> dict[str, float] | None:
-        """Device-hours by kind of GPU: measured on one of them, else estimated; None when unknown."""
-        if self.reuses:
-            return dict.fromkeys(GPUS, 0.0)
-        flop = self.flop
-        if self.measured and self.measured.gpu:
-            flop = self.measured.seconds * self.devices * self.measured.gpu.rate
-        return None if flop is None else {gpu.id: flop / gpu.rate / 3600 for gpu in GPUS.values()}
+@dataclass(frozen=True)
+class MeasureStep(Job):
+    """One measurement of a plan."""
+
+    measurement: PlannedMeasurement
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A study before it runs. Every teacher comes before its students."""
+    """A study before it runs. Every teacher comes before its students; measurements come last."""
 
     steps: list[Step]
+    measurements: list[MeasureStep]
     device: Literal["gpu", "cpu"]
+
+    @property
+    def jobs(self) -> Iterable[Job]:
+        return chain(self.steps, self.measurements)
 
     @property
     def to_run(self) -> int:
@@ -92,23 +69,27 @@ class Plan:
         return self.to_run - self.to_evaluate
 
     @property
+    def to_measure(self) -> int:
+        return sum(not step.reuses for step in self.measurements)
+
+    @property
     def unknown(self) -> int:
-        """Trials whose time cannot be told."""
-        return self.to_run - self.based_on("measured") - self.based_on("estimated")
+        """Trials and measurements whose time cannot be told."""
+        return self.to_run + self.to_measure - self.based_on("measured") - self.based_on("estimated")
 
     def based_on(self, basis: Basis) -> int:
-        """Trials to run whose time is measured, or estimated."""
-        return sum(step.basis == basis for step in self.steps)
+        """Trials and measurements to run whose time is measured, or estimated."""
+        return sum(job.basis == basis for job in self.jobs)
 
     @property
     def device_seconds(self) -> float:
-        """Device time of the trials that were measured, on the devices they were measured on."""
-        return sum((step.seconds or 0.0) * step.devices for step in self.steps)
+        """Device time of the jobs whose likes were run, on the devices these ran on."""
+        return sum((job.seconds or 0.0) * job.devices for job in self.jobs)
 
     @property
     def gpu_hours(self) -> dict[str, float]:
-        """Device-hours by kind of GPU of all trials whose time is known; empty for a study on CPUs."""
-        known = [hours for step in self.steps if (hours := step.gpu_hours)] if self.device == "gpu" else None
+        """Device-hours by kind of GPU of all jobs whose time is known; empty for a study on CPUs."""
+        known = [hours for job in self.jobs if (hours := job.gpu_hours)] if self.device == "gpu" else None
         return {} if known is None else {gpu: sum(hours[gpu] for hours in known) for gpu in GPUS}
 
 
@@ -139,6 +120,7 @@ def planned_from(trial: Trial, arm: Arm) -> PlannedTrial:
         teacher=trial.teacher,
         distillers=tuple(MethodUse.model_validate(use) for use in detail["distillers"]),
         weights=detail.get("weights"),
+        init=detail.get("init"),
     )
 
 
@@ -165,87 +147,120 @@ def plan(submission: Submission, store: Store) -> Plan:
 
 
 def together(submissions: Sequence[Submission], store: Store) -> list[Share]:
-    """The plans of several studies that run one after the other; a trial that two of them have counts for the first."""
+    """The plans of several studies that run one after the other; a job that two of them have counts for the first."""
     seen: set[str] = set()
     shares = []
     for submission, whole in zip(submissions, plans(submissions, store), strict=True):
         known = submission.expansion.identities
+        measured = {step.measurement.id: _identity(step.measurement, known) for step in whole.measurements}
         left = [step for step in whole.steps if submission.spec.force or known[step.trial.id] not in seen]
-        seen |= set(known.values())
-        shares.append(Share(whole, Plan(left, whole.device)))
+        to_measure = [step for step in whole.measurements if submission.spec.force or measured[step.measurement.id] not in seen]
+        seen |= {*known.values(), *measured.values()}
+        shares.append(Share(whole, Plan(left, to_measure, whole.device)))
     return shares
+
+
+def _identity(planned: PlannedMeasurement, trainings: Mapping[str, str]) -> str:
+    """What decides the numbers of a measurement, equal for equal ones of all studies. trainings: identities by the id of the trial."""
+    methods = [use.model_dump(mode="json") for use in planned.distillers]
+    teacher = trainings[planned.teacher] if planned.teacher else None
+    return json.dumps([planned.kind, trainings[planned.detector], teacher, planned.options, methods], sort_keys=True)
 
 
 def plans(submissions: Sequence[Submission], store: Store) -> list[Plan]:
     """The plan of each study alone, with few queries for all of them."""
-    stored = _Stored(store)
-    keys: list[dict[str, str]] = [{} for _ in submissions]  # of each study: planned trial -> trial key
-    equals: dict[str, Trial] = {}  # trial key -> the finished trial that serves
-    for taught in (False, True):  # the key of a student needs its teacher's checkpoint
-        for submission, mine in zip(submissions, keys, strict=True):
+    keys = _Keys(store)
+    of_study: list[dict[str, str]] = [{} for _ in submissions]  # planned job -> its key
+    equals: dict[str, Trial] = {}  # key -> the finished job that serves
+    for stage in (_teachers, _students, _measurements):  # the key of each stage needs the checkpoints of those before
+        asked: set[str] = set()
+        for submission, mine in zip(submissions, of_study, strict=True):
             finished = {name: equals[key] for name, key in mine.items() if key in equals}
-            for planned in submission.expansion.trials:
-                if (planned.teacher is not None) == taught and (key := stored.key(submission.spec, planned, finished)):
-                    mine[planned.id] = key
-        equals |= store.finished_trials({key for mine in keys for key in mine.values()} - equals.keys())
-    return [_plan(submission, mine, equals, stored) for submission, mine in zip(submissions, keys, strict=True)]
+            found = {job.id: key for job in stage(submission) if (key := keys.key(submission.spec, job, finished))}
+            mine |= found
+            asked |= set(found.values())
+        equals |= store.finished_trials(asked)
+    estimates = Estimates(store)
+    return [_plan(submission, mine, equals, estimates) for submission, mine in zip(submissions, of_study, strict=True)]
 
 
-def _plan(submission: Submission, keys: dict[str, str], equals: dict[str, Trial], stored: "_Stored") -> Plan:
+def _teachers(submission: Submission) -> Iterable[PlannedTrial]:
+    """The trials that need no teacher: teachers and baselines."""
+    return (trial for trial in submission.expansion.trials if trial.teacher is None)
+
+
+def _students(submission: Submission) -> Iterable[PlannedTrial]:
+    return (trial for trial in submission.expansion.trials if trial.teacher is not None)
+
+
+def _measurements(submission: Submission) -> Iterable[PlannedMeasurement]:
+    return submission.expansion.measurements
+
+
+def _plan(submission: Submission, keys: Mapping[str, str], equals: Mapping[str, Trial], estimates: Estimates) -> Plan:
     study = submission.spec
-    networks = {planned.id: planned.network for planned in submission.expansion.trials}
-    steps = []
-    for planned in submission.expansion.trials:
-        key = keys.get(planned.id)
-        teacher = networks[planned.teacher] if planned.teacher else None
-        steps.append(
-            Step(
-                trial=planned,
-                key=key,
-                reuses=key in equals and not study.force,
-                devices=study.resources.gpus or study.resources.cpus,
-                measured=stored.measured(study, planned),
-                flop=stored.flop(study, planned, teacher),
-            )
+    trials = {planned.id: planned for planned in submission.expansion.trials}
+    devices = study.resources.gpus or study.resources.cpus
+
+    def reuses(job: str) -> bool:
+        return keys.get(job) in equals and not study.force
+
+    def network(trial: str | None) -> Network | None:
+        return trials[trial].network if trial else None
+
+    steps = [
+        Step(
+            key=keys.get(planned.id),
+            reuses=reuses(planned.id),
+            devices=devices,
+            measured=estimates.measured(study, planned),
+            flop=estimates.flop(study, planned, network(planned.teacher)),
+            trial=planned,
         )
-    return Plan(steps, "gpu" if study.resources.gpus else "cpu")
+        for planned in trials.values()
+    ]
+    measurements = [
+        MeasureStep(
+            key=keys.get(planned.id),
+            reuses=reuses(planned.id),
+            devices=devices,
+            measured=estimates.measured_measurement(study, planned, trials[planned.detector], network(planned.teacher)),
+            flop=estimates.measurement_flop(study, planned, trials[planned.detector], network(planned.teacher)),
+            measurement=planned,
+        )
+        for planned in submission.expansion.measurements
+    ]
+    return Plan(steps, measurements, "gpu" if study.resources.gpus else "cpu")
 
 
-class _Stored:
-    """What plans ask again and again, looked up once."""
+class _Keys:
+    """Keys of planned jobs, with what they ask again and again looked up once."""
 
     def __init__(self, store: Store) -> None:
-        self._history = functools.cache(store.history)
-        self._measured = functools.cache(self._look_back)
         self._digest = functools.cache(store.dataset_digest)
         self._version = functools.cache(code_version)
-        self._datasets = datasets()
+        self._measurement_code = functools.cache(measurement_code)
 
-    def key(self, study: StudySpec, planned: PlannedTrial, finished: dict[str, Trial]) -> str | None:
-        """The trial's key, None while its teacher or the dataset is not made. finished: equal finished trials, by the planned ones."""
+    def key(self, study: StudySpec, planned: PlannedTrial | PlannedMeasurement, finished: Mapping[str, Trial]) -> str | None:
+        """Its key, None while what it needs or the dataset is not made. finished: equal finished trials, by the planned ones."""
         digest = self._digest(study.dataset)
-        spec = _resolve(study, planned, {} if study.force else finished) if digest else None
-        return spec.key(digest, self._version(spec.methods)) if spec and digest else None
-
-    def measured(self, study: StudySpec, planned: PlannedTrial) -> Measured | None:
-        """The time of trials like it, None where there are none."""
-        uses = tuple(use.id for use in planned.distillers)
-        return self._measured(study.dataset, study.scale, study.resources, planned.network, planned.schedule, planned.weights, uses)
-
-    def _look_back(self, dataset: str, scale: str, *like: Any) -> Measured | None:
-        return measured(self._history(dataset, scale), *like)
-
-    def flop(self, study: StudySpec, planned: PlannedTrial, teacher: Network | None) -> float | None:
-        """FLOP of a trial at paper scale on GPUs by its multiply-adds, else None."""
-        dataset = self._datasets.get(study.dataset)
-        if study.scale != "paper" or not study.resources.gpus or dataset is None:
+        done = {} if study.force else finished
+        if digest is None:
             return None
-        if planned.weights:
-            return evaluation_flop(planned.network, dataset)
-        return training_flop(planned.network, planned.schedule, teacher, dataset)
+        if isinstance(planned, PlannedTrial):
+            spec = _resolve(study, planned, done)
+            return spec.key(digest, self._version(spec.methods)) if spec else None
+        if any(needed not in done for needed in (planned.detector, planned.teacher) if needed):
+            return None
+        detector = done[planned.detector]
+        teacher = teacher_ref(done[planned.teacher]) if planned.teacher else None
+        schedule = Schedule.model_validate((detector.spec or {})["schedule"])
+        measurement = planned.resolve(study, teacher_ref(detector), teacher, schedule)
+        code = self._measurement_code(measurement.kind, tuple(sorted(use.id for use in measurement.distillers)))
+        return measurement.key(digest, code)
 
 
-def _resolve(study: StudySpec, planned: PlannedTrial, done: dict[str, Trial]) -> TrialSpec | None:
+def _resolve(study: StudySpec, planned: PlannedTrial, done: Mapping[str, Trial]) -> TrialSpec | None:
     """The trial's spec, or None while its teacher has no checkpoint."""
     if planned.teacher is None:
         return planned.resolve(study, None)
@@ -261,25 +276,3 @@ def teacher_ref(teacher: Trial) -> TeacherRef:
         raise ValueError(f"trial {teacher.name} has no checkpoint, it is {teacher.state}")
     network = Network.model_validate(teacher.spec["network"])
     return TeacherRef(network=network, checkpoint=teacher.checkpoint, sha256=teacher.checkpoint_sha256)
-
-
-def measured(
-    history: Sequence[Trial], resources: Resources, network: Network, schedule: Schedule, weights: str | None, uses: tuple[str, ...]
-) -> Measured | None:
-    """Time of a trial, from `history` (trials of the same dataset and scale, newest first): the mean of those with the same network,
-    schedule, devices and distillers (`uses`), else of those that differ only in the distillers, else None. Trials on another kind of
-    device than the newest are left out."""
-    wanted = (network.model_dump(), schedule.model_dump(mode="json"), weights)
-    alike = [
-        (trial.seconds, str((trial.environment or {}).get("device", "")), tuple(use["id"] for use in spec["distillers"]))
-        for trial in history
-        if trial.seconds is not None and (spec := trial.spec) is not None
-        if (spec["threads"], spec["gpus"]) == (resources.cpus, resources.gpus)
-        and ({"form": None, "width": None} | spec["network"], spec["schedule"], spec.get("weights")) == wanted
-    ]
-    chosen = [each for each in alike if each[2] == uses] or alike
-    if not chosen:
-        return None
-    device = chosen[0][1]
-    seconds = [took for took, where, _ in chosen if where == device]
-    return Measured(sum(seconds) / len(seconds), gpu_named(device) if resources.gpus else None)

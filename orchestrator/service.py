@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator import logs, loops
+from orchestrator.broker.loop import Broker
 from orchestrator.driving.jobs import Jobs
 from orchestrator.records.locks import Lock
 from orchestrator.records.store import Store
@@ -40,6 +41,7 @@ def main() -> None:
     log.info("this orchestrator leads")
     client = mlflow_client(configured.mlflow)
     running: list[loops.Loop] = [
+        Broker(store, configured),
         Jobs(store, configured),
         Relay(store, client, configured),
         Reaper(store, client),

@@ -17,8 +17,9 @@ class Settings:
 
     home: the state folder. database: SQLAlchemy URL. mlflow: tracking URI the relay writes to. mlflow_ui: base URL for links shown to
     people. ray: address that a driver connects to ("auto": the cluster of this machine). ray_jobs: HTTP address of Ray's dashboard.
-    concurrent_studies: how many drivers may run at once; further studies stay queued. nodes_may_join: whether a trial that no node holds
-    waits for one; not where the cluster is one machine.
+    concurrent_studies: how many studies may have devices at once, each of which takes a driver process; further ones stay queued.
+    autoscaler: whether the cluster has Ray's, which is then told what waiting trials need. least_free: bytes; while the disk of `home` has
+    less, no trial is started.
     """
 
     home: Path
@@ -28,7 +29,8 @@ class Settings:
     ray: str
     ray_jobs: str
     concurrent_studies: int
-    nodes_may_join: bool = True
+    autoscaler: bool = False
+    least_free: int = 2**29
 
     @property
     def data(self) -> Path:
@@ -50,7 +52,8 @@ class Settings:
             "RETORT_RAY": self.ray,
             "RETORT_RAY_JOBS": self.ray_jobs,
             "RETORT_CONCURRENT_STUDIES": str(self.concurrent_studies),
-            "RETORT_NODES_MAY_JOIN": str(int(self.nodes_may_join)),
+            "RETORT_AUTOSCALER": str(int(self.autoscaler)),
+            "RETORT_LEAST_FREE_MB": str(self.least_free // 2**20),
             **{name: value for name, value in os.environ.items() if name.startswith("RETORT_DEADLINE_")},
         }
 
@@ -66,6 +69,7 @@ def settings() -> Settings:
         mlflow_ui=os.environ.get("RETORT_MLFLOW_UI", mlflow),
         ray=os.environ.get("RETORT_RAY", os.environ.get("RAY_ADDRESS", "auto")),
         ray_jobs=os.environ.get("RETORT_RAY_JOBS", "http://127.0.0.1:8265"),
-        concurrent_studies=int(os.environ.get("RETORT_CONCURRENT_STUDIES", "4")),
-        nodes_may_join=os.environ.get("RETORT_NODES_MAY_JOIN", "1") != "0",
+        concurrent_studies=int(os.environ.get("RETORT_CONCURRENT_STUDIES", "32")),
+        autoscaler=os.environ.get("RETORT_AUTOSCALER", "0") != "0",
+        least_free=int(os.environ.get("RETORT_LEAST_FREE_MB", "512")) * 2**20,
     )

@@ -21,7 +21,7 @@ LEAST_FREE, LEAST_SHARE = 2 * 2**30, 0.03  # bytes, and share of the disk, below
 def troubles(store: Store, settings: Settings) -> list[str]:
     """One sentence a trouble, the gravest first; none when all is well."""
     locked = _of_database(settings.database)
-    return [*disk_troubles(settings.home), *locked, *_of_loops(store), *_of_outbox(store), *_of_studies(store, settings)]
+    return [*disk_troubles(settings.home), *locked, *_of_loops(store), *_of_outbox(store), *_of_studies(store)]
 
 
 def disk_troubles(folder: Path) -> list[str]:
@@ -29,9 +29,8 @@ def disk_troubles(folder: Path) -> list[str]:
     total, _, free = shutil.disk_usage(folder)
     if free > LEAST_FREE and free > LEAST_SHARE * total:
         return []
-    return [
-        f"the disk of {folder} has {free / 2**30:.1f} GB left; trials that cannot write end as lost: free some space, or move RETORT_HOME"
-    ]
+    left = f"the disk of {folder} has {free / 2**30:.1f} GB left"
+    return [f"{left}; below RETORT_LEAST_FREE_MB (512) no trial is started: free some space, or move RETORT_HOME"]
 
 
 def _of_database(url: str) -> list[str]:
@@ -68,26 +67,22 @@ def _of_outbox(store: Store) -> Iterator[str]:
         yield f"MLflow is {found.outbox_age:.0f} s behind ({found.outbox} changes wait); studies go on, and it is told all once it answers"
 
 
-def _of_studies(store: Store, settings: Settings) -> Iterator[str]:
-    driven = store.driven_studies()
-    for study, attempt in driven:
-        yield from _driven(store, study, attempt)
+def _of_studies(store: Store) -> Iterator[str]:
+    reasons = {study.id: place.reason for place, study in store.places()}
+    for study, attempt in store.driven_studies():
+        yield from _driven(store, study, attempt, reasons.get(study.id))
     for waiting in store.queued_studies():
         study = store.study(waiting.study_id)
-        if len(driven) >= settings.concurrent_studies:
-            others = ", ".join(str(other.id) for other, _ in driven)
-            yield (
-                f"{_named(study)} waits for its turn: {settings.concurrent_studies} studies may run at once and {others} do; "
-                "RETORT_CONCURRENT_STUDIES allows more"
-            )
-        elif waiting.stalls:
+        if waiting.stalls:
             last = store.attempts(study.id)[-1].outcome
             yield f"{_named(study)} lost its last {waiting.stalls} attempts without a new epoch and is tried again; the last one: {last}"
+        elif study.id in reasons:
+            yield f"{_named(study)}: {reasons[study.id]}"
         elif (store.now() - max(waiting.ended or 0, study.created)) / 1000 > PATIENCE_SECONDS:
             yield f"{_named(study)} waits for the orchestrator, which has not taken it up yet"
 
 
-def _driven(store: Store, study: Study, attempt: Attempt) -> Iterator[str]:
+def _driven(store: Store, study: Study, attempt: Attempt, reason: str | None) -> Iterator[str]:
     silence = store.driver_silence(study.id, attempt.number)
     age = (store.now() - attempt.created) / 1000
     if silence is None and age > PATIENCE_SECONDS:
@@ -98,8 +93,7 @@ def _driven(store: Store, study: Study, attempt: Attempt) -> Iterator[str]:
         return
     counts = store.counts(study.id)
     if study.state == StudyState.RUNNING and counts[TrialState.READY] and not counts[TrialState.RUNNING] and age > PATIENCE_SECONDS:
-        ready = counts[TrialState.READY]
-        yield f"{_named(study)} waits for devices, or for an equal trial that another study trains: {ready} of its trials are ready"
+        yield f"{_named(study)}: {reason or 'waits for the broker, which has not looked at its trials yet'}"
 
 
 def _named(study: Study) -> str:

@@ -1,113 +1,74 @@
-"""The client for `await`: the same calls in threads, so that the loop goes on meanwhile."""
+"""The client for `await`: the same operations on a connection that waits in the event loop."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, TypeVar
 
-from api.client import StreamedEvent
-from api.studies.schemas import PlanAnswer, StudyAnswer, StudyDetail, TrialAnswer
-from retort.client import Client, Spec, Study
-from retort.results import Figures, Table
+from api.client import AsyncClient as Connection
+from api.client import StreamedEvent, Unreachable
+from api.exchange import Awaiting, Steps
+from api.studies.schemas import StudyAnswer
+from retort.operations import LOOK_AGAIN_SECONDS, ServiceOperations, Spec, StudyOperations, data_of
+
+T = TypeVar("T")
 
 
-class AsyncClient:
-    """As `Client`."""
+class AsyncClient(ServiceOperations, Awaiting):
+    """As `Client`; `async with AsyncClient() as client` lets go of its connections."""
+
+    _connection: Connection
 
     def __init__(self, url: str | None = None, token: str | None = None, profile: str | None = None) -> None:
-        self._client = Client(url, token, profile)
+        self._connection = Connection(url, token, profile)
 
-    @property
-    def url(self) -> str:
-        """Where the service is."""
-        return self._client.url
+    async def run(self, steps: Steps[T]) -> T:
+        """What the steps of a call come to."""
+        return await self._connection.run(steps)
 
     async def submit(self, spec: Spec, *, scale: str | None = None, idempotency_key: str | None = None) -> "AsyncStudy":
-        """Submit a study; it is queued and run."""
-        return AsyncStudy(await asyncio.to_thread(self._client.submit, spec, scale=scale, idempotency_key=idempotency_key))
-
-    async def plan(self, spec: Spec, *, scale: str | None = None) -> PlanAnswer:
-        """What a study would run."""
-        return await asyncio.to_thread(self._client.plan, spec, scale=scale)
+        """Submit a study; it is queued and run. Raises SpecError where the file is none."""
+        return AsyncStudy(self._connection, await self._connection.submit(data_of(spec, scale), idempotency_key))
 
     async def study(self, study: int) -> "AsyncStudy":
         """A study by its number."""
-        return AsyncStudy(await asyncio.to_thread(self._client.study, study))
+        return AsyncStudy(self._connection, await self._connection.study(study))
 
     async def studies(self) -> AsyncIterator[StudyAnswer]:
-        """All studies, newest first."""
-        pages = self._client.studies()
-        while (study := await asyncio.to_thread(next, pages, None)) is not None:
-            yield study
+        """All studies, newest first, fetched as they are asked for."""
+        page: dict[str, Any] = {"next": None}
+        while True:
+            page = await self._connection.studies(page["next"], 200)
+            for each in page["items"]:
+                yield StudyAnswer.model_validate(each)
+            if page["next"] is None:
+                return
 
-    async def catalog(self, what: str) -> list[dict[str, Any]]:
-        """What a spec may name."""
-        return await asyncio.to_thread(self._client.catalog, what)
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._connection.close()
 
 
-class AsyncStudy:
+class AsyncStudy(StudyOperations, Awaiting):
     """As `Study`."""
 
-    def __init__(self, study: Study) -> None:
-        self._study = study
+    def __init__(self, connection: Connection, answer: dict[str, Any]) -> None:
+        super().__init__(connection, answer)
+        self._connection = connection
 
-    @property
-    def id(self) -> int:
-        """Its number."""
-        return self._study.id
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self._study.name
-
-    @property
-    def state(self) -> str:
-        """queued, running, cancelling, cancelled, finished or failed."""
-        return self._study.state
-
-    @property
-    def detail(self) -> StudyDetail:
-        """How it was when it was last asked for."""
-        return self._study.detail
-
-    async def refresh(self) -> "AsyncStudy":
-        """Itself, as it is now."""
-        await asyncio.to_thread(self._study.refresh)
-        return self
-
-    async def wait(self, timeout: float | None = None) -> "AsyncStudy":
-        """Itself, at rest. Raises TimeoutError; the study goes on."""
-        async with asyncio.timeout(timeout):
-            while not (await self.refresh()).detail.at_rest:
-                await asyncio.sleep(1.0)
-        return self
+    async def run(self, steps: Steps[T]) -> T:
+        """What the steps of a call come to."""
+        return await self._connection.run(steps)
 
     async def events(self, after: int = 0) -> AsyncIterator[StreamedEvent]:
-        """What happens, as it happens, until the study is at rest."""
-        stream = self._study.events(after)
-        while (event := await asyncio.to_thread(next, stream, None)) is not None:
-            yield event
-
-    async def trials(self) -> list[TrialAnswer]:
-        """Its trials, teachers first."""
-        return await asyncio.to_thread(self._study.trials)
-
-    async def table(self) -> Table:
-        """Its table; what of it is looked at is here already."""
-        table = self._study.table()
-        await asyncio.gather(*(asyncio.to_thread(getattr, table, form) for form in ("markdown", "tex", "csv", "data")))
-        return table
-
-    async def figures(self) -> Figures:
-        """Its pictures by name."""
-        return await asyncio.to_thread(self._study.figures)
-
-    async def cancel(self) -> "AsyncStudy":
-        """Itself, stopped gracefully; what is trained is kept."""
-        await asyncio.to_thread(self._study.cancel)
-        return self
-
-    async def resume(self) -> "AsyncStudy":
-        """Itself, queued again for what is missing."""
-        await asyncio.to_thread(self._study.resume)
-        return self
+        """What happens, as it happens, until the study is at rest; a connection that breaks is picked up where it ended."""
+        while True:
+            try:
+                async for event in self._connection.events(self.id, after):
+                    after = event.id
+                    yield event
+                return
+            except Unreachable:
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+                await self.refresh()  # raises where the service stays away

@@ -4,42 +4,37 @@ It speaks REST through `api.client`, the connection that the command uses too; a
 """
 
 import time
-from collections.abc import Iterator, Mapping
-from os import PathLike, fspath
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 from api.client import Client as Connection
 from api.client import StreamedEvent, Unreachable
-from api.command.specs import study_data
-from api.studies.schemas import PlanAnswer, StudyAnswer, StudyDetail, TrialAnswer
-from retort.results import Figure, Figures, Table
+from api.exchange import Blocking, Steps
+from api.studies.schemas import StudyAnswer
+from retort.operations import LOOK_AGAIN_SECONDS, ServiceOperations, Spec, StudyOperations, data_of
 
-Spec = Mapping[str, Any] | str | PathLike[str]  # data, a YAML file, or the id of a shipped study
-_RETRY_SECONDS = 1.0
+T = TypeVar("T")
 
 
-class Client:
+class Client(ServiceOperations, Blocking):
     """A service. url, token: where it is and what it asks for; profile: its name among `retort profile list`. Without any: $RETORT_URL and
     $RETORT_TOKEN, $RETORT_PROFILE, or the stack of this machine's $RETORT_HOME.
 
     Every method raises Unreachable (nothing answers) and Refused (the answer is a problem, by field).
     """
 
+    _connection: Connection
+
     def __init__(self, url: str | None = None, token: str | None = None, profile: str | None = None) -> None:
         self._connection = Connection(url, token, profile)
 
-    @property
-    def url(self) -> str:
-        """Where the service is."""
-        return self._connection.url
+    def run(self, steps: Steps[T]) -> T:
+        """What the steps of a call come to."""
+        return self._connection.run(steps)
 
     def submit(self, spec: Spec, *, scale: str | None = None, idempotency_key: str | None = None) -> "Study":
         """Submit a study; it is queued and run. Raises SpecError where the file is none."""
-        return Study(self._connection, self._connection.submit(_data(spec, scale), idempotency_key))
-
-    def plan(self, spec: Spec, *, scale: str | None = None) -> PlanAnswer:
-        """What a study would run: trials, what is reused, how long it takes."""
-        return PlanAnswer.model_validate(self._connection.plan(_data(spec, scale)))
+        return Study(self._connection, self._connection.submit(data_of(spec, scale), idempotency_key))
 
     def study(self, study: int) -> "Study":
         """A study by its number."""
@@ -47,54 +42,30 @@ class Client:
 
     def studies(self) -> Iterator[StudyAnswer]:
         """All studies, newest first, fetched as they are asked for."""
-        cursor: str | None = None
+        page: dict[str, Any] = {"next": None}
         while True:
-            page = self._connection.studies(cursor, 200)
+            page = self._connection.studies(page["next"], 200)
             yield from map(StudyAnswer.model_validate, page["items"])
-            cursor = page["next"]
-            if cursor is None:
+            if page["next"] is None:
                 return
 
-    def catalog(self, what: str) -> list[dict[str, Any]]:
-        """What a spec may name: studies, detectors, distillers, datasets, backbones or recipes."""
-        return self._connection.catalog(what)
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
 
 
-class Study:
+class Study(StudyOperations, Blocking):
     """A submitted study. `detail` is how it was when it was last asked for; `refresh` asks again."""
 
     def __init__(self, connection: Connection, answer: dict[str, Any]) -> None:
+        super().__init__(connection, answer)
         self._connection = connection
-        self.detail = StudyDetail.model_validate(answer)
 
-    @property
-    def id(self) -> int:
-        """Its number."""
-        return self.detail.id
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.detail.name
-
-    @property
-    def state(self) -> str:
-        """queued, running, cancelling, cancelled, finished or failed."""
-        return self.detail.state
-
-    def refresh(self) -> "Study":
-        """Itself, as it is now."""
-        self.detail = StudyDetail.model_validate(self._connection.study(self.id))
-        return self
-
-    def wait(self, timeout: float | None = None) -> "Study":
-        """Itself, at rest: finished, failed or cancelled. timeout: seconds. Raises TimeoutError; the study goes on."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self.refresh().detail.at_rest:
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"study {self.id} is {self.state} after {timeout:g} s")
-            time.sleep(_RETRY_SECONDS)
-        return self
+    def run(self, steps: Steps[T]) -> T:
+        """What the steps of a call come to."""
+        return self._connection.run(steps)
 
     def events(self, after: int = 0) -> Iterator[StreamedEvent]:
         """What happens, as it happens, until the study is at rest; a connection that breaks is picked up where it ended."""
@@ -105,38 +76,5 @@ class Study:
                     yield event
                 return
             except Unreachable:
-                time.sleep(_RETRY_SECONDS)
-                self._connection.study(self.id)  # raises where the service stays away
-
-    def trials(self) -> list[TrialAnswer]:
-        """Its trials, teachers first, and behind them its measurements."""
-        return [TrialAnswer.model_validate(each) for each in self._connection.trials(self.id)]
-
-    def table(self) -> Table:
-        """Its table, from what is there by now."""
-        return Table(lambda form: self._connection.table(self.id, form))
-
-    def figures(self) -> Figures:
-        """Its pictures by name, from what is there by now."""
-        return Figures(
-            {each["name"]: Figure(each["name"], self._connection.file(each["svg"])) for each in self._connection.figures(self.id)}
-        )
-
-    def cancel(self) -> "Study":
-        """Itself, stopped gracefully; what is trained is kept."""
-        self.detail = StudyDetail.model_validate(self._connection.cancel(self.id))
-        return self
-
-    def resume(self) -> "Study":
-        """Itself, queued again for what is missing."""
-        self.detail = StudyDetail.model_validate(self._connection.resume(self.id))
-        return self
-
-    def __repr__(self) -> str:
-        return f"<study {self.id}: {self.name!r}, {self.state}>"
-
-
-def _data(spec: Spec, scale: str | None) -> Any:
-    if isinstance(spec, Mapping):
-        return {**spec, **({"scale": scale} if scale else {})}
-    return study_data(fspath(spec), scale)
+                time.sleep(LOOK_AGAIN_SECONDS)
+                self.refresh()  # raises where the service stays away

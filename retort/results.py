@@ -1,40 +1,27 @@
 """What a study came to: its table and its figures, which notebooks show by themselves."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas
 
 
+@dataclass(frozen=True)
 class Table:
-    """A study's table. `fetch` gives it in a format; each is fetched once."""
+    """A study's table in every form. data: rows with means, intervals, gains, verdicts, and the notes."""
 
-    def __init__(self, fetch: Callable[[str], str]) -> None:
-        self._fetch = fetch
+    markdown: str
+    tex: str
+    csv: str
+    data: dict[str, Any]
 
-    @cached_property
-    def markdown(self) -> str:
-        """The table as Markdown."""
-        return self._fetch("md")
-
-    @cached_property
-    def tex(self) -> str:
-        """The table for LaTeX."""
-        return self._fetch("tex")
-
-    @cached_property
-    def csv(self) -> str:
-        """The table as CSV."""
-        return self._fetch("csv")
-
-    @cached_property
-    def data(self) -> dict[str, Any]:
-        """The table as data: rows with means, intervals, gains, verdicts, and the notes."""
-        data: dict[str, Any] = json.loads(self._fetch("json"))
-        return data
+    @classmethod
+    def of(cls, texts: Mapping[str, str]) -> "Table":
+        """By the names of the service's forms."""
+        return cls(texts["md"], texts["tex"], texts["csv"], json.loads(texts["json"]))
 
     def to_pandas(self) -> "pandas.DataFrame":
         """A row an arm, columns as in the CSV: AP, AP_half_width (of its 95% interval), ... Needs pandas (the extra `notebook`)."""

@@ -46,7 +46,9 @@ TWO_STAGE_TRAITS = frozenset({"neck", "dense_logits", "anchors", "roi_head"})
 class Detector:
     """A detector family. `traits` name what its head offers to a distiller (see `TRAITS`).
 
-    backbones: those it is offered on. strides: of its pyramid's levels, in the order of its outputs.
+    backbones: those it is offered on. strides: of its pyramid's levels, in the order of its outputs. config: of a family that is not of
+    the catalogue, where its mmdet model config comes from: "module:function" of an installed package, called with (network, classes), or
+    REGISTERED.
     """
 
     id: str
@@ -55,8 +57,10 @@ class Detector:
     traits: frozenset[str]
     backbones: tuple[str, ...] = PYRAMIDAL
     strides: tuple[int, ...] = ONE_STAGE
+    config: str | None = None
 
 
+REGISTERED = "registered"  # `Detector.config` of a family that this machine has a file of, see `studies.own_detectors`
 DETECTORS: dict[str, Detector] = {
     d.id: d
     for d in (
@@ -108,6 +112,18 @@ DETECTORS: dict[str, Detector] = {
         Detector("ssd", "SSD", "Liu et al., SSD, ECCV 2016", frozenset({"neck"}), ("vgg16",), (8, 16, 32, 64, 128, 256, 512)),
     )
 }
+
+
+def detectors() -> dict[str, Detector]:
+    """All families by id: the catalogue's, those of installed packages, and those registered on this machine."""
+    from studies.own_detectors import own_detectors  # which is made of what this module declares
+
+    return {**DETECTORS, **own_detectors()}
+
+
+def family_of(detector: str) -> Detector:
+    """The family of that id. Raises KeyError."""
+    return DETECTORS[detector] if detector in DETECTORS else detectors()[detector]
 
 
 @dataclass(frozen=True)
@@ -196,7 +212,7 @@ FORMS: dict[str, Form] = {
 
 def in_form(detector: str, form: str | None, backbone: str | None = None) -> Detector:
     """The family as a form of it is: its traits, backbones and strides. With `backbone`, on that one alone."""
-    family = DETECTORS[detector]
+    family = family_of(detector)
     if form is not None:
         change = FORMS[form]
         family = replace(
@@ -224,8 +240,9 @@ def start_of(detector: str, backbone: str, form: str | None) -> str | None:
     """
     if form and (detector, backbone) in FORMS[form].starts:
         return FORMS[form].starts[detector, backbone]
-    usual = CAFFE.get((detector, backbone), f"imagenet/{backbone.removesuffix('_dcn')}")
-    return usual if channels_of(form) == 1 else None
+    if backbone == AS_CONFIGURED or channels_of(form) != 1:
+        return None
+    return CAFFE.get((detector, backbone), f"imagenet/{backbone.removesuffix('_dcn')}")
 
 
 def of_pdf_distil(form: str | None) -> bool:
@@ -235,7 +252,7 @@ def of_pdf_distil(form: str | None) -> bool:
 
 def misfit_of(detector: str, backbone: str, form: str | None) -> tuple[str, str] | None:
     """(field, sentence) where a network names parts that do not go together, else None."""
-    title = DETECTORS[detector].title
+    title = family_of(detector).title
     if form is not None and detector not in FORMS[form].detectors:
         there = [name for name, f in FORMS.items() if detector in f.detectors]
         return "form", f"{title} has no form {form!r}; " + (f"its forms: {', '.join(there)}" if there else "leave `form` out")
@@ -254,6 +271,7 @@ class Backbone:
     title: str
 
 
+AS_CONFIGURED = "as_configured"
 BACKBONES: dict[str, Backbone] = {
     b.id: b
     for b in (
@@ -270,6 +288,7 @@ BACKBONES: dict[str, Backbone] = {
         Backbone("vgg16", "VGG-16"),
         Backbone("shufflenetv2_0.5", "ShuffleNetV2 0.5x"),
         Backbone("shufflenetv2_1.0", "ShuffleNetV2 1.0x"),
+        Backbone(AS_CONFIGURED, "the backbone of its own config"),
     )
 }
 

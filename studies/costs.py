@@ -1,17 +1,19 @@
-"""What a training costs at paper scale before anything was measured: its multiply-adds, and the device time they take on a kind of GPU.
+"""What a training or measurement costs at paper scale before one was timed: its multiply-adds, and the device time on a kind of GPU.
 
 Multiply-adds of one image are in `costs.yaml` (written by `benchmarks/count_costs.py`). Plain data: the service plans with it.
 """
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 
 from studies.catalog import Dataset
 from studies.inputs import input_sides
+from studies.measures import KINDS
 from studies.recipes import RECIPES
 from studies.spec import Network, Schedule
 
@@ -70,7 +72,8 @@ GPUS: dict[str, Gpu] = {
 
 # What estimates assume, in a sentence for whoever reads them.
 EFFICIENCY = (
-    f"3 x student + teacher multiply-adds of every image, at {FLOP_PER_BYTE:g} FLOP per byte of a GPU's memory bandwidth, in 32 bits "
+    "3 x student + teacher multiply-adds of every image, twice the network's of an evaluated or measured one, "
+    f"at {FLOP_PER_BYTE:g} FLOP per byte of a GPU's memory bandwidth, in 32 bits "
     f"({GPUS['V100'].efficiency:.0%} of the peak of a V100, {GPUS['A100'].efficiency:.0%} of an A100's)"
 )
 
@@ -137,6 +140,22 @@ def evaluation_flop(network: Network, dataset: Dataset) -> float | None:
     if cost is None or dataset.val_images is None:
         return None
     return dataset.val_images * PREDICTION * cost.flop(_pixels(network, dataset.id))
+
+
+def measurement_flop(
+    kind: str, options: Mapping[str, Any], detector: Network, teacher: Network | None, dataset: Dataset, limit: int | None
+) -> float | None:
+    """FLOP of a measurement at paper scale; None where something of it was not counted.
+
+    images x 2 x (detector + teacher), of those images that it looks at (KINDS[kind]). limit: images of the validation split at most. What
+    it computes of their outputs is left out.
+    """
+    images = {"none": 0, "chosen": len(options.get("images", ()))}.get(KINDS[kind].images, dataset.val_images)
+    costs = [cost_of(network) for network in (detector, teacher) if network]
+    if images is None or None in costs:
+        return None
+    pixels = _pixels(detector, dataset.id)  # the teacher sees the detector's images
+    return min(images, limit or images) * PREDICTION * sum(cost.flop(pixels) for cost in costs if cost)
 
 
 def _pixels(network: Network, dataset: str, smaller: float = 1.0) -> int:

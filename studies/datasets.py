@@ -1,6 +1,8 @@
-"""A user's own datasets in COCO's format: one YAML file each under `$RETORT_HOME/datasets/`, put there on the server.
+"""Datasets beside the catalogue's: those that installed packages read, and a user's own in COCO's format.
 
-A spec names a dataset by the file's name; a path never travels in a request. `datasets()` is the catalogue with them.
+A package's come through the entry point group `retort.datasets`, each with a reader of its files. One in COCO's format is a YAML file
+under `$RETORT_HOME/datasets/`, put there on the server. A spec names a dataset by the file's name; a path never travels in a request.
+`datasets()` is the catalogue with them.
 
     # $RETORT_HOME/datasets/pets.yaml
     title: Pets of our street
@@ -10,10 +12,12 @@ A spec names a dataset by the file's name; a path never travels in a request. `d
     val: {annotations: val.json, images: val}
 """
 
+import functools
 import json
 import logging
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +30,20 @@ from studies.home import retort_home
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class InstalledDataset:
+    """A dataset that a package reads.
+
+    dataset: its entry in the catalogue. reader: "module:function", called with (root, split), split "train" or "val"; gives a
+    `workers.datasets.split.Split`. origin: completes "it comes from ...". mirror: whether a mirrored image is still a valid one.
+    """
+
+    dataset: Dataset
+    reader: str
+    origin: str
+    mirror: bool = True
 
 
 class RegistrationError(ValueError):
@@ -66,7 +84,7 @@ def read_registration(name: str, home: Path) -> Registration | None:
     path = home / "datasets" / f"{name}.yaml"
     if not NAME.fullmatch(name) or not path.is_file():
         return None
-    if name in DATASETS:
+    if name in DATASETS or name in installed_datasets():
         raise RegistrationError(f"{path}: the name {name!r} is taken by a dataset of the catalogue; rename the file")
     try:
         content = yaml.safe_load(path.read_text())
@@ -82,9 +100,10 @@ def read_registration(name: str, home: Path) -> Registration | None:
 
 
 def datasets() -> dict[str, Dataset]:
-    """The catalogue's datasets and those registered here. A file that cannot be used is left out, with a warning in the log."""
+    """The catalogue's datasets, those of installed packages and those registered here. What cannot be used is left out, with a warning
+    in the log."""
     home = retort_home()
-    found = dict(DATASETS)
+    found = DATASETS | {name: installed.dataset for name, installed in installed_datasets().items()}
     for path in sorted((home / "datasets").glob("*.yaml")):
         try:
             registration = read_registration(path.stem, home)
@@ -95,6 +114,23 @@ def datasets() -> dict[str, Dataset]:
             found[path.stem] = _as_checked(
                 Dataset(path.stem, registration.title, len(registration.classes), None, None, None), registration
             )
+    return found
+
+
+@functools.cache
+def installed_datasets() -> dict[str, InstalledDataset]:
+    """The datasets of installed packages by id; a broken add-on must not take the service down."""
+    found = dict[str, InstalledDataset]()
+    for point in entry_points(group="retort.datasets"):
+        try:
+            installed = point.load()
+        except Exception as error:
+            log.warning("dataset %s (%s) is left out: %s", point.name, point.value, error)
+            continue
+        if not isinstance(installed, InstalledDataset) or installed.dataset.id in {**DATASETS, **found}:
+            log.warning("dataset %s (%s) is left out: not an InstalledDataset, or its id is taken", point.name, point.value)
+            continue
+        found[installed.dataset.id] = installed
     return found
 
 

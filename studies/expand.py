@@ -7,9 +7,9 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from studies.catalog import BACKBONES, DETECTORS, channels_of
+from studies.catalog import AS_CONFIGURED, BACKBONES, channels_of, family_of
 from studies.measures import KINDS
 from studies.methods import methods
 from studies.methods.base import device_shares
@@ -17,7 +17,7 @@ from studies.planned_measures import Measurable, PlannedMeasurement, measured_by
 from studies.presentation import Role
 from studies.recipes import NANO_WIDTH
 from studies.space import arm_with, fresh_seeds, label, told
-from studies.spec import Arm, MethodUse, Network, Schedule, Search, StudySpec, Teacher
+from studies.spec import Arm, MethodUse, Network, Schedule, Search, StudyNetwork, StudySpec, Teacher
 from studies.trial import Setting, TeacherRef, TrialSpec
 
 
@@ -39,6 +39,7 @@ class PlannedTrial:
     teacher: str | None
     distillers: tuple[MethodUse, ...]
     weights: str | None = None  # trained weights that are taken instead of a training
+    init: str | None = None  # weights that it starts from, where the study says them
 
     def resolve(self, study: StudySpec | Setting, teacher: TeacherRef | None) -> TrialSpec:
         """The trainable spec; `teacher` is given exactly when this trial needs one."""
@@ -51,11 +52,12 @@ class PlannedTrial:
             schedule=self.schedule,
             seed=self.seed,
             threads=study.resources.cpus,
-            gpus=study.resources.gpus,
+            gpus=study.resources.visible_gpus,
             teacher=teacher,
             distillers=list(self.distillers),
             on_broken=study.on_broken,
             weights=self.weights,
+            init=self.init,
         )
 
 
@@ -106,6 +108,13 @@ class Expansion:
 def expand(study: StudySpec) -> Expansion:
     """All rows and trials of a study, rows in the order of the spec; of an arm whose values are drawn while it runs, its default."""
     return Expander(study).expansion()
+
+
+class Origin(NamedTuple):
+    """Weights of the store that a network is taken with, or starts from; None: it trains, from what its recipe says."""
+
+    weights: str | None
+    init: str | None
 
 
 @dataclass(frozen=True)
@@ -172,12 +181,13 @@ class Expander:
         self, row: str, arm: Arm, values: tuple[tuple[str, Any], ...], teacher: PlannedRow | None, seeds: Sequence[int]
     ) -> PlannedRow:
         uses = _settled(self.study, arm)
-        network = _sized(self.study, arm.student or self.study.student, "student")
+        said = arm.student or self.study.student
+        network = _sized(self.study, said, "student")
         stated = arm.schedule.over(self.study.schedule).as_methods_state(uses, self.study.scale)
         schedule = stated.resolved(self.study.scale, network, self.study.dataset)
         title = (arm.title or arm.id) + _beside(self.study, arm, values)
         role: Role = "distilled" if uses else "baseline"
-        made = self._row(row, title, role, network, schedule, uses, teacher, seeds, values)
+        made = self._row(row, title, role, network, self._origin(said), schedule, uses, teacher, seeds, values)
         self.rows.append(made)
         return made
 
@@ -203,16 +213,19 @@ class Expander:
         network = _sized(self.study, teacher, "teacher")
         teaches = network != _sized(self.study, arm.student or self.study.student, "student")
         schedule = teacher.schedule.over(self.study.schedule).resolved(self.study.scale, network, self.study.dataset, teaches)
-        weights = teacher.weights if self.study.scale == "paper" else None
-        identity = self._identity(network, schedule, (), None, weights, teacher.seed)
+        origin = self._origin(teacher)
+        identity = self._identity(network, origin, schedule, (), None, teacher.seed)
         if identity not in self.teachers and make:
             name = "teacher/" + "-".join(filter(None, (network.detector, network.form, network.backbone)))
             alike = sum(row.id == name or row.id.startswith(f"{name}~") for row in self.teachers.values())
-            title = f"teacher: {DETECTORS[network.detector].title} {BACKBONES[network.backbone].title}"
+            title = f"teacher: {family_of(network.detector).title} {BACKBONES[network.backbone].title}"
             title += f" ({network.form})" if network.form else ""
             row = f"{name}~{alike + 1}" if alike else name
-            self.teachers[identity] = self._row(row, title, "teacher", network, schedule, (), None, [teacher.seed], weights=weights)
+            self.teachers[identity] = self._row(row, title, "teacher", network, origin, schedule, (), None, [teacher.seed])
         return self.teachers.get(identity)
+
+    def _origin(self, network: StudyNetwork) -> Origin:
+        return Origin(network.taken_with(self.study.scale), network.starts_from(self.study.scale))
 
     def _row(
         self,
@@ -220,42 +233,44 @@ class Expander:
         title: str,
         role: Role,
         network: Network,
+        origin: Origin,
         schedule: Schedule,
         uses: tuple[MethodUse, ...],
         teacher: PlannedRow | None,
         seeds: Sequence[int],
         values: tuple[tuple[str, Any], ...] = (),
-        weights: str | None = None,
     ) -> PlannedRow:
         taught_by, taught = (teacher.trials[0], self.identities[teacher.trials[0]]) if teacher else (None, None)
         trials = []
         for seed in seeds:
-            identity = self._identity(network, schedule, uses, taught, weights, seed)
-            made = PlannedTrial(f"{row}/seed-{seed}", row, title, role, network, schedule, seed, taught_by, uses, weights)
+            identity = self._identity(network, origin, schedule, uses, taught, seed)
+            made = PlannedTrial(f"{row}/seed-{seed}", row, title, role, network, schedule, seed, taught_by, uses, *origin)
             trials.append(self.trials.setdefault(identity, made).id)
             self.identities[trials[-1]] = identity
         return PlannedRow(row, title, role, network, schedule, uses, teacher.id if teacher else None, tuple(trials), values)
 
     def _identity(
-        self, network: Network, schedule: Schedule, uses: tuple[MethodUse, ...], teacher: str | None, weights: str | None, seed: int
+        self, network: Network, origin: Origin, schedule: Schedule, uses: tuple[MethodUse, ...], teacher: str | None, seed: int
     ) -> str:
         """What decides the numbers of a training, as sha256 (hex); `teacher`: the identity of its teacher's trial."""
         study = self.study
         setting = [study.dataset, study.scale, study.resources.model_dump()]
         methods = [use.model_dump(mode="json") for use in uses]
-        content = [setting, network.model_dump(), schedule.model_dump(mode="json"), methods, teacher, weights, seed]
+        content = [setting, network.model_dump(), schedule.model_dump(mode="json"), methods, teacher, origin.weights, seed]
+        content += [origin.init] if origin.init else []
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def batch_warning(title: str, use: MethodUse, schedule: Schedule, gpus: int) -> str | None:
+def batch_warning(title: str, use: MethodUse, schedule: Schedule, gpus: int, trained: int | None = None) -> str | None:
     """One sentence where a loss that depends on the images of a device takes another number at a time than published, else None.
 
-    use: resolved. schedule: resolved. gpus: of one trial, over which a batch is spread.
+    use: resolved. schedule: resolved. gpus: of one trial, over which a batch is spread. trained: images that a device had where this row
+    was published; None: those of the method's own publication.
     """
     method = methods().get(use.id)
     if method is None or use.per_device_images is None:
         return None
-    published = method.per_device_images_of(method.options.model_validate(use.options))
+    published = trained or method.per_device_images_of(method.options.model_validate(use.options))
     on_a_device = schedule.images_at_once / max(1, gpus)
     shares = {
         share
@@ -280,7 +295,7 @@ def _settled(study: StudySpec, arm: Arm) -> tuple[MethodUse, ...]:
 
 def _sized(study: StudySpec, network: Network, role: str) -> Network:
     own = NANO_WIDTH[role] // channels_of(network.form)  # what a form multiplies
-    width = None if study.scale == "paper" else network.width or own
+    width = None if study.scale == "paper" or network.backbone == AS_CONFIGURED else network.width or own
     return Network(detector=network.detector, backbone=network.backbone, width=width, form=network.form)
 
 

@@ -67,6 +67,7 @@ class MeasurementKind:
 
     short: as its jobs are called. teacher: whether it compares a detector with its teacher. module: of `workers`, with its `measure`.
     every_seed: whether it is a number, of which each seed has its own, or a picture, for which the first seed serves.
+    images: that pass the networks: the validation split, those that its options choose, or none.
     """
 
     id: Kind
@@ -76,6 +77,7 @@ class MeasurementKind:
     module: str
     teacher: Literal["none", "optional", "needed"] = "none"
     every_seed: bool = True
+    images: Literal["split", "chosen", "none"] = "split"
 
 
 KINDS: dict[str, MeasurementKind] = {
@@ -102,6 +104,7 @@ KINDS: dict[str, MeasurementKind] = {
             NoOptions,
             "workers.measuring.component_costs",
             every_seed=False,
+            images="none",
         ),
         MeasurementKind(
             "attention",
@@ -111,6 +114,7 @@ KINDS: dict[str, MeasurementKind] = {
             "workers.measuring.attention",
             "optional",
             every_seed=False,
+            images="chosen",
         ),
         MeasurementKind(
             "sampling",
@@ -120,6 +124,7 @@ KINDS: dict[str, MeasurementKind] = {
             "workers.measuring.sampling",
             "needed",
             every_seed=False,
+            images="chosen",
         ),
         MeasurementKind(
             "detections",
@@ -128,6 +133,7 @@ KINDS: dict[str, MeasurementKind] = {
             DetectionOptions,
             "workers.measuring.detections",
             every_seed=False,
+            images="chosen",
         ),
     )
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from studies.catalog import DATASETS, DETECTORS, FORMS, Scale, misfit_of, of_pdf_distil
+from studies.catalog import AS_CONFIGURED, DATASETS, FORMS, Scale, detectors, family_of, misfit_of, of_pdf_distil
 from studies.datasets import datasets
 from studies.measures import KINDS
 from studies.methods import methods
@@ -17,7 +17,7 @@ from studies.planned_measures import D_PRED, misfit
 from studies.problems import Problem, SpecError, problems_of
 from studies.recipes import RECIPES
 from studies.search_checks import search_misfits
-from studies.spec import Arm, Network, Schedule, StudySpec, Teacher
+from studies.spec import Arm, Network, Schedule, StudyNetwork, StudySpec
 from studies.weights import wrong_weights
 
 
@@ -63,7 +63,7 @@ def _searched_misfits(spec: StudySpec, arm: Arm) -> Iterator[Problem]:
     yield from _arm_misfits(spec, arm, where)
 
 
-def _network_misfits(spec: StudySpec, *networks: tuple[str, Network | None]) -> Iterator[Problem]:
+def _network_misfits(spec: StudySpec, *networks: tuple[str, StudyNetwork | None]) -> Iterator[Problem]:
     """Networks, each with the path of its field, whose parts do not go together, that would learn masks where there are none, or that
     are to be taken by a name that nothing has."""
     for where, network in networks:
@@ -72,22 +72,30 @@ def _network_misfits(spec: StudySpec, *networks: tuple[str, Network | None]) -> 
         found = misfit_of(network.detector, network.backbone, network.form)
         if found:
             yield Problem(f"{where}.{found[0]}", found[1])
-        if _gives_masks(network) and not _is_taken(network, spec.scale) and not _may_have_masks(spec.dataset):
+        if network.backbone == AS_CONFIGURED and network.width:
+            yield Problem(f"{where}.width", "a network of its own config is as wide as that says; leave `width` out")
+        if _gives_masks(network) and not _taken(network, spec.scale) and not _may_have_masks(spec.dataset):
             yield Problem(f"{where}.detector", _without_masks(network.detector, spec.dataset))
-        sentence = (
-            wrong_weights(network.weights, _is_taken(network, spec.scale)) if isinstance(network, Teacher) and network.weights else None
-        )
-        if sentence:
-            yield Problem(f"{where}.weights", sentence)
+        yield from _weights_misfits(where, network, spec.scale)
+
+
+def _weights_misfits(where: str, network: StudyNetwork, scale: Scale) -> Iterator[Problem]:
+    """Weights that nothing has, or that are asked for twice."""
+    if network.weights and (sentence := wrong_weights(network.weights, network.taken_with(scale) is not None)):
+        yield Problem(f"{where}.weights", sentence)
+    if network.init and (sentence := wrong_weights(network.init, network.starts_from(scale) is not None, whole=False)):
+        yield Problem(f"{where}.init", sentence)
+    if network.init and network.weights:
+        yield Problem(f"{where}.init", "a network is taken with its `weights` as it is, or trains from `init`: say one of them")
 
 
 def _gives_masks(network: Network) -> bool:
-    return "masks" in DETECTORS[network.detector].traits
+    return "masks" in family_of(network.detector).traits
 
 
-def _is_taken(network: Network, scale: Scale) -> bool:
-    """Whether it is a teacher that comes from the store of weights instead of a training."""
-    return scale == "paper" and isinstance(network, Teacher) and network.weights is not None
+def _taken(network: Network, scale: Scale) -> bool:
+    """Whether it comes from the store of weights instead of a training."""
+    return isinstance(network, StudyNetwork) and network.taken_with(scale) is not None
 
 
 def _may_have_masks(dataset: str) -> bool:
@@ -99,7 +107,7 @@ def _without_masks(detector: str, dataset: str) -> str:
     fit = ", ".join(name for name, each in datasets().items() if each.masks)
     anew = "" if dataset in DATASETS else f"; if its files have them by now, run `retort data check {dataset}`"
     return (
-        f"{DETECTORS[detector].title} learns from instance masks and dataset {dataset!r} has none; "
+        f"{family_of(detector).title} learns from instance masks and dataset {dataset!r} has none; "
         f"choose a detector of boxes, or a dataset with masks: {fit}{anew}"
     )
 
@@ -110,7 +118,7 @@ def _metric_misfits(spec: StudySpec) -> Iterator[Problem]:
     trained = [network for arm, pair in zip(spec.arms, pairs, strict=True) for network in (pair if arm.uses() else pair[:1]) if network]
     masks = _may_have_masks(spec.dataset) and any(map(_gives_masks, trained))
     compared = any(teacher and not misfit(D_PRED, student, teacher, ()) for student, teacher in pairs)
-    fit = ", ".join(name for name, detector in DETECTORS.items() if "masks" in detector.traits)
+    fit = ", ".join(name for name, detector in detectors().items() if "masks" in detector.traits)
     for index, name in enumerate(spec.metrics):
         if name.startswith("mask_") and not masks:
             yield Problem(
@@ -169,6 +177,10 @@ def _arm_misfits(spec: StudySpec, arm: Arm, where: tuple[int | str, ...]) -> Ite
         yield Problem(at("distiller"), "the same distiller twice in one arm")
     teacher, student = arm.teacher or spec.teacher, arm.student or spec.student
     yield from _recipe_misfits(spec, at(), arm.schedule, student)
+    if uses and student.taken_with(spec.scale):
+        yield Problem(
+            at("distiller"), f"the student is taken with the weights {student.weights!r} and not trained; to train from them say `init`"
+        )
     if uses and teacher is None:
         yield Problem(at("distiller"), "a distiller needs a teacher: add `teacher: {detector: ..., backbone: ...}` to the study or the arm")
     for index, use in enumerate(uses):

@@ -39,7 +39,6 @@ class PlannedMeasurement:
         self, setting: StudySpec | Setting, detector: TeacherRef, teacher: TeacherRef | None, schedule: Schedule
     ) -> MeasurementSpec:
         """What is measured, with the checkpoints at hand. schedule: of the detector's training, which says how many images it looked at."""
-        limit = schedule.max_iterations and schedule.max_iterations * (schedule.batch_size or 1)
         return MeasurementSpec.model_validate(
             {
                 "kind": self.kind,
@@ -49,11 +48,16 @@ class PlannedMeasurement:
                 "teacher": teacher,
                 "distillers": self.distillers,
                 "options": self.options,
-                "limit": limit,
+                "limit": images_looked_at(schedule),
                 "threads": setting.resources.cpus,
-                "gpus": setting.resources.gpus,
+                "gpus": setting.resources.visible_gpus,
             }
         ).resolved()
+
+
+def images_looked_at(schedule: Schedule) -> int | None:
+    """How many images of the validation split a training looked at, and so do measurements of it; None: all."""
+    return schedule.max_iterations and schedule.max_iterations * (schedule.batch_size or 1)
 
 
 @dataclass(frozen=True)

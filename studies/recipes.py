@@ -7,7 +7,7 @@ the model zoo does. Plain data: the service plans with it, and `workers` turns i
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from studies.catalog import DETECTORS, Scale, of_pdf_distil
+from studies.catalog import Scale, family_of, of_pdf_distil
 
 Images = Literal["plain", "two_scales", "multi_scale", "ssd", "yolo", "pdf"]
 IMAGES: dict[Images, str] = {
@@ -194,7 +194,7 @@ NANO_WIDTH = {"student": 8, "teacher": 16}
 def usual_recipe(scale: Scale, detector: str, form: str | None, dataset: str, teaches: bool = False) -> Recipe:
     """The recipe of a network where the study names none. teaches: whether it is the study's teacher, which trains longer at nano."""
     if scale == "nano":
-        two_stage = "roi_head" in DETECTORS[detector].traits
+        two_stage = _two_stage(detector)
         return RECIPES["nano-teacher" if teaches else "nano-two-stage" if two_stage else "nano"]
     if scale != "paper":
         return RECIPES[scale]
@@ -209,4 +209,10 @@ def optimizer_of(recipe: Recipe, detector: str, backbone: str, form: str | None)
         return recipe.optimizer
     if form and (detector, form) in IN_FORM:
         return IN_FORM[detector, form]
-    return REGNET if backbone.startswith("regnet") else OPTIMIZERS[detector]
+    if backbone.startswith("regnet"):
+        return REGNET
+    return OPTIMIZERS.get(detector) or (TWO_STAGE if _two_stage(detector) else ONE_STAGE)
+
+
+def _two_stage(detector: str) -> bool:
+    return "roi_head" in family_of(detector).traits

@@ -3,13 +3,14 @@
 What single fields cannot know is checked by `studies.parse`.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, field_validator
 from pydantic_core import PydanticCustomError
 
-from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS, Detector, Scale, in_form
+from studies.catalog import BACKBONES, FORMS, METRICS, Detector, Scale, detectors, in_form
 from studies.datasets import datasets
 from studies.measures import KINDS
 from studies.methods import methods
@@ -58,7 +59,7 @@ class Network(SpecModel):
     @field_validator("detector")
     @classmethod
     def _detector(cls, value: str) -> str:
-        return known(value, DETECTORS, "detector")
+        return known(value, detectors(), "detector")
 
     @field_validator("backbone")
     @classmethod
@@ -147,17 +148,39 @@ class Schedule(SpecModel):
         return self.lr * self.batch_size / self.reference_batch
 
 
-class Teacher(Network):
-    """The network that teaches, with its own schedule and seed; one teacher serves every seed of its students.
+class StudyNetwork(Network):
+    """A network as a study says it: with weights of the store that it starts from or, instead of training, is taken with as it is.
 
-    At paper scale it may be taken as it is from the store of weights; at the other scales it trains, being another network.
+    Weights of the zoo and of ImageNet count at paper scale alone, being of networks of its size; those of one's own at every scale.
     """
+
+    init: WeightsName | None = Field(
+        None, description="weights it starts from: imagenet/BACKBONE, zoo/CONFIG (both at paper scale), or a name of your own"
+    )
+    weights: WeightsName | None = Field(
+        None, description="trained weights it is taken with, not trained: zoo/CONFIG (at paper scale), or a name of your own"
+    )
+
+    def starts_from(self, scale: Scale) -> str | None:
+        """The weights that it trains from at a scale, where the study says them."""
+        return _counting(self.init, scale)
+
+    def taken_with(self, scale: Scale) -> str | None:
+        """The weights that it has at a scale instead of a training."""
+        return _counting(self.weights, scale)
+
+
+def _counting(weights: str | None, scale: Scale) -> str | None:
+    """The name where such weights mean something at a scale, else None."""
+    of_its_size = scale == "paper" or not (weights or "").startswith(("zoo/", "imagenet/"))
+    return weights if of_its_size else None
+
+
+class Teacher(StudyNetwork):
+    """The network that teaches, with its own schedule and seed; one teacher serves every seed of its students."""
 
     schedule: Schedule = Schedule()
     seed: int = Field(0, ge=0, lt=2**31)
-    weights: WeightsName | None = Field(
-        None, description="trained weights at paper scale: zoo/CONFIG of mmdet's zoo, or a name of your own"
-    )
 
 
 PerDeviceImages = Annotated[int | None, Field(ge=1, le=4096)]
@@ -202,7 +225,7 @@ class Arm(SpecModel):
     weight: float = Field(1.0, ge=0, le=1e6)
     per_device_images: PerDeviceImages = Field(None, description="images that the loss takes at a time; null: as published")
     teacher: Teacher | None = Field(None, description="instead of the study's teacher")
-    student: Network | None = Field(None, description="instead of the study's student")
+    student: StudyNetwork | None = Field(None, description="instead of the study's student")
     schedule: Schedule = Schedule()
 
     @field_validator("distiller")
@@ -284,11 +307,31 @@ class Measure(SpecModel):
         return known(value, KINDS, "kind of measurement")
 
 
+def _whole_where_it_is(count: float) -> float:
+    return int(count) if float(count).is_integer() else count
+
+
 class Resources(SpecModel):
-    """Devices of one trial. `cpus` is also its number of compute threads, which is part of the trial's identity."""
+    """What a trial has while it runs. `cpus` is also its number of compute threads, which is part of the trial's identity. How many share a
+    GPU, and memory, are none: numbers do not depend on them."""
 
     cpus: int = Field(1, ge=1, le=256)
-    gpus: int = Field(0, ge=0, le=8)
+    gpus: Annotated[float, PlainSerializer(_whole_where_it_is)] = Field(
+        0, ge=0, le=8, description="whole ones, or a part of one: with 0.25 four trials share a GPU"
+    )
+    memory: float = Field(0, ge=0, le=16_384, description="GiB of main memory that its node has to have left; 0: any")
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_or_a_part(cls, value: float) -> float:
+        if value > 1 and not value.is_integer():
+            raise ValueError("a trial has whole GPUs, or a part of one, such as 0.5")
+        return value
+
+    @property
+    def visible_gpus(self) -> int:
+        """How many GPUs a trial sees."""
+        return math.ceil(self.gpus)
 
 
 class StudySpec(SpecModel):
@@ -300,7 +343,7 @@ class StudySpec(SpecModel):
     schedule: Schedule = Schedule()
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field([0], min_length=1, max_length=50)
     teacher: Teacher | None = None
-    student: Network
+    student: StudyNetwork
     arms: list[Arm] = Field(min_length=1, max_length=200)
     search: Search | None = None
     resources: Resources = Resources()

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from studies.catalog import Scale
+from studies.own_detectors import made_of
 from studies.recipes import RECIPES, optimizer_of
 from studies.spec import MethodUse, Network, OnBroken, Resources, Schedule, SpecModel, WeightsName
 
@@ -25,6 +26,7 @@ FAILURES: dict[str, str] = {
 }
 CHECKPOINT_NOW = "checkpoint-now"  # file in a trial's folder: its process writes a checkpoint as soon as it can, and removes the file
 ERROR_CURVES = "error_curves.json"  # a trial leaves it beside its checkpoint
+LEAVE_NOW = "leave-now"  # likewise: it writes a checkpoint and ends, to be gone on with later
 
 
 class TrialFailure(Exception):
@@ -76,12 +78,18 @@ class TrialSpec(SpecModel):
     distillers: list[MethodUse] = []
     on_broken: OnBroken = "stop"
     weights: WeightsName | None = Field(None, description="of the store of weights, evaluated instead of trained")
+    init: WeightsName | None = Field(None, description="of the store of weights, trained from instead of what the recipe says")
 
     @property
     def full_schedule(self) -> Schedule:
         """The schedule with what is left open (in a trial written by hand, say) filled in from its recipe."""
         usual = Schedule(recipe=self.schedule.recipe).resolved(self.scale, self.network, self.dataset)
         return self.schedule.over(usual)
+
+    @property
+    def networks(self) -> list[Network]:
+        """The student's and, where it is taught, the teacher's."""
+        return [self.network, *([self.teacher.network] if self.teacher else [])]
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -105,6 +113,9 @@ class TrialSpec(SpecModel):
         recipe = RECIPES[str(self.full_schedule.recipe)]
         content["recipe"] = asdict(recipe)  # by content, as its name alone would outlive a change of it
         content["optimizer"] = asdict(optimizer_of(recipe, self.network.detector, self.network.backbone, self.network.form))
+        own = {network.detector: made_of(network.family) for network in self.networks if network.family.config}
+        if own:
+            content["detectors"] = own
         if self.teacher:
             content["teacher"] = {"network": self.teacher.network.model_dump(mode="json"), "sha256": self.teacher.sha256}
         return {"trial": content, "dataset": dataset_digest, "code": code_version}

@@ -27,13 +27,14 @@ def stored_names() -> frozenset[str] | None:
         return None
 
 
-def wrong_weights(name: str, taken: bool) -> str | None:
-    """One sentence where no detector's weights have this name, else None.
+def wrong_weights(name: str, taken: bool, whole: bool = True) -> str | None:
+    """One sentence where no weights have this name, else None.
 
-    taken: the study takes them from the store, so that a name of one's own must be there already.
+    taken: the study takes them from the store, so that a name of one's own must be there already. whole: they must be of a detector.
     """
     if name.startswith("imagenet/"):
-        return f"{name!r} are weights of a backbone alone, and a teacher is a whole detector: zoo/CONFIG of mmdet's zoo, or your own"
+        told = f"{name!r} are weights of a backbone alone, to start from (`init`); here a whole detector is meant: "
+        return f"{told}zoo/CONFIG of mmdet's zoo, or your own" if whole else None
     if name in zoo_names():
         return None
     if name.startswith("zoo/"):

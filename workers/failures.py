@@ -36,7 +36,8 @@ def failures_named(images: int) -> Iterator[None]:
     except FileNotFoundError as error:
         raise TrialFailure("data", f"a file of the dataset is missing: {error.filename or error}") from error
     except OSError as error:
-        raise TrialFailure("infra", f"{type(error).__name__}: {error}") from error
+        last = (str(error).strip().splitlines() or ["no reason given"])[-1]  # a loader's process adds its traceback in front of it
+        raise TrialFailure("infra", f"{type(error).__name__}: {last.removeprefix(f'{type(error).__name__}: ')}") from error
     except RuntimeError as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         if LOADER.search(text):

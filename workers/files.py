@@ -23,10 +23,14 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
 
 
 def write_atomically(content: bytes, path: Path) -> None:
-    """Writes beside `path`, flushes to disk, then renames over it."""
+    """Writes beside `path`, flushes to disk, then renames over it. What a full disk did not take to its end is not left there."""
     unfinished = path.with_name(f".{path.name}-{os.getpid()}")
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise

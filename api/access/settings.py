@@ -12,13 +12,15 @@ class AccessSettings:
     """How the service may be reached.
 
     token_file: holds the operator's token; made when it is missing. hosts: names of the service beside loopback's, "*.example.org" for all
-    below it. requests, body_bytes: how many each token has a minute.
+    below it. requests, body_bytes: how many each token has a minute. behind_login: whether MLflow and Ray's dashboard are served below
+    /mlflow and /ray.
     """
 
     token_file: Path
     hosts: tuple[str, ...] = ()
     requests: int = 1200
     body_bytes: int = 60_000_000
+    behind_login: bool = False
 
 
 def access_settings(home: Path | None = None) -> AccessSettings:
@@ -28,6 +30,7 @@ def access_settings(home: Path | None = None) -> AccessSettings:
         hosts=tuple(name.strip() for name in os.environ.get("RETORT_ALLOWED_HOSTS", "").split(",") if name.strip()),
         requests=_positive("RETORT_REQUESTS_PER_MINUTE", 1200),
         body_bytes=_positive("RETORT_BODY_MB_PER_MINUTE", 60) * 1_000_000,
+        behind_login=os.environ.get("RETORT_BEHIND_LOGIN", "0") != "0",
     )
 
 

@@ -3,8 +3,9 @@
 from typing import Any
 
 from api.catalog.schemas import BackboneEntry, DatasetEntry, DetectorEntry, DistillerEntry, OptionEntry, RecipeEntry, StudyEntry, ZooEntry
+from studies import catalog
 from studies import datasets as known
-from studies.catalog import BACKBONES, DETECTORS, FORMS, TRAITS, ZOO
+from studies.catalog import BACKBONES, FORMS, TRAITS, ZOO
 from studies.methods import Method, methods
 from studies.recipes import IMAGES, RECIPES
 from studies.shipped import shipped_studies
@@ -32,7 +33,7 @@ def detectors() -> list[DetectorEntry]:
             ],
             distillers=[m.id for m in methods().values() if m.misfit(d, d, m.options()) is None],
         )
-        for d in DETECTORS.values()
+        for d in catalog.detectors().values()
     ]
 
 

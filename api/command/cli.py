@@ -1,18 +1,21 @@
 """The `retort` command. Imports little at the top, so that every command answers at once; each command imports what it needs."""
 
+import json
 import os
 import sys
 import time
 import warnings
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.command import data, profiles, schedules, searches, tokens, webhooks, weights
+from api.command import data, detectors, profiles, queue, schedules, searches, tokens, webhooks, weights
 from api.command.doctor import doctor
-from api.command.output import Json, print_json
+from api.command.export import export
+from api.command.output import Json, print_json, tell
 from studies.inert import one_line
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data.app, name="data")
+app.add_typer(detectors.app, name="detectors")
 app.add_typer(weights.app, name="weights")
 app.add_typer(schedules.app, name="schedule")
 app.command()(doctor)
@@ -35,6 +39,8 @@ app.command()(searches.best)
 app.add_typer(tokens.app, name="token")
 app.add_typer(webhooks.app, name="webhook")
 app.add_typer(profiles.app, name="profile")
+for name, command in queue.COMMANDS.items():
+    app.command(name)(command)
 
 
 class What(StrEnum):
@@ -73,6 +79,7 @@ def _shipped(incomplete: str) -> list[str]:
     return [name for name in shipped_ids() if name.startswith(incomplete)]
 
 
+_NOT_BOTH = "not with --watch; what happens to a study, for programs: retort watch ID --json"
 UNBOUNDED = 10_000  # columns, where nobody looks at a terminal
 StudyNames = Annotated[
     list[str] | None,
@@ -149,6 +156,7 @@ def up(
         str | None, typer.Option(metavar="auto", envvar="RETORT_PORTS", help="auto: free ports where a default one is taken")
     ] = None,
     cpus: Annotated[int | None, typer.Option(min=1, help="cores for trials [all]")] = None,
+    as_json: Json = False,
 ) -> None:
     """Start Ray, MLflow, the service and the orchestrator."""
     from api.client import Client
@@ -158,18 +166,24 @@ def up(
     if ports not in {None, "auto"}:
         raise typer.BadParameter("the only value is auto", param_hint="--ports")
     wanted = {"api": api_port, "mlflow": mlflow_port, "dashboard": dashboard_port, "ray": ray_port}
-    stack, started = start(retort_home(), wanted, ports == "auto", cpus, _say)
-    _say(f"{'up' if started else 'already up'}: service {stack.url('api')}, MLflow {stack.url('mlflow')}, state in {stack.home}")
-    _say(f"open once, within a quarter of an hour (another link: retort link): {Client(stack.url('api'), stack.operator_token()).link()}")
+    stack, started = start(retort_home(), wanted, ports == "auto", cpus, _remark if as_json else _say)
+    link = Client(stack.url("api"), stack.operator_token()).link()
+    tell(
+        as_json,
+        {"started": started, "home": stack.home, "link": link, **{name: stack.url(name) for name in ("api", "mlflow", "dashboard")}},
+        f"{'up' if started else 'already up'}: service {stack.url('api')}, MLflow {stack.url('mlflow')}, state in {stack.home}",
+        f"open once, within a quarter of an hour (another link: retort link): {link}",
+    )
 
 
 @app.command()
-def down() -> None:
+def down(as_json: Json = False) -> None:
     """Stop what `up` started. Studies that run go on at the next `up`."""
     from api.embedded.supervision import down as stop
     from studies.home import retort_home
 
-    _say("down" if stop(retort_home(), _say) else f"nothing is up ($RETORT_HOME is {retort_home()})")
+    stopped = stop(retort_home(), _remark if as_json else _say)
+    tell(as_json, {"stopped": stopped}, "down" if stopped else f"nothing is up ($RETORT_HOME is {retort_home()})")
 
 
 @app.command()
@@ -183,7 +197,7 @@ def status(as_json: Json = False) -> None:
 
     stack = load_stack()
     if stack is None:
-        _say(f"nothing is up ($RETORT_HOME is {retort_home()}); start it with `retort up`")
+        tell(as_json, [], f"nothing is up ($RETORT_HOME is {retort_home()}); start it with `retort up`")
         raise typer.Exit(1)
     parts = parts_of(stack)
     if as_json:
@@ -226,6 +240,7 @@ def submit(
     idempotency_key: Annotated[
         str | None, typer.Option(help="the same key and spec make no second study [one made up for this call]")
     ] = None,
+    priority: Annotated[int, typer.Option(min=-100, max=100, help="in the queue; the higher the sooner")] = 0,
     as_json: Json = False,
 ) -> None:
     """Submit studies; they are queued and run."""
@@ -235,9 +250,9 @@ def submit(
     if idempotency_key and len(asked) > 1:
         raise typer.BadParameter("a key is of one study; submit them one by one", param_hint="--idempotency-key")
     if as_json and watch:
-        raise typer.BadParameter("a live view is not for programs", param_hint="--json")
+        raise typer.BadParameter(_NOT_BOTH, param_hint="--json")
     client = _client()
-    made = [client.submit(document, idempotency_key) for document in asked]
+    made = [client.submit(document, idempotency_key, priority) for document in asked]
     if as_json:
         print_json(made[0] if len(made) == 1 else made)
         return
@@ -251,9 +266,18 @@ def submit(
 
 
 @app.command()
-def watch(study: StudyId) -> None:
+def watch(
+    study: StudyId, as_json: Annotated[bool, typer.Option("--json", help="its events, a line of JSON each, for programs")] = False
+) -> None:
     """Show a study live until it is at rest, then its table. Ctrl-C leaves the study running."""
-    raise typer.Exit(_followed(_client(), study))
+    client = _client()
+    if not as_json:
+        raise typer.Exit(_followed(client, study))
+    from api.command.watch import events_of
+
+    for event in events_of(client, study):
+        _say(json.dumps(asdict(event)))
+    raise typer.Exit(_ended(client.study(study)))
 
 
 @app.command()
@@ -291,6 +315,7 @@ def logs(
     study: StudyId,
     trial: Annotated[str | None, typer.Argument(metavar="[TRIAL]", help="a trial, as in student/seed-0 [the study's driver]")] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="go on until the study is at rest")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="each line as a JSON string, for programs")] = False,
 ) -> None:
     """Print what a study's driver or one of its trials printed, also after the end."""
     from api.command.logs import log_lines
@@ -298,7 +323,7 @@ def logs(
     nothing = True
     for line in log_lines(_client(), study, trial, follow):
         nothing = False
-        _say(line)
+        _say(json.dumps(line) if as_json else line)
     if nothing:
         what = f"trial {one_line(trial)}" if trial else f"study {study}"
         print(f"{what} has printed nothing yet; how it is: retort show {study}", file=sys.stderr)
@@ -321,6 +346,8 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Run what is missing of a cancelled, failed or incomplete study."""
+    if as_json and watch:
+        raise typer.BadParameter(_NOT_BOTH, param_hint="--json")
     client = _client()
     answer = client.resume(study)
     if as_json:
@@ -332,9 +359,10 @@ def resume(
 
 
 @app.command()
-def resend() -> None:
+def resend(as_json: Json = False) -> None:
     """Tell MLflow again what it could not be told; `retort status` says what that is."""
-    _say(f"{_client().resend()} changes are sent to MLflow again")
+    rows = _client().resend()
+    tell(as_json, {"rows": rows}, f"{rows} changes are sent to MLflow again")
 
 
 @app.command()
@@ -366,18 +394,22 @@ def table(
 def figures(
     study: StudyId,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="where the files go [figures-ID]")] = None,
+    as_json: Json = False,
 ) -> None:
     """Draw a study's pictures, each as SVG and PNG, from what is there by now."""
     client, folder = _client(), out or Path(f"figures-{study}")
     found = client.figures(study)
     if not found:
-        _say(f"study {study} has nothing to draw yet")
+        tell(as_json, [], f"study {study} has nothing to draw yet")
         return
     folder.mkdir(parents=True, exist_ok=True)
     for figure in found:
         for format in ("svg", "png"):
             (folder / Path(f"{figure['name']}.{format}").name).write_bytes(client.file(figure[format]))
-        _say(f"{folder / figure['name']}.svg, .png")
+    files = [
+        {"name": figure["name"], **{format: str(folder / f"{figure['name']}.{format}") for format in ("svg", "png")}} for figure in found
+    ]
+    tell(as_json, files, *(f"{each['svg']}, .png" for each in files))
 
 
 @app.command()
@@ -403,17 +435,28 @@ def trial(
     seed: Annotated[int | None, typer.Option(help="any seed [the study's first]")] = None,
     scale: Scale = None,
     setting: Setting = None,
+    as_json: Json = False,
 ) -> None:
     """Run one trial (and its teacher) here and now, without Ray."""
+    from rich.console import Console
+
     from api.command.specs import study_data
-    from api.command.trial import run_here
+    from api.command.trial import result_lines, run_here
     from studies.parse import parse_study
 
     chosen = [] if seed is None else [f"seeds=[{seed}]"]
     spec = parse_study(study_data(study, scale, [*(setting or []), *chosen]))
-    run_here(spec, arm or spec.arms[0].id, spec.seeds[0], _console())
+    result, folder = run_here(spec, arm or spec.arms[0].id, spec.seeds[0], Console(stderr=True, highlight=False) if as_json else _console())
+    data = {
+        "metrics": result.metrics,
+        "checkpoint": str(result.checkpoint),
+        "checkpoint_sha256": result.checkpoint_sha256,
+        "folder": str(folder),
+    }
+    tell(as_json, data, *result_lines(spec, result, folder))
 
 
+app.command()(export)
 app.command("link")(tokens.link)
 app.command("audit")(tokens.audit)
 
@@ -445,6 +488,11 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
+def _remark(text: str) -> None:
+    """Beside what is for programs."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def _documents(studies: list[str] | None, all_tables: bool, scale: ScaleName | None, setting: list[str] | None) -> list[Any]:
     """The documents of the studies that are named, at least one."""
     from api.command.specs import study_data
@@ -467,7 +515,12 @@ def _followed(client: "Client", study: int) -> int:
         raise typer.Exit(130) from None
     _say("")
     _say(_fitted(client.table(study)))
-    return 0 if last["state"] == "finished" else 1
+    return _ended(last)
+
+
+def _ended(study: dict[str, Any]) -> int:
+    """The exit status of a study at rest."""
+    return 0 if study["state"] == "finished" else 1
 
 
 def _status(error: Exception) -> int:

@@ -1,8 +1,11 @@
 """`retort data`: what is on this machine of a dataset, and what is wrong with it."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from api.command.output import Json, tell
 
 if TYPE_CHECKING:
     from workers.datasets.check import Report
@@ -16,7 +19,7 @@ def group() -> None:
 
 
 @app.command()
-def check(name: Annotated[str, typer.Argument(metavar="NAME", help="a dataset: retort catalog datasets")]) -> None:
+def check(name: Annotated[str, typer.Argument(metavar="NAME", help="a dataset: retort catalog datasets")], as_json: Json = False) -> None:
     """Read every file of a dataset and say what is there, missing or broken. Exit status 1 unless all is well."""
     from rich.console import Console
     from rich.progress import Progress
@@ -37,8 +40,7 @@ def check(name: Annotated[str, typer.Argument(metavar="NAME", help="a dataset: r
     except TrialFailure as failure:
         typer.echo(failure.sentence, err=True)
         raise typer.Exit(1) from None
-    for line in report_lines(report):
-        typer.echo(line)
+    tell(as_json, {**asdict(report), "root": str(report.root)}, *report_lines(report))
     raise typer.Exit(1 if report.broken else 0)
 
 

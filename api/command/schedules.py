@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from api.command.output import Json, print_json
+from api.command.output import Json, print_json, tell
 
 if TYPE_CHECKING:
     from api.client import Client
@@ -89,25 +89,24 @@ def show(schedule: ScheduleId, as_json: Json = False) -> None:
 
 
 @app.command()
-def pause(schedule: ScheduleId) -> None:
+def pause(schedule: ScheduleId, as_json: Json = False) -> None:
     """Submit nothing of it until it is resumed."""
-    _client().pause_schedule(schedule)
-    typer.echo(f"schedule {schedule} is paused; it goes on with: retort schedule resume {schedule}")
+    found = _client().pause_schedule(schedule)
+    tell(as_json, found, f"schedule {schedule} is paused; it goes on with: retort schedule resume {schedule}")
 
 
 @app.command()
-def resume(schedule: ScheduleId) -> None:
+def resume(schedule: ScheduleId, as_json: Json = False) -> None:
     """Submit again what is due from now on."""
     found = _client().resume_schedule(schedule)
-    for line in [f"schedule {schedule} goes on", *next_lines(found)]:
-        typer.echo(line)
+    tell(as_json, found, f"schedule {schedule} goes on", *next_lines(found))
 
 
 @app.command()
-def remove(schedule: ScheduleId) -> None:
+def remove(schedule: ScheduleId, as_json: Json = False) -> None:
     """Submit nothing of it any more; its studies stay, and one that runs goes on."""
     _client().remove_schedule(schedule)
-    typer.echo(f"schedule {schedule} is removed; its studies stay")
+    tell(as_json, {"id": schedule, "removed": True}, f"schedule {schedule} is removed; its studies stay")
 
 
 def next_lines(schedule: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.command.output import Json, print_json
+from api.command.output import Json, print_json, tell
 from studies.inert import one_line
 
 if TYPE_CHECKING:
@@ -56,15 +56,17 @@ def list_(
 
 
 @app.command()
-def revoke(token: Annotated[int, typer.Argument(metavar="ID", min=1, help="number of a token (retort token list)")]) -> None:
+def revoke(
+    token: Annotated[int, typer.Argument(metavar="ID", min=1, help="number of a token (retort token list)")], as_json: Json = False
+) -> None:
     """Answer nothing to a token any more, nor to pages that were opened with it."""
-    _client().revoke_token(token)
-    typer.echo(f"token {token} is revoked")
+    tell(as_json, _client().revoke_token(token), f"token {token} is revoked")
 
 
-def link() -> None:
+def link(as_json: Json = False) -> None:
     """Print a link that opens the service's pages once, within a quarter of an hour."""
-    typer.echo(_client().link())
+    made = _client().link()
+    tell(as_json, {"link": made}, made)
 
 
 def audit(

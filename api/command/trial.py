@@ -1,5 +1,6 @@
 """`retort trial`: one trial of a study in this very process, with a progress bar; the debugger's door."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,10 +13,11 @@ from studies.spec import StudySpec
 
 if TYPE_CHECKING:
     from workers.training.progress import EpochReport, StepReport
+    from workers.training.result import TrialResult
 
 
-def run_here(study: StudySpec, arm: str, seed: int, console: Console) -> None:
-    """Train, show every epoch, print the final metrics and where the checkpoint is. Raises TrialFailure."""
+def run_here(study: StudySpec, arm: str, seed: int, console: Console) -> tuple["TrialResult", Path]:
+    """Train and show every epoch; the result and the trial's folder. Raises TrialFailure."""
     from workers.local import run_locally
 
     shown = TextColumn("{task.fields[told]}")
@@ -34,12 +36,17 @@ def run_here(study: StudySpec, arm: str, seed: int, console: Console) -> None:
             told = f"{step.step}/{step.steps}, loss {step.metrics['loss']:.3f}, {step.metrics['images_per_second']:.1f} images/s"
             progress.update(bars[trial.id], total=step.epochs, completed=step.epoch - 1, told=told)
 
-        result, folder = run_locally(study, arm, seed, retort_home(), report, report_step)
+        return run_locally(study, arm, seed, retort_home(), report, report_step)
+
+
+def result_lines(study: StudySpec, result: "TrialResult", folder: Path) -> list[str]:
+    """The final metrics, and where the checkpoint is."""
+    lines = []
     for name in study.metrics:
         value = result.metrics.get(name)
         told = "none, it does not apply here" if value is None else f"{value:6.{DECIMALS.get(name, 2)}f}"
-        console.print(f"{name:<5} {told}")
-    console.print(f"detector: {result.checkpoint}\nfolder:   {folder}", soft_wrap=True)
+        lines.append(f"{name:<5} {told}")
+    return [*lines, f"detector: {result.checkpoint}", f"folder:   {folder}"]
 
 
 def _steps(study: StudySpec, arm: str, seed: int) -> list[PlannedTrial]:

@@ -1,6 +1,6 @@
 """What the `retort` command prints: studies, trials, plans, catalogue and the stack's parts as aligned tables."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,9 +12,10 @@ from rich.text import Text
 from api.command.watch import STYLES, Snapshot, header, span
 from api.embedded.health import PartStatus
 from studies.inert import one_line
+from studies.measures import KINDS
 
+LONGEST = 34  # characters of a column that is not broken
 USUAL_GPU = "A100"  # whose hours stand where there is room for one number
-SHOWN_GPUS = ("V100", "A100", "H100")  # and for three
 
 
 def status_table(parts: Sequence[PartStatus]) -> Table:
@@ -117,53 +118,81 @@ def plan_lines(plan: dict[str, Any]) -> list[RenderableType]:
     for trial in plan["trials"]:
         runs = Text("reused", style="green") if trial["reused"] else "evaluates" if trial["evaluates"] else "trains"
         table.add_row(Text(one_line(trial["title"])), trial["role"], runs, _time(trial))
+    for row in _measurements(plan["measurements"]):
+        table.add_row(*row)
     warnings = [Text(one_line(f"Note: {warning}."), style="yellow") for warning in plan["warnings"]]
     hours = _gpu_hours(plan, plan["efficiency"])
     return [Text(one_line(plan["name"]), style="bold"), table, Text(plan_summary(plan)), *hours, *warnings]
+
+
+def _measurements(planned: Sequence[dict[str, Any]]) -> Iterable[Sequence[str]]:
+    """A line for the measurements of each kind."""
+    for kind in dict.fromkeys(each["kind"] for each in planned):
+        of_kind = [each for each in planned if each["kind"] == kind]
+        to_make = [each for each in of_kind if not each["reused"]]
+        runs = "reused" if not to_make else "measures" if len(to_make) == len(of_kind) else f"{len(to_make)} measure"
+        yield f"{KINDS[kind].short} of {len(of_kind)} trainings", "measurement", runs, _time_of_all(to_make)
 
 
 def plan_summary(plan: dict[str, Any]) -> str:
     """The plan in a sentence."""
     told = f"{plan['to_train']} of {len(plan['trials'])} trials to train, "
     told += f"{plan['to_evaluate']} to evaluate, " * bool(plan["to_evaluate"]) + f"{plan['reused']} reused"
-    told += f", then {plan['measurements']} measurements" if plan["measurements"] else ""
-    if plan["to_run"] == 0:
+    told += f", then {plan['to_measure']} measurements" if plan["to_measure"] else ""
+    to_run = plan["to_run"] + plan["to_measure"]
+    if to_run == 0:
         return f"{told}: nothing to train, the table is there at once."
-    if plan["unknown"] == plan["to_run"]:
+    if plan["unknown"] == to_run:
         return f"{told}; no time is known yet, nothing alike was trained here."
     on_usual = plan["gpu_hours"].get(USUAL_GPU)  # 0 where all was measured on another kind that is not listed
     hours = (
         f"about {_hours(on_usual)} {USUAL_GPU}-hours" if on_usual else f"about {plan['device_seconds'] / 3600:.2f} {plan['device']}-hours"
     )
-    return f"{told}; {hours}" + (f" and {plan['unknown']} trials of unknown time." if plan["unknown"] else ".")
+    return f"{told}; {hours}" + (f" and {plan['unknown']} {_jobs(plan)} of unknown time." if plan["unknown"] else ".")
+
+
+def _jobs(sums: dict[str, Any]) -> str:
+    """What is counted together."""
+    return "trials and measurements" if sums["to_measure"] else "trials"
 
 
 def plans_lines(plans: dict[str, Any]) -> list[RenderableType]:
     """What several studies would run: a line each, what they share once, and the sum."""
     total = plans["total"]
-    gpus = [gpu for gpu in SHOWN_GPUS if gpu in total["gpu_hours"]]
+    gpus = [gpu for gpu in (USUAL_GPU,) if gpu in total["gpu_hours"]]
     cpus = ["cpu"] if any(study["device"] == "cpu" for study in plans["studies"]) else []
-    table = _table("study", "trials", "shared", "finished", "to train", "to evaluate", *(f"{name}-hours" for name in (*gpus, *cpus)))
+    measures = ["to measure"] if total["to_measure"] else []
+    hours_of = (f"{name} hours" for name in (*gpus, *cpus))
+    table = _table("study", "trials", "shared", "done", "to train", "to test", *measures, *hours_of, keeps="study")
     for line in (*plans["studies"], total):
         name = Text("together", style="bold") if line is total else Text(one_line(line["table"] or line["name"]))
-        counts = (line["trials"], line.get("shared", ""), line["reused"], line["to_train"], line["to_evaluate"])
+        counts = [line["trials"], line.get("shared", ""), line["reused"], line["to_train"], line["to_evaluate"]]
+        counts += [line["to_measure"]] if measures else []
         hours = [line["gpu_hours"].get(gpu) for gpu in gpus] + [
             line["device_seconds"] / 3600 if line.get("device") == "cpu" else None for _ in cpus
         ]
         more = " + ?" if line["unknown"] else ""  # and what is not known
         table.add_row(name, *map(str, counts), *("" if each is None else _hours(each) + more for each in hours))
-    told = f"{total['to_train']} trainings and {total['to_evaluate']} evaluations to run, {total['reused']} trials are finished."
-    unknown = [Text(f"?: {total['unknown']} trials of unknown time, nothing alike was trained here.")] if total["unknown"] else []
+    made = ["trainings", "evaluations", *(["measurements"] if measures else [])]
+    asked = [f"{total[f'to_{verb}']} {what}" for verb, what in zip(("train", "evaluate", "measure"), made, strict=False)]
+    told = f"{', '.join(asked[:-1])} and {asked[-1]} to run, {total['reused']} trials are finished."
+    unknown = [Text(f"?: {total['unknown']} {_jobs(total)} of unknown time, nothing alike was run here.")] if total["unknown"] else []
     return [table, Text(told), *unknown, *_gpu_hours(total, plans["efficiency"])]
 
 
 def _time(trial: dict[str, Any]) -> str:
     """How long a trial takes: its time on the devices it asks for where one like it was measured, else device-hours."""
-    if trial["reused"]:
+    return "" if trial["reused"] else _time_of_all([trial])
+
+
+def _time_of_all(jobs: Sequence[dict[str, Any]]) -> str:
+    """How long jobs take one after the other, as far as all are measured, else all are estimated."""
+    if not jobs:
         return ""
-    if trial["seconds"] is not None:
-        return f"about {span(trial['seconds'])}"
-    return f"about {_hours(trial['gpu_hours'][USUAL_GPU])} {USUAL_GPU}-hours" if trial["gpu_hours"] else "unknown"
+    seconds, hours = [job["seconds"] for job in jobs], [job["gpu_hours"] for job in jobs]
+    if None not in seconds:
+        return f"about {span(sum(seconds))}"
+    return f"about {_hours(sum(each[USUAL_GPU] for each in hours))} {USUAL_GPU}-hours" if all(hours) else "unknown"
 
 
 def _gpu_hours(sums: dict[str, Any], efficiency: str) -> list[RenderableType]:
@@ -176,9 +205,10 @@ def _gpu_hours(sums: dict[str, Any], efficiency: str) -> list[RenderableType]:
 
 def _basis(sums: dict[str, Any], efficiency: str) -> Text:
     """How many times are measured and how many estimated, and by what."""
-    parts = [f"{sums['measured']} trials by the measured time of trials like them"] if sums["measured"] else []
-    parts += [f"{sums['estimated']} trials estimated: {efficiency}"] if sums["estimated"] else []
-    parts += [f"{sums['unknown']} trials of unknown time"] if sums["unknown"] else []
+    jobs = _jobs(sums)
+    parts = [f"{sums['measured']} {jobs} by the measured time of others like them"] if sums["measured"] else []
+    parts += [f"{sums['estimated']} {jobs} estimated: {efficiency}"] if sums["estimated"] else []
+    parts += [f"{sums['unknown']} {jobs} of unknown time"] if sums["unknown"] else []
     return Text("; ".join(parts) + ".", style="dim")
 
 
@@ -237,11 +267,15 @@ def _distiller(item: dict[str, Any]) -> list[RenderableType]:
     return [*lines, options, Text()]
 
 
-def _table(*columns: str, wraps: str | None = None) -> Table:
-    """wraps: the one column that gives way where the terminal is narrow; without one, all of them do."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+def _table(*columns: str, wraps: str | None = None, keeps: str | None = None) -> Table:
+    """wraps: the one column that gives way where the terminal is narrow; keeps: the one that does not, and is cut when it is long;
+    without either, all of them do."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", collapse_padding=keeps is not None)
     for name in columns:
-        table.add_column(name, overflow="fold", no_wrap=wraps not in (None, name))
+        if name == keeps:
+            table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=LONGEST)
+        else:
+            table.add_column(name, overflow="fold", no_wrap=wraps not in (None, name))
     return table
 
 

@@ -8,6 +8,7 @@ Where the output is no terminal, every change is one plain line instead.
 
 import contextlib
 import queue
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -69,6 +70,18 @@ def watch(client: Client, study: int, console: Console) -> dict[str, Any]:
     else:
         _plain(client, study, snapshot, console)
     return client.study(study)
+
+
+def events_of(client: Client, study: int) -> Iterator[StreamedEvent]:
+    """All events of a study until it is at rest, for programs; troubles with the connection go to stderr. Raises Refused."""
+    with _reading(client, study) as reader:
+        while (item := reader.items.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            if isinstance(item, StreamedEvent):
+                yield item
+            else:
+                print(item, file=sys.stderr)
 
 
 # --- the event stream, however often it breaks
@@ -216,6 +229,8 @@ def header(snapshot: Snapshot, now: datetime) -> list[Text]:
     told += [f"{sum(measured)} of {len(measured)} measurements"] if measured else []
     told.append(span(_seconds(study["started"] or study["created"], study["finished"] or now)))
     lines = [first, Text(", ".join(told), style="dim")]
+    if study.get("waits"):
+        lines.append(Text(f"waits   {one_line(study['waits'])}", style="dim"))
     if study["mlflow"]:
         lines.append(Text(f"MLflow  {study['mlflow']}", style="dim"))
     if snapshot.note and not study["at_rest"] and not counts.get("running"):

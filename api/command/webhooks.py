@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.command.output import Json, print_json
+from api.command.output import Json, print_json, tell
 from studies.inert import one_line
 
 if TYPE_CHECKING:
@@ -65,10 +65,10 @@ def show(webhook: WebhookId, as_json: Json = False) -> None:
 
 
 @app.command()
-def remove(webhook: WebhookId) -> None:
+def remove(webhook: WebhookId, as_json: Json = False) -> None:
     """Tell it nothing more."""
     _client().remove_webhook(webhook)
-    typer.echo(f"webhook {webhook} is removed")
+    tell(as_json, {"id": webhook, "removed": True}, f"webhook {webhook} is removed")
 
 
 def _told(delivery: dict[str, Any]) -> str:

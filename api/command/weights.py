@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from api.command.output import Json, print_json, tell
 
 if TYPE_CHECKING:
     from workers.weights.store import Entry, Store
@@ -21,28 +24,40 @@ def fetch(
         list[str], typer.Argument(metavar="NAME...", help="imagenet/BACKBONE, zoo/CONFIG of mmdet's zoo, or a name of your own")
     ],
     address: Annotated[str | None, typer.Option("--from", metavar="ADDRESS", help="where a name of your own comes from (https)")] = None,
+    as_json: Json = False,
 ) -> None:
     """Download weights to the store, check their sha256 against the published one, and list them in its manifest."""
     if address and len(names) > 1:
         raise typer.BadParameter("one name with one address", param_hint="--from")
     store = _store()
+    fetched = []
     for name in names:
         with _told():
-            _show(_fetched(store, name, address))
+            fetched.append(_fetched(store, name, address))
+        if not as_json:
+            typer.echo(_line(fetched[-1]))
+    if as_json:
+        print_json([asdict(entry) for entry in fetched])
 
 
 @app.command("import")
-def import_(name: Name, file: Annotated[Path, typer.Argument(metavar="FILE", help="a checkpoint on this machine")]) -> None:
+def import_(
+    name: Name, file: Annotated[Path, typer.Argument(metavar="FILE", help="a checkpoint on this machine")], as_json: Json = False
+) -> None:
     """Copy a file of this machine to the store."""
     with _told():
-        _show(_store().import_file(name, file))
+        entry = _store().import_file(name, file)
+    tell(as_json, asdict(entry), _line(entry))
 
 
 @app.command("list")
-def list_() -> None:
+def list_(as_json: Json = False) -> None:
     """List what is in the store, with its source, and whether each file is still the one that was taken."""
     store = _store()
     entries = store.entries()
+    if as_json:
+        print_json([{**asdict(entry), "state": store.state(entry)} for entry in entries.values()])
+        return
     if not entries:
         typer.echo(f"nothing in {store.folder}; get weights with: retort weights fetch imagenet/resnet50")
         return
@@ -70,8 +85,8 @@ def _fetched(store: "Store", name: str, address: str | None) -> "Entry":
         return store.fetch(name, address, lambda done, of: progress.update(task, completed=done, total=of))
 
 
-def _show(entry: "Entry") -> None:
-    typer.echo(f"{entry.name}  {entry.bytes / 1e6:.1f} MB  sha256 {entry.sha256}")
+def _line(entry: "Entry") -> str:
+    return f"{entry.name}  {entry.bytes / 1e6:.1f} MB  sha256 {entry.sha256}"
 
 
 @contextmanager

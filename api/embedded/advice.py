@@ -30,6 +30,9 @@ def _of_part(stack: Stack, status: PartStatus, now: float) -> str:
         return f"{part.title} fails again and again: {status.failing}. It is tried every 30 s; its log: {log}"
     if status.state in {"FATAL", "STOPPED", "EXITED", "UNKNOWN"}:
         return f"{part.title} does not run; start it with `retort up`. Its log: {log}"
+    if status.health == "stands still":
+        told = f"{part.title} stands still, process {status.pid} was stopped (SIGSTOP)"
+        return f"{told}; it is started again after {STILL_SECONDS:.0f} s, and `kill -CONT {status.pid}` wakes it up"
     if part.name == "api" and status.health.startswith("the database"):
         return f"the API cannot reach the database ({status.health}); studies wait and lose nothing until it is back. Its log: {log}"
     if status.health == "does not answer":

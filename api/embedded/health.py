@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from api.access.settings import access_settings
 from api.embedded import supervisord
 from api.embedded.part import FREE_STARTS, RECENT_SECONDS, recent, starts, starts_file
+from api.embedded.processes import stands_still
 from api.embedded.stack import Part, Stack
 from studies.inert import one_line
 
@@ -46,9 +48,15 @@ def status(stack: Stack) -> list[PartStatus]:
     found = []
     for part in stack.parts():
         info = infos.get(part.name, {"statename": "STOPPED" if supervisord.process(stack) else "UNWATCHED", "pid": 0, "start": 0})
-        wrong = health(stack, part, ready)
+        wrong = "stands still" if _stopped(info["pid"]) else health(stack, part, ready)
         found.append(PartStatus(part, info["statename"], info["pid"], info["start"], wrong, _failing(stack, part)))
     return found
+
+
+def _stopped(pid: int) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return pid > 0 and stands_still(psutil.Process(pid))
+    return False
 
 
 def _failing(stack: Stack, part: Part) -> str:

@@ -10,8 +10,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from api.embedded.processes import kill, processes_of_part
 
 RECENT_SECONDS = 600.0  # starts that count as "again and again"
@@ -60,8 +58,7 @@ def end_earlier_lives(stack_id: str, run: Path, part: str, groups: set[int]) -> 
         if time.monotonic() > deadline:
             sys.exit(f"{part}: these processes of its earlier life do not end: {', '.join(str(process.pid) for process in left)}")
         print(f"{part}: ending {len(left)} processes that its earlier life has left behind", flush=True)
-        kill(left)
-        psutil.wait_procs(left, timeout=1)
+        kill(left, seconds=1)
 
 
 def main() -> None:

@@ -39,11 +39,25 @@ def _belongs(process: psutil.Process, stack_id: str, run: Path) -> bool:
     return False
 
 
-def kill(processes: list[psutil.Process]) -> None:
-    """SIGKILL to each that is still there."""
+def kill(processes: list[psutil.Process], seconds: float = 0.0) -> bool:
+    """SIGKILL to each that is still there; whether all had ended within so many seconds (the signal takes effect a moment later)."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+    return gone(lambda: [process for process in processes if _lives(process)], seconds)
+
+
+def stands_still(process: psutil.Process) -> bool:
+    """Whether it is stopped (SIGSTOP); False for one that is gone."""
+    with contextlib.suppress(psutil.Error):
+        return bool(process.status() == psutil.STATUS_STOPPED)
+    return False
+
+
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def terminate(processes: list[psutil.Process]) -> None:

@@ -27,15 +27,18 @@ PORTS: dict[str, tuple[int, str]] = {
 }
 # Ray opens these too; nobody types them, so each stack takes free ones and two stacks never meet.
 _QUIET_PORTS = ("ray-client", "agent-http", "agent-grpc", "ray-metrics", "runtime-env", "autoscaler-metrics", "dashboard-metrics")
-DEADLINES = ("START", "SILENCE", "EPOCH", "LOCK", "DRIVER")
+DEADLINES = ("START", "SILENCE", "EPOCH", "LOCK", "DRIVER", "STOP")
 # What a person sets for `up` and the parts read.
 _PASSED_ON = (
+    "RETORT_AUTOSCALER",
     "RETORT_CONCURRENT_STUDIES",
     "RETORT_MLFLOW_UI",
     "RETORT_STILL_SECONDS",
+    "RETORT_LEAST_FREE_MB",
     "RETORT_DATABASE_PASSWORD_FILE",
     *(f"RETORT_DEADLINE_{name}" for name in DEADLINES),
     "RETORT_ALLOWED_HOSTS",
+    "RETORT_BEHIND_LOGIN",
     "RETORT_REQUESTS_PER_MINUTE",
     "RETORT_BODY_MB_PER_MINUTE",
 )
@@ -138,7 +141,6 @@ class Stack:
             "RETORT_MLFLOW": self.url("mlflow"),
             "RETORT_RAY": f"{LOOPBACK}:{self.ports['ray']}",
             "RETORT_RAY_JOBS": self.url("dashboard"),
-            "RETORT_NODES_MAY_JOIN": os.environ.get("RETORT_NODES_MAY_JOIN", "0"),
             "RETORT_WEBHOOK_NETWORKS": os.environ.get("RETORT_WEBHOOK_NETWORKS", "127.0.0.0/8,::1/128"),  # receivers on this machine
             **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
             "MLFLOW_TRACKING_URI": self.url("mlflow"),
@@ -152,8 +154,6 @@ class Stack:
             # Ray replaces 127.0.0.1 by the machine's outer address and listens there, unless told that this is no cluster.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-            "RAY_JOB_STOP_SIGNAL": "SIGINT",
-            "RAY_JOB_STOP_WAIT_TIME_S": "60",
             "AUTOSCALER_METRIC_PORT": str(self.ports["autoscaler-metrics"]),
             "DASHBOARD_METRIC_PORT": str(self.ports["dashboard-metrics"]),
         }

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from api.embedded.processes import stands_still
 from api.embedded.stack import Stack, StackError
 
 ANSWER_SECONDS = 10.0  # a supervisor that is stopped keeps its socket open and says nothing
@@ -88,7 +89,7 @@ def rpc(stack: Stack, seconds: float = ANSWER_SECONDS) -> Any:
     from supervisor.xmlrpc import SupervisorTransport, UnixStreamHTTPConnection
 
     found = process(stack)
-    if found and found.status() == psutil.STATUS_STOPPED:
+    if found and stands_still(found):
         raise ConnectionRefusedError(f"the supervisor (process {found.pid}) stands still")
 
     class Patient(UnixStreamHTTPConnection):  # type: ignore[misc]

@@ -16,12 +16,13 @@ import psutil
 from api.embedded import supervisord
 from api.embedded.health import answers, readiness
 from api.embedded.locks import home_lock
-from api.embedded.processes import kill, processes_of
+from api.embedded.processes import kill, processes_of, stands_still
 from api.embedded.stack import Part, Stack, StackError, load_stack
 from studies.home import retort_home
 
 LOOK_SECONDS = 5.0
 STILL_SECONDS = float(os.environ.get("RETORT_STILL_SECONDS", "60"))  # how long a process may be stopped (SIGSTOP), or a part not answer
+KILL_SECONDS = 5.0  # for a signal that ends a process to take effect: on a busy machine that is not at once
 START_SECONDS = 120.0  # a part that has just been started imports, and answers nobody
 
 
@@ -38,27 +39,28 @@ class Watchdog:
         supervisor = supervisord.process(self.stack)
         if supervisor and supervisord.answers(self.stack):
             return done + self._silent_parts()
-        if supervisor is None:
-            supervisord.launch(self.stack)  # each part ends what is left of its earlier life
-            return [*done, "the supervisor was gone; started it again"]
-        if self._lasts("supervisor", True):
-            kill([supervisor])
-            return [*done, "the supervisor did not answer; killed it"]
-        return done
+        if supervisor:
+            if not self._lasts("supervisor", True):
+                return done
+            done.append("the supervisor did not answer; killed it")
+            if not kill([supervisor], KILL_SECONDS):
+                return done
+        supervisord.launch(self.stack)  # each part ends what is left of its earlier life
+        return [*done, "the supervisor was gone; started it again"]
 
     def _stopped_processes(self) -> list[str]:
         """Nobody stops a process of a stack and means well: one that stands still is killed, and its part deals with its death."""
         stopped = {}
         for process in processes_of(self.stack.id, self.stack.run):
-            with contextlib.suppress(psutil.Error):
-                if process.status() == psutil.STATUS_STOPPED:
+            if stands_still(process):
+                with contextlib.suppress(psutil.Error):
                     stopped[process.pid, process.create_time()] = process
         told = []
         for key, process in stopped.items():
             if self._lasts(("stopped", key), True):
                 with contextlib.suppress(psutil.Error):
                     told.append(f"process {process.pid} ({' '.join(process.cmdline())[:80]}) stood still; killed it")
-                    process.kill()
+                    kill([process], KILL_SECONDS)
         for gone in [key for key in self._since if isinstance(key, tuple) and key[0] == "stopped" and key[1] not in stopped]:
             del self._since[gone]
         return told

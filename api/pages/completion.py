@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, get_args
 
-from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS, Scale
+from studies.catalog import BACKBONES, FORMS, METRICS, Scale, detectors
 from studies.datasets import datasets
 from studies.measures import KINDS
 from studies.methods import methods
@@ -28,7 +28,7 @@ _SHIPPED = re.compile(r"^table\s*:", re.MULTILINE)
 _DISTILLER = re.compile(r"\b(?:distiller|id)\s*:\s*([\w.-]+)")
 # Names that a field takes, by the field.
 VALUES: dict[str, Callable[[], Sequence[str]]] = {
-    "detector": lambda: list(DETECTORS),
+    "detector": lambda: list(detectors()),
     "backbone": lambda: list(BACKBONES),
     "form": lambda: list(FORMS),
     "recipe": lambda: list(RECIPES),
@@ -150,7 +150,7 @@ def _names(text: str, lines: Sequence[str], line: int, place: Place) -> list[Opt
 
 
 def _title(field: str, name: str) -> str:
-    known: dict[str, dict[str, Any]] = {"detector": dict(DETECTORS), "backbone": dict(BACKBONES), "distiller": dict(methods())}
+    known: dict[str, dict[str, Any]] = {"detector": dict(detectors()), "backbone": dict(BACKBONES), "distiller": dict(methods())}
     return str(getattr(known.get(field, {}).get(name), "title", ""))
 
 

@@ -1,10 +1,11 @@
-"""What pages are given: the database as they read it."""
+"""What pages are given: the database as they read it, and where they link MLflow."""
 
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.dependencies import StoreOf
+from api.behind.endpoints import MLFLOW
+from api.dependencies import SettingsOf, StoreOf
 from api.pages.reading import Reading
 
 
@@ -15,4 +16,10 @@ def _reading(request: Request, store: StoreOf) -> Reading:
     return kept
 
 
+def _mlflow(request: Request, settings: SettingsOf) -> str:
+    """Below this service where it serves it, under whichever of its names the page was opened."""
+    return MLFLOW if request.app.state.behind_login else settings.mlflow_ui
+
+
+MLflowOf = Annotated[str, Depends(_mlflow)]
 ReadingOf = Annotated[Reading, Depends(_reading)]

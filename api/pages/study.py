@@ -10,11 +10,12 @@ from fastapi.responses import JSONResponse
 from api.access.callers import HolderOf
 from api.dependencies import SettingsOf, StoreOf
 from api.pages.charts import curves, forest, timeline
-from api.pages.dependencies import ReadingOf
+from api.pages.dependencies import MLflowOf, ReadingOf
 from api.pages.web import SUBMITS, page, router, see
 from api.studies.endpoints import StudyId
 from api.studies.service import Studies
 from orchestrator.machine import TrialState
+from orchestrator.reporting.links import experiment_page
 from orchestrator.reporting.rendering import FORMATS
 from orchestrator.reporting.summary import summary
 from orchestrator.reporting.table import Row, Table
@@ -42,7 +43,7 @@ def study(
     request: Request,
     study_id: StudyId,
     reading: ReadingOf,
-    settings: SettingsOf,
+    mlflow: MLflowOf,
     sort: str = "",
     order: str = "down",
     rows: Page = 1,
@@ -52,7 +53,7 @@ def study(
 ) -> Response:
     """All of it on one page."""
     found = reading.study(study_id)
-    table = reading.table(found, settings.mlflow_ui)
+    table = reading.table(found, mlflow)
     shown = sorted_rows(table, sort, order == "up")
     rows_page = shown[(rows - 1) * ROWS : rows * ROWS]
     only = next((each for each in table.rows if each.id == row), None)
@@ -65,6 +66,7 @@ def study(
         "study.html",
         study=found,
         table=table,
+        mlflow=experiment_page(mlflow, found.experiment) if found.experiment and mlflow else None,
         groups=grouped(rows_page, bool(sort)),
         counts=summary(table) if table.judged else None,
         sort=sort,
@@ -72,6 +74,7 @@ def study(
         rows=rows,
         rows_pages=-(-len(shown) // ROWS),
         progress=reading.progress([found])[study_id],
+        place=reading.store.place(study_id),
         attempts=reading.attempts(study_id),
         forest=forest(table, rows_page, headline),
         headline=headline,
@@ -110,6 +113,20 @@ def curves_of(
 def cancel(study_id: StudyId, store: StoreOf, settings: SettingsOf, holder: HolderOf) -> Response:
     """Stop it; what is trained is kept."""
     Studies(store, settings).cancel(study_id, holder)
+    return see(f"/studies/{study_id}")
+
+
+@routes.post("/studies/{study_id}/pause", dependencies=SUBMITS)
+def pause(study_id: StudyId, store: StoreOf, settings: SettingsOf, holder: HolderOf) -> Response:
+    """Give its devices back at the next checkpoints, and take none."""
+    Studies(store, settings).pause(study_id, holder, True)
+    return see(f"/studies/{study_id}")
+
+
+@routes.post("/studies/{study_id}/unpause", dependencies=SUBMITS)
+def unpause(study_id: StudyId, store: StoreOf, settings: SettingsOf, holder: HolderOf) -> Response:
+    """Let it go on."""
+    Studies(store, settings).pause(study_id, holder, False)
     return see(f"/studies/{study_id}")
 
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
 from api.dependencies import SettingsOf
-from api.pages.dependencies import ReadingOf
+from api.pages.dependencies import MLflowOf, ReadingOf
 from api.pages.reading import Reading
 from api.pages.web import HEADERS, page, router
 from api.problems import not_found
@@ -66,7 +66,7 @@ class Picture:
 
 
 @routes.get("/studies/{study_id}/trials/{name:path}")
-def trial(request: Request, study_id: StudyId, name: str, reading: ReadingOf, settings: SettingsOf) -> Response:
+def trial(request: Request, study_id: StudyId, name: str, reading: ReadingOf, settings: SettingsOf, mlflow: MLflowOf) -> Response:
     """All of it on one page."""
     study = reading.study(study_id)
     found, arm = reading.trial(study_id, name)
@@ -87,7 +87,7 @@ def trial(request: Request, study_id: StudyId, name: str, reading: ReadingOf, se
         logs=logs_of(settings, found),
         files=files_of(settings, found),
         pictures=pictures_of(reading, found),
-        mlflow=run_page(settings.mlflow_ui, study.experiment, found.run),
+        mlflow=run_page(mlflow, study.experiment, found.run),
         last_event=reading.last_event(study_id),
     )
 

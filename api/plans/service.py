@@ -41,7 +41,9 @@ def plans(submissions: list[Submission], store: Store) -> PlansAnswer:
     """What would run of each beside those before it, and of all together."""
     shares = together(submissions, store)
     everything = Plan(
-        [step for share in shares for step in share.left.steps], "gpu" if any(s.plan.device == "gpu" for s in shares) else "cpu"
+        [step for share in shares for step in share.left.steps],
+        [step for share in shares for step in share.left.measurements],
+        "gpu" if any(s.plan.device == "gpu" for s in shares) else "cpu",
     )
     return PlansAnswer(
         studies=[_answer(*pair) for pair in zip(submissions, shares, strict=True)],

@@ -12,6 +12,7 @@ from api.access.callers import HolderOf, needs
 from api.bodies import SubmittedStudy
 from api.dependencies import SettingsOf, StoreOf
 from api.problems import responses
+from api.queue.schemas import TimelineAnswer
 from api.studies.schemas import PlanAnswer, StudyDetail, StudyPage, TrialPage
 from api.studies.service import Studies, event_data
 from orchestrator.access.schema import Scope
@@ -43,6 +44,7 @@ IdempotencyKey = Annotated[
         description="visible ASCII; a request with the same key and body makes no second study",
     ),
 ]
+Priority = Annotated[int, Query(ge=-100, le=100, description="in the queue; the higher the sooner. Above 10: an administrator's to give")]
 SUBMITS = [needs(Scope.SUBMIT)]
 router = APIRouter(prefix="/v1/studies", tags=["studies"], dependencies=[needs(Scope.READ)])
 plans = APIRouter(prefix="/v1/studies:plan", tags=["studies"], dependencies=[needs(Scope.READ)])
@@ -50,10 +52,15 @@ plans = APIRouter(prefix="/v1/studies:plan", tags=["studies"], dependencies=[nee
 
 @router.post("", status_code=202, dependencies=SUBMITS, openapi_extra=_BODY, responses=responses(400, 409, 413, 415, 422))
 def submit(
-    submission: SubmittedStudy, studies: StudiesOf, holder: HolderOf, response: Response, idempotency_key: IdempotencyKey = None
+    submission: SubmittedStudy,
+    studies: StudiesOf,
+    holder: HolderOf,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+    priority: Priority = 0,
 ) -> StudyDetail:
     """Submit a study; it is queued and run."""
-    study = studies.submit(submission, idempotency_key, holder)
+    study = studies.submit(submission, idempotency_key, holder, priority)
     response.headers["Location"] = f"/v1/studies/{study.id}"
     return study
 
@@ -132,3 +139,27 @@ def cancel(study_id: StudyId, studies: StudiesOf, holder: HolderOf) -> StudyDeta
 def resume(study_id: StudyId, studies: StudiesOf, holder: HolderOf) -> StudyDetail:
     """Run what is missing of a cancelled, failed or incomplete study."""
     return studies.resume(study_id, holder)
+
+
+@router.post("/{study_id}:prioritize", dependencies=SUBMITS, responses=responses(404, 422))
+def prioritize(study_id: StudyId, studies: StudiesOf, holder: HolderOf, priority: Priority) -> StudyDetail:
+    """Set its priority in the queue; trials of lower priority make room for it."""
+    return studies.prioritize(study_id, priority, holder)
+
+
+@router.post("/{study_id}:pause", dependencies=SUBMITS, responses=responses(404, 422))
+def pause(study_id: StudyId, studies: StudiesOf, holder: HolderOf) -> StudyDetail:
+    """Grant it no devices; trials that run leave theirs at their next checkpoint, to go on later."""
+    return studies.pause(study_id, holder, True)
+
+
+@router.post("/{study_id}:unpause", dependencies=SUBMITS, responses=responses(404, 422))
+def unpause(study_id: StudyId, studies: StudiesOf, holder: HolderOf) -> StudyDetail:
+    """Let a paused study go on."""
+    return studies.pause(study_id, holder, False)
+
+
+@router.get("/{study_id}/timeline", responses=responses(404, 422))
+def timeline(study_id: StudyId, studies: StudiesOf) -> TimelineAnswer:
+    """When its trials had devices."""
+    return studies.timeline(study_id)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from orchestrator.machine import StudyState, TrialState
-from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS
+from studies.catalog import BACKBONES, FORMS, METRICS, detectors
 from studies.datasets import datasets
 from studies.methods import methods
 from studies.recipes import RECIPES
@@ -23,6 +23,8 @@ class StudyAnswer(BaseModel):
     owner: str | None = Field(description="who submitted it; null: from before there were tokens")
     at_rest: bool = Field(description="nothing happens until somebody resumes it")
     reason: str | None = Field(description="why it failed")
+    priority: int = Field(description="in the queue; the higher the sooner")
+    paused: bool = Field(description="it is granted no devices")
     created: datetime
     started: datetime | None
     finished: datetime | None
@@ -34,6 +36,7 @@ class StudyDetail(StudyAnswer):
     """A study with what was asked for."""
 
     attempts: int = Field(description="how often its driver was started")
+    waits: str | None = Field(description="why its next trial waits for devices; null: none does")
     spec: dict[str, Any]
 
 
@@ -76,22 +79,34 @@ class TrialPage(BaseModel):
     next: str | None
 
 
-class PlannedTrialAnswer(BaseModel):
-    """A trial that a study would run, or reuse."""
+class PlannedJobAnswer(BaseModel):
+    """A trial or a measurement that a study would run, or reuse."""
 
     name: str
     title: str
-    role: Literal["teacher", "baseline", "distilled"]
     seed: int
     teacher: str | None
-    key: str | None = Field(description="trial key; null while the teacher's checkpoint or the dataset is not made yet")
-    reused: bool = Field(description="an equal finished trial serves")
-    evaluates: bool = Field(description="it takes weights as they are, and only evaluates them")
-    seconds: float | None = Field(description="measured time of trials like it; null when nothing alike was trained here")
+    key: str | None = Field(description="null while a checkpoint that it needs or the dataset is not made yet")
+    reused: bool = Field(description="an equal finished one serves")
+    seconds: float | None = Field(description="measured time of those like it; null when nothing alike was run here")
     basis: Literal["measured", "estimated"] | None = Field(
-        description="of its device time: trials like it, or multiply-adds at the stated efficiency; null when unknown or reused"
+        description="of its device time: those like it, or multiply-adds at the stated efficiency; null when unknown or reused"
     )
-    gpu_hours: dict[str, float] | None = Field(description="device-hours by kind of GPU; null when unknown, and for a trial on CPUs")
+    gpu_hours: dict[str, float] | None = Field(description="device-hours by kind of GPU; null when unknown, and on CPUs")
+
+
+class PlannedTrialAnswer(PlannedJobAnswer):
+    """A trial that a study would run, or reuse."""
+
+    role: Literal["teacher", "baseline", "distilled"]
+    evaluates: bool = Field(description="it takes weights as they are, and only evaluates them")
+
+
+class PlannedMeasurementAnswer(PlannedJobAnswer):
+    """A measurement that a study would make of what its trials have trained, or reuse."""
+
+    kind: str
+    detector: str = Field(description="the trial that it measures")
 
 
 class PlanSums(BaseModel):
@@ -99,10 +114,11 @@ class PlanSums(BaseModel):
 
     to_train: int
     to_evaluate: int = Field(description="trials that take weights as they are, and only evaluate them")
-    measured: int = Field(description="trials to run whose time is that of trials like them")
-    estimated: int = Field(description="trials to run whose time is estimated from multiply-adds at the stated efficiency")
-    unknown: int = Field(description="trials to run of unknown time")
-    device_seconds: float = Field(description="device time of the trials that were measured here, on the devices they were measured on")
+    to_measure: int = Field(description="measurements to make of what the trials have trained")
+    measured: int = Field(description="trials and measurements to run whose time is that of others like them")
+    estimated: int = Field(description="trials and measurements to run whose time is estimated from multiply-adds at the stated efficiency")
+    unknown: int = Field(description="trials and measurements to run of unknown time")
+    device_seconds: float = Field(description="device time of those with a measured time, on the devices these were measured on")
     gpu_hours: dict[str, float] = Field(description="device-hours by kind of GPU, measured and estimated; empty for a study on CPUs")
 
 
@@ -113,7 +129,7 @@ class PlanAnswer(PlanSums):
     trials: list[PlannedTrialAnswer]
     to_run: int = Field(description="trials to train or evaluate")
     reused: int
-    measurements: int = Field(description="jobs that measure what the trials have trained")
+    measurements: list[PlannedMeasurementAnswer]
     device: Literal["cpu", "gpu"]
     efficiency: str = Field(description="what estimates assume")
     warnings: list[str] = Field(description="what to know of a study that is valid all the same")
@@ -124,8 +140,8 @@ def study_schemas() -> dict[str, Any]:
     schema = StudySpec.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas: dict[str, Any] = schema.pop("$defs", {})
     schemas["StudySpec"] = schema
-    for network in (schemas["Network"]["properties"], schemas["Teacher"]["properties"]):
-        network["detector"]["enum"] = list(DETECTORS)
+    for network in (schemas["StudyNetwork"]["properties"], schemas["Teacher"]["properties"]):
+        network["detector"]["enum"] = list(detectors())
         network["backbone"]["enum"] = list(BACKBONES)
         network["form"]["anyOf"][0]["enum"] = list(FORMS)
     schemas["Schedule"]["properties"]["recipe"]["anyOf"][0]["enum"] = list(RECIPES)

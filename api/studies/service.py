@@ -6,11 +6,23 @@ from dataclasses import replace
 from typing import Any
 
 from api.access.callers import refuse_others
-from api.problems import conflict, not_found
-from api.studies.schemas import PlanAnswer, PlannedTrialAnswer, StudyAnswer, StudyDetail, StudyPage, TrialAnswer, TrialPage
+from api.problems import ProblemError, conflict, not_found
+from api.queue.schemas import Stay, TimelineAnswer
+from api.studies.schemas import (
+    PlanAnswer,
+    PlannedMeasurementAnswer,
+    PlannedTrialAnswer,
+    StudyAnswer,
+    StudyDetail,
+    StudyPage,
+    TrialAnswer,
+    TrialPage,
+)
 from api.times import at, maybe_at
 from orchestrator.access.audit import Audit
+from orchestrator.access.schema import Scope
 from orchestrator.access.tokens import Holder
+from orchestrator.estimates import Job
 from orchestrator.machine import IllegalMove, TrialState
 from orchestrator.plan import Plan, plan
 from orchestrator.records.errors import IdempotencyMismatch, NoSuchStudy
@@ -19,11 +31,16 @@ from orchestrator.records.store import Store
 from orchestrator.reporting.build import build
 from orchestrator.reporting.links import run_page
 from orchestrator.reporting.rendering import Format, render
+from orchestrator.reporting.timeline import stays
 from orchestrator.schedules.telling import table_notes
 from orchestrator.settings import Settings
 from studies.costs import EFFICIENCY
+from studies.expand import PlannedTrial
+from studies.planned_measures import PlannedMeasurement
 from studies.presentation import Searched
 from studies.submission import Submission
+
+HIGHEST_OF_ALL = 10  # priority that whoever may submit may give
 
 
 class Studies:
@@ -34,10 +51,11 @@ class Studies:
         self.settings = settings
         self.audit = Audit(store)
 
-    def submit(self, submission: Submission, idempotency_key: str | None, holder: Holder) -> StudyDetail:
+    def submit(self, submission: Submission, idempotency_key: str | None, holder: Holder, priority: int = 0) -> StudyDetail:
         """The study that was made, now or by an earlier request with the same key."""
+        _refuse_urgency(holder, priority)
         try:
-            study, made = self.store.create_study(submission, idempotency_key, holder.owner)
+            study, made = self.store.create_study(submission, idempotency_key, holder.owner, priority)
         except IdempotencyMismatch as error:
             raise conflict("idempotency-key-reused", str(error), "Idempotency-Key") from None
         if made:
@@ -49,19 +67,21 @@ class Studies:
         found = plan(submission, self.store)
         trials = [
             PlannedTrialAnswer(
-                name=step.trial.id,
+                **_job(step, step.trial, found),
                 title=f"{step.trial.title} · seed {step.trial.seed}",
                 role=step.trial.role,
-                seed=step.trial.seed,
-                teacher=step.trial.teacher,
-                key=step.key,
-                reused=step.reuses,
                 evaluates=step.evaluates,
-                seconds=step.seconds,
-                basis=step.basis,
-                gpu_hours=step.gpu_hours if found.device == "gpu" else None,
             )
             for step in found.steps
+        ]
+        measurements = [
+            PlannedMeasurementAnswer(
+                **_job(step, step.measurement, found),
+                title=step.measurement.title,
+                kind=step.measurement.kind,
+                detector=step.measurement.detector,
+            )
+            for step in found.measurements
         ]
         return PlanAnswer(
             **sums(found),
@@ -69,7 +89,7 @@ class Studies:
             trials=trials,
             to_run=found.to_run,
             reused=len(trials) - found.to_run,
-            measurements=len(submission.expansion.measurements),
+            measurements=measurements,
             device=found.device,
             efficiency=EFFICIENCY,
             warnings=[*submission.presentation.warnings, *map(_further, submission.presentation.searches)],
@@ -115,6 +135,30 @@ class Studies:
         """Queue what is missing."""
         return self._move(study_id, holder, "resume", self.store.request_resume)
 
+    def prioritize(self, study_id: int, priority: int, holder: Holder) -> StudyDetail:
+        """Its priority in the queue."""
+        _refuse_urgency(holder, priority)
+        return self._set(study_id, holder, "priority", lambda: self.store.set_priority(study_id, priority), priority=priority)
+
+    def pause(self, study_id: int, holder: Holder, paused: bool) -> StudyDetail:
+        """Grant it no devices, or grant it some again."""
+        return self._set(study_id, holder, "pause" if paused else "unpause", lambda: self.store.set_paused(study_id, paused))
+
+    def _set(self, study_id: int, holder: Holder, what: str, change: Callable[[], Study], **detail: Any) -> StudyDetail:
+        refuse_others(holder, self.row(study_id).owner, f"study {study_id}")
+        study = change()
+        self.audit.note(holder, f"study.{what}", f"study {study_id}", **detail)
+        return self._detail(study)
+
+    def timeline(self, study_id: int) -> TimelineAnswer:
+        """When its trials had devices."""
+        study, after, found = self.row(study_id), 0, list[Event]()
+        while events := self.store.events(study_id, after):
+            found += events
+            after = events[-1].id
+        items = [Stay(trial=s.trial, began=at(s.began), ended=maybe_at(s.ended), outcome=s.outcome) for s in stays(found)]
+        return TimelineAnswer(study=study.id, name=study.name, items=items)
+
     def _move(self, study_id: int, holder: Holder, wish: str, request: Callable[[int], Study]) -> StudyDetail:
         refuse_others(holder, self.row(study_id).owner, f"study {study_id}")
         try:
@@ -131,7 +175,8 @@ class Studies:
 
     def _detail(self, study: Study) -> StudyDetail:
         answer = self._answer(study, self.store.trial_counts([study.id])[study.id])
-        return StudyDetail(**answer.model_dump(), attempts=len(self.store.attempts(study.id)), spec=study.spec)
+        attempts, place = len(self.store.attempts(study.id)), self.store.place(study.id)
+        return StudyDetail(**answer.model_dump(), attempts=attempts, waits=place.reason if place else None, spec=study.spec)
 
     def _answer(self, study: Study, counts: Counter[TrialState]) -> StudyAnswer:
         return StudyAnswer(
@@ -141,6 +186,8 @@ class Studies:
             state=study.state,
             at_rest=study.state.final,
             reason=study.reason,
+            priority=study.priority,
+            paused=study.paused,
             created=at(study.created),
             started=maybe_at(study.started),
             finished=maybe_at(study.finished),
@@ -172,11 +219,32 @@ class Studies:
         )
 
 
+def _refuse_urgency(holder: Holder, priority: int) -> None:
+    """Raises ProblemError 403."""
+    if priority > HIGHEST_OF_ALL and not holder.scope.holds(Scope.ADMIN):
+        raise ProblemError(403, "too-urgent", "Not allowed", f"a priority above {HIGHEST_OF_ALL} is an administrator's to give")
+
+
+def _job(job: Job, planned: PlannedTrial | PlannedMeasurement, of: Plan) -> dict[str, Any]:
+    """The fields of PlannedJobAnswer but the title."""
+    return {
+        "name": planned.id,
+        "seed": planned.seed,
+        "teacher": planned.teacher,
+        "key": job.key,
+        "reused": job.reuses,
+        "seconds": job.seconds,
+        "basis": job.basis,
+        "gpu_hours": job.gpu_hours if of.device == "gpu" else None,
+    }
+
+
 def sums(plan: Plan) -> dict[str, Any]:
     """The fields of PlanSums."""
     return {
         "to_train": plan.to_train,
         "to_evaluate": plan.to_evaluate,
+        "to_measure": plan.to_measure,
         "measured": plan.based_on("measured"),
         "estimated": plan.based_on("estimated"),
         "unknown": plan.unknown,

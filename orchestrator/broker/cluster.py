@@ -116,7 +116,7 @@ def misfit(need: Need, nodes: Mapping[str, Resources]) -> str | None:
         ("memory", need.each.memory, max(node.memory for node in nodes.values()), " GiB"),
     ):
         if wanted > largest + ROUNDING:
-            return f"needs {wanted:g}{unit} {what} on a node; the largest has {largest:g}{unit}"
+            return f"needs {wanted:g}{unit} {what[:-1] if wanted == 1 and not unit else what} on a node; the largest has {largest:g}{unit}"
     several = f"{need.workers} times " if need.workers > 1 else ""
     parts = [f"{need.each.cpus:g} CPUs", *([f"{need.each.gpus:g} GPUs"] if need.each.gpus else [])]
     return f"needs {several}{' and '.join(parts)} together; the nodes have {_listed(nodes.values())}"

@@ -61,6 +61,7 @@ class _Round:
         self.preemptions: list[Preemption] = []
         self.waits: dict[int, str] = {}
         self.starts: dict[int, float] = {}
+        self.lacking: dict[int, None] = {}  # studies, in the order in which they were come to
         self.refused: dict[int, set[Need]] = defaultdict(set)  # by study: what is not to be asked for again in this round
         self.misfits: dict[Need, str | None] = {}
         self.shares: dict[Need, float] = {}  # of the cluster
@@ -82,8 +83,8 @@ class _Round:
         given = {grant.trial for grant in self.grants}
         for study, trials in self.situation.ready.items():
             if study not in self.waits and any(trial.id not in given for trial in trials):
-                self.waits[study] = "waits for its turn"
-        return Decision(tuple(self.grants), tuple(self.preemptions), self.waits, self.starts)
+                self._wait(study, "waits for its turn", lacks=True)
+        return Decision(tuple(self.grants), tuple(self.preemptions), self.waits, self.starts, tuple(self.lacking))
 
     # --- the order
 
@@ -132,24 +133,30 @@ class _Round:
     # --- one trial
 
     def _consider(self, trial: ReadyTrial) -> None:
-        refused = self._misfit(trial.need) or self._over_quota(trial) or self._too_many(trial)
+        misfit = self._misfit(trial.need)
+        refused = misfit or self._over_quota(trial) or self._too_many(trial)
         if refused:
-            self._refuse(trial, refused)
+            self._refuse(trial, refused, lacks=misfit is not None)
             return
         where = None if trial.need in self.full else place(trial.need, self.free)
         if where is None:
             self.full.add(trial.need)
-            self._refuse(trial, "waits for devices")
+            self._refuse(trial, "waits for devices", lacks=True)
             self._preempt_for(trial)
             if self.reservation is None:
                 self._reserve(trial)
         elif self._delays(trial, where):
-            self.waits.setdefault(trial.study, "waits behind a trial that came first")
+            self._wait(trial.study, "waits behind a trial that came first", lacks=True)
         else:
             self._grant(trial, where)
 
-    def _refuse(self, trial: ReadyTrial, why: str) -> None:
-        self.waits.setdefault(trial.study, why)
+    def _wait(self, study: int, why: str, lacks: bool) -> None:
+        self.waits.setdefault(study, why)
+        if lacks:
+            self.lacking[study] = None
+
+    def _refuse(self, trial: ReadyTrial, why: str, lacks: bool) -> None:
+        self._wait(trial.study, why, lacks)
         self.refused[trial.study].add(trial.need)
 
     def _misfit(self, need: Need) -> str | None:

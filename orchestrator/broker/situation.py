@@ -89,9 +89,11 @@ class Preemption:
 
 @dataclass(frozen=True)
 class Decision:
-    """waits: why a study's next trial does not start now, a sentence each. starts: by study, when the first blocked trial is thought to."""
+    """waits: why a study's next trial does not start now, a sentence each. starts: by study, when the first blocked trial is thought to.
+    lacking: of those that wait, the studies that more devices, or larger nodes, would help."""
 
     grants: tuple[Grant, ...] = ()
     preemptions: tuple[Preemption, ...] = ()
     waits: Mapping[int, str] = field(default_factory=dict)
     starts: Mapping[int, float] = field(default_factory=dict)
+    lacking: tuple[int, ...] = ()

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+ABSENT_SECONDS = 10.0  # between two looks: whoever looks was away
 LAXITY = 5.0  # times the longest silence, or epoch, that the trial has shown before
 
 
@@ -54,6 +56,7 @@ class Watch:
     clock: Callable[[], float] = time.monotonic
     end: Callable[[Path], None] = lambda folder: end_process(folder)
     _lives: dict[str, _Life] = field(default_factory=dict)
+    _looked: float | None = None  # last
 
     def started(self, trial: str, folder: Path) -> None:
         """Its process is there."""
@@ -79,13 +82,25 @@ class Watch:
         return life.missed if life else None
 
     def look(self) -> None:
-        """Ends the processes of trials that have missed a deadline."""
+        """Ends the processes of trials that have missed a deadline. To be called every few seconds: it counts only time in which it was."""
+        self._count_no_absence()
         for life in self._lives.values():
             missed = None if life.missed else self._missed(life)
             if missed:
                 life.missed = missed
                 print(f"{life.folder.name}: {missed}; ending its process", file=sys.stderr, flush=True)
                 self.end(life.folder)
+
+    def _count_no_absence(self) -> None:
+        """While this process stood still, or waited for its database, it heard nobody: that is no trial's silence."""
+        now = self.clock()
+        away = now - (now if self._looked is None else self._looked)
+        self._looked = now
+        if away > ABSENT_SECONDS:
+            for life in self._lives.values():
+                life.started += away
+                life.last = None if life.last is None else min(now, life.last + away)
+                life.epoch_began = None if life.epoch_began is None else min(now, life.epoch_began + away)
 
     def _missed(self, life: _Life) -> str | None:
         now = self.clock()
@@ -108,11 +123,16 @@ def leave_process(folder: Path, node: str) -> None:
     (folder / "process.json").write_text(json.dumps(noted))
 
 
+def node_of(folder: Path) -> str | None:
+    """Ray's id of the machine on which a process works in a trial's folder; None where none has noted itself."""
+    noted = _noted(folder)
+    return str(noted["node"]) if noted else None
+
+
 def end_process(folder: Path) -> None:
     """Kills the process that works in a trial's folder, wherever that is; nothing where none has noted itself."""
-    try:
-        noted = json.loads((folder / "process.json").read_text())
-    except (OSError, ValueError):
+    noted = _noted(folder)
+    if noted is None:
         return
     if noted["host"] == socket.gethostname():
         _kill(noted["pid"], noted["created"])
@@ -124,9 +144,21 @@ def end_process(folder: Path) -> None:
     ray.remote(num_cpus=0)(_kill).options(scheduling_strategy=there).remote(noted["pid"], noted["created"])
 
 
+def _noted(folder: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads((folder / "process.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return found
+
+
 def _kill(pid: int, created: float) -> None:
-    """Kills a process of this machine, unless another has its number by now."""
+    """Kills a process of this machine with those it has started (loaders that stand still would outlive it), unless another has its number
+    by now."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
-        if process.create_time() == created:
-            process.kill()
+        if process.create_time() != created:
+            return
+        for each in [*process.children(recursive=True), process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()

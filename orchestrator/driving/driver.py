@@ -12,8 +12,7 @@ import sys
 import time
 
 from orchestrator import logs
-from orchestrator.driving.devices import lacking
-from orchestrator.driving.graph import ASK_AGAIN_SECONDS, Graph
+from orchestrator.driving.graph import LOOK_SECONDS, Graph
 from orchestrator.driving.pulse import PREPARATION_SECONDS, Pulse
 from orchestrator.driving.trainable import prepare_dataset
 from orchestrator.machine import OPEN, IllegalMove, StudyState
@@ -22,7 +21,6 @@ from orchestrator.records.errors import Superseded
 from orchestrator.records.locks import alone
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
-from studies.spec import Resources
 from studies.trial import Setting, TrialFailure
 
 PATIENCE_SECONDS = 150.0  # so long a database may be locked or away without a driver or its trials coming to harm
@@ -42,8 +40,10 @@ def drive(study_id: int, attempt: int) -> None:
         return
     pulse = Pulse(store, study_id, attempt)
     pulse.start()
+    over = "its job was asked to stop"
     try:
-        _train(store, study_id, attempt, Setting.model_validate(study.spec), configured, pulse)
+        if _train(store, study_id, attempt, Setting.model_validate(study.spec), configured, pulse):
+            over = "it has no devices for now"
     except TrialFailure as failed:
         store.fail_study(study_id, attempt, failed.sentence)
         return
@@ -55,25 +55,26 @@ def drive(study_id: int, attempt: int) -> None:
     elif store.study(study_id).state == StudyState.CANCELLING:
         store.stopped(study_id, attempt)
     else:
-        store.end_attempt(study_id, attempt, "its job was asked to stop", planned=True)
+        store.end_attempt(study_id, attempt, over, planned=True)
 
 
-def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings: Settings, pulse: Pulse) -> None:
-    """Until every trial has its end, or SIGINT. Ray is not even imported when equal trials have done everything."""
+def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings: Settings, pulse: Pulse) -> bool:
+    """Until every trial has its end, or SIGINT, or (True) there is nothing to do without further devices. Ray is not even imported when
+    equal trials have done everything."""
     digest = _dataset(store, study_id, setting.dataset, settings, pulse)
     graph = Graph(store, study_id, attempt, setting, digest, settings)
     connected = False
-    # A Tuner ends, and gives its devices back, when it has nothing more to hand out; what other studies train may come after it.
+    # A Tuner ends, and gives its devices back, when it has nothing more to hand out; what is granted later comes after it.
     while not graph.settle():
         pulse.beat()
-        if graph.first is None:
+        if not graph.orders:
             if store.study(study_id).state == StudyState.CANCELLING:
-                return
-            time.sleep(ASK_AGAIN_SECONDS)
+                return False
+            if graph.done_for_now():
+                return True
+            time.sleep(LOOK_SECONDS)
             continue
-        if not connected:
-            _connect(store, study_id, settings, setting.resources)
-            connected = True
+        connected = connected or _connect(settings)
         from orchestrator.driving.tuning import tuner  # imports Tune
 
         try:
@@ -81,7 +82,8 @@ def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings
         finally:
             _forget_notes(settings, study_id, attempt)
         if graph.claimed:
-            return  # interrupted
+            return False  # interrupted
+    return False
 
 
 def _dataset(store: Store, study_id: int, name: str, settings: Settings, pulse: Pulse) -> str:
@@ -101,17 +103,12 @@ def _forget_notes(settings: Settings, study_id: int, attempt: int) -> None:
         shutil.rmtree(settings.home / "tune" / f"study-{study_id}-a{number}", ignore_errors=True)
 
 
-def _connect(store: Store, study_id: int, settings: Settings, resources: Resources) -> None:
-    """Joins the Ray cluster. Where no node holds a trial, that is told: one may join yet, or an autoscaler brings it when it sees the
-    trial wait. Raises TrialFailure where none can come."""
+def _connect(settings: Settings) -> bool:
+    """Joins the Ray cluster."""
     import ray
 
     ray.init(address=settings.ray, logging_level="warning", log_to_driver=False)
-    reason = lacking([node["Resources"] for node in ray.nodes() if node["Alive"]], resources)
-    if reason and not settings.nodes_may_join:
-        raise TrialFailure("user", reason)
-    if reason:
-        store.note(study_id, f"waiting for a node: {reason}")
+    return True
 
 
 def main() -> None:

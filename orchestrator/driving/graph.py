@@ -1,11 +1,14 @@
 """A study as its driver sees it: which trial is next, and what became of each. Knows no Ray; writes through to the store.
 
-It holds no trials but those it has handed out and a few that are ready next; how many are open it knows by the study's counts.
+What is handed out was granted devices by the broker; what equal trials have done is taken over without any.
 """
 
 import functools
+import shutil
 import time
 from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from orchestrator.driving.order import Order
@@ -13,7 +16,7 @@ from orchestrator.driving.source import source_of_code
 from orchestrator.machine import OPEN
 from orchestrator.plan import measurement_from, planned_from, teacher_ref
 from orchestrator.records.errors import LeaseLost
-from orchestrator.records.leases import Claim
+from orchestrator.records.leases import Known
 from orchestrator.records.schema import Trial
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
@@ -22,8 +25,11 @@ from studies.measurement import MeasurementSpec, measurement_code
 from studies.spec import Schedule
 from studies.trial import FailureKind, Setting, TeacherRef, TrialSpec
 
-ASK_AGAIN_SECONDS = 1.0  # how often a trial that another study trains is asked for
-ASKED_AT_ONCE = 64  # of those, before Tune has its turn; the next call goes on behind them
+LOOK_SECONDS = 0.3  # between two looks for granted trials
+SERVED_SECONDS = 2.0  # and for trials whose equals another study has finished
+GRANT_SECONDS = 3.0  # a driver that has nothing to do waits so long for a first grant
+IDLE_SECONDS = 30.0  # and one that had devices, or whose trials another study trains, so long for the next
+PAGE = 64  # trials that are looked at together
 
 
 class Graph:
@@ -34,14 +40,19 @@ class Graph:
         self.setting, self.digest, self.settings = setting, digest, settings
         self.arms = {arm.id: arm for arm in store.arms(study_id)}
         self.claimed: dict[str, int] = {}  # handed to Tune, end not seen yet -> number of its lease
-        self.ask_again: dict[str, float] = {}  # trials another study trains -> when to look again
         self.signs: dict[str, dict[str, Any]] = {}  # trial -> its last sign of life inside an epoch; not stored
         self.source = source_of_code()
         self.code_version = functools.cache(code_version)  # as it was when this driver began: its processes keep what they imported
         self.measurement_code = functools.cache(measurement_code)
-        self.first: Order | None = None  # claimed by `settle`, handed out first
+        self.orders: deque[Order] = deque()  # claimed, and not handed out yet
+        self.folders: dict[str, Path] = {}  # of those handed out
         self.open = 0  # trials without an end
-        self._ready: deque[Trial] = deque()  # next to be claimed
+        self.had_devices = False
+        self.changed = time.monotonic()  # when a trial was last claimed, or came to its end
+        self._full = False  # the disk, when last looked at
+        self._looked = False  # at all trials that were ready when it began
+        self._look_due = self._served_due = 0.0
+        self._asked: set[str] = set()  # trials asked to make room
         self._done: dict[str, TeacherRef] = {}  # trials whose checkpoints others have asked for
         self.refresh()
 
@@ -49,7 +60,7 @@ class Graph:
         return {}  # Tune writes its arguments down for a restore; ours is the database
 
     def refresh(self) -> None:
-        """Counts anew; trials that are ready now are found when those known before are claimed."""
+        """Counts anew."""
         counts = self.store.counts(self.study_id)
         self.open = sum(counts[state] for state in OPEN)
 
@@ -64,57 +75,101 @@ class Graph:
 
     def settle(self) -> bool:
         """Takes over what equal trials have done; False when that leaves something to train."""
-        self.first = self.first or self.next()
+        order = self.next()
+        if order:
+            self.orders.appendleft(order)
         return self.ended
 
     def next(self) -> Order | None:
-        """The next trial to train; None while there is none: all are running, waiting, or being trained by another study."""
-        if self.first:
-            order, self.first = self.first, None
-            return order
-        asked = 0
-        while asked < ASKED_AT_ONCE and (trial := self._candidate()):
-            claimed = self._claim(trial)
-            if claimed:
-                return claimed
-            asked += trial.name in self.ask_again
-        return None
+        """The next trial to train; None while there is none: all are running, waiting for others or for devices."""
+        self._take_over()
+        if not self.orders and time.monotonic() >= self._look_due and self._room():
+            granted = self.store.granted_trials(self.study_id, self.claimed)
+            self.orders.extend(order for trial in granted if (order := self._claim(trial)))
+            if not self.orders:
+                self._look_due = time.monotonic() + LOOK_SECONDS
+        return self.orders.popleft() if self.orders else None
 
-    def _candidate(self) -> Trial | None:
-        """The first ready trial that is neither handed out nor being trained by somebody else."""
-        if not self._ready:
-            now = time.monotonic()
-            asleep = [name for name, again in self.ask_again.items() if again > now]
-            self._ready.extend(self.store.ready_trials(self.study_id, [*self.claimed, *asleep]))
-        return self._ready.popleft() if self._ready else None
+    @property
+    def still(self) -> float:
+        """Seconds since something last began or ended; 0 while something is at work."""
+        return 0.0 if self.claimed else time.monotonic() - self.changed
+
+    def done_for_now(self) -> bool:
+        """Whether nothing is at work, and nothing was granted for so long that the driver may go: another follows with the next grant."""
+        if self._full or self.still < GRANT_SECONDS:
+            return False
+        patient = self.had_devices or self.store.is_shared(self.study_id)
+        return self.still > (IDLE_SECONDS if patient else GRANT_SECONDS)
+
+    def leaving(self, others: Iterable[str] = ()) -> list[str]:
+        """Trials at work that are to make room: those that the broker asked to, and `others`."""
+        asked = {*self.store.leaving_trials(self.study_id), *others}
+        found = [name for name in self.claimed if name in asked]
+        self._asked.update(found)
+        return found
+
+    def _room(self) -> bool:
+        """Whether the disk takes the files of another trial: one that cannot write is lost, and after a few losses failed."""
+        free = shutil.disk_usage(self.settings.home).free
+        if free < self.settings.least_free and not self._full:
+            told = f"the disk of {self.settings.home} has {free >> 20} MB left, less than {self.settings.least_free >> 20}"
+            self.store.note(self.study_id, f"{told}: no trial is started until there is room")
+        self._full = free < self.settings.least_free
+        return not self._full
+
+    # --- what equals have done
+
+    def _take_over(self) -> None:
+        """Claims ready trials whose equals have finished, and those that their results make ready, and so on."""
+        seen: set[str] = set()
+        while time.monotonic() >= self._served_due:
+            self._look()
+            served = [trial for trial in self.store.served_trials(self.study_id) if trial.name not in self.claimed]
+            self.orders.extend(order for trial in served if (order := self._claim(trial)))  # one whose equal's files are gone
+            if seen.issuperset(trial.name for trial in served):
+                self._served_due = time.monotonic() + SERVED_SECONDS
+            seen.update(trial.name for trial in served)
+
+    def _look(self) -> None:
+        """Writes down what ready trials are to train, so that all may know whose equals they are: of all at first, then of new ones."""
+        position = -1
+        while page := self.store.ready_trials(self.study_id, after=position, limit=PAGE, known=not self._looked):
+            position = page[-1].position
+            known = {trial.name: found for trial in page if (found := self._known(trial))}
+            self.store.know_trials(self.study_id, self.attempt, known)
+        self._looked = True
+
+    def _known(self, trial: Trial) -> Known | None:
+        """What it is to train; None, and the trial has failed, where the catalogue no longer has what it names."""
+        try:
+            spec = self._resolve(trial)
+            key = spec.key(self.digest, self._code_of(spec))
+        except ValueError as error:
+            self._fail(trial.name, "user", str(error), None)
+            return None
+        return Known(spec, key, f"{key}-forced-{trial.id}" if self.setting.force else key, self.digest)
+
+    # --- one trial
 
     def _claim(self, trial: Trial) -> Order | None:
         name = trial.name
-        try:
-            spec = self._resolve(trial)
-            code = self._code_of(spec)
-            key = spec.key(self.digest, code)
-        except ValueError as error:
-            self._fail(name, "user", str(error), None)
+        known = self._known(trial)
+        if known is None:
             return None
-        folder = f"{key}-forced-{trial.id}" if self.setting.force else key
-        environment = {**self.source, "code_version": code}
+        spec = known.spec
+        environment = {**self.source, "code_version": self._code_of(spec)}
         if isinstance(spec, TrialSpec):
             environment["training_code"] = self.code_version(())
-        claimed = self.store.claim(
-            self.study_id, self.attempt, name, spec, key, folder, self.digest, environment, reuse=not self.setting.force
-        )
-        self.ask_again.pop(name, None)
-        if claimed.claim == Claim.BUSY:
-            self.ask_again[name] = time.monotonic() + ASK_AGAIN_SECONDS
-            return None
+        claimed = self.store.claim(self.study_id, self.attempt, name, known, environment, reuse=not self.setting.force)
         if claimed.fence is None:
             self.refresh()
             return None
         self.claimed[name] = claimed.fence
+        self.folders[name] = self.settings.trials / known.folder
+        self.had_devices, self.changed = True, time.monotonic()
         job = "training" if isinstance(spec, TrialSpec) else "measurement"
-        data, trials = str(self.settings.data), self.settings.trials
-        return Order(name, spec.model_dump(mode="json"), str(trials / folder), data, job, claimed.fence)
+        return Order(name, spec.model_dump(mode="json"), str(self.folders[name]), str(self.settings.data), job, claimed.fence)
 
     def _resolve(self, trial: Trial) -> TrialSpec | MeasurementSpec:
         """What it trains or measures. Raises ValueError where the catalogue no longer has what it names."""
@@ -149,14 +204,19 @@ class Graph:
             self.signs[name] = {field: result[field] for field in ("epoch", "epochs", "step", "steps", "metrics")}
         elif "epoch" in result:
             self._tell(name, functools.partial(self._epoch, name, result))
+        elif "left" in result:
+            self._tell(name, functools.partial(self._preempted, name))
         elif "result" in result:
             self._tell(name, functools.partial(self._finish, name, result["result"]))
         elif "failure" in result:
             self.failed(name, result["failure"], result["reason"])
 
     def lost(self, name: str, reason: str) -> None:
-        """The trial's process died, or raised what is no TrialFailure."""
-        self.failed(name, "infra", reason)
+        """The trial's process died, or raised what is no TrialFailure. One that was asked to make room has made it."""
+        if name in self._asked:
+            self._tell(name, functools.partial(self._preempted, name))
+        else:
+            self.failed(name, "infra", reason)
 
     def failed(self, name: str, failure: FailureKind, reason: str) -> None:
         self._tell(name, functools.partial(self._fail, name, failure, reason))
@@ -171,12 +231,14 @@ class Graph:
             record(fence)
         except LeaseLost:
             self.store.lose_lease(self.study_id, self.attempt, name)
-            self._ready.clear()
             self._over(name)
-            self.ask_again[name] = time.monotonic() + ASK_AGAIN_SECONDS
 
     def _epoch(self, name: str, result: dict[str, Any], fence: int) -> None:
         self.store.record_epoch(self.study_id, self.attempt, name, result["epoch"], result["epochs"], result["metrics"], fence)
+
+    def _preempted(self, name: str, fence: int) -> None:
+        self.store.preempt_trial(self.study_id, self.attempt, name, fence)
+        self._over(name)
 
     def _finish(self, name: str, result: dict[str, Any], fence: int) -> None:
         self.store.finish_trial(self.study_id, self.attempt, name, fence=fence, **result)
@@ -184,9 +246,11 @@ class Graph:
 
     def _fail(self, name: str, failure: FailureKind, reason: str, fence: int | None) -> None:
         self.store.fail_trial(self.study_id, self.attempt, name, failure, reason, fence)
-        self._ready.clear()  # it may be ready again, and comes before them
         self._over(name)
 
     def _over(self, name: str) -> None:
         self.claimed.pop(name, None)
+        self.folders.pop(name, None)
+        self._asked.discard(name)
+        self.changed, self._served_due = time.monotonic(), 0.0
         self.refresh()

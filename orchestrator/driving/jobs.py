@@ -1,9 +1,13 @@
 """Keeps every unfinished study in the hands of exactly one Ray Job: submits, watches, stops and replaces drivers."""
 
 import logging
+import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.driving.pulse import DRIVER_SECONDS
 from orchestrator.driving.ray_api import Job, RayAnswer, RayCluster, RayUnreachable
@@ -14,8 +18,11 @@ from orchestrator.records.store import Store
 from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
-STOP_WAIT_SECONDS = 60  # a driver has so long to stop in good order
+STOP_WAIT_SECONDS = float(os.environ.get("RETORT_DEADLINE_STOP", "60"))  # a driver has so long to stop in good order
+SURE_SECONDS = 15.0  # three heartbeats
+WRITE_SECONDS = 5.0  # between two looks whether the database can be written
 STARTING_SECONDS = 720.0  # a driver that has not come up after so long is replaced
+LOOKING_DRIVERS = 2  # at once, of studies without devices
 
 
 class Jobs:
@@ -24,15 +31,19 @@ class Jobs:
     name = "jobs"
     interval = 0.5
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        """clock: seconds, monotonic."""
         self.store, self.settings, self._ray = store, settings, RayCluster(settings.ray_jobs)
         self._notified: set[int] = set()  # studies whose watchers know that Ray is away
+        self._clock = clock
+        self._heard: dict[str, tuple[int, float]] = {}  # submission -> its driver's last word, and when that was first seen here
+        self._wrote = -WRITE_SECONDS  # when it was last seen that the database can be written
         self._stopping: dict[str, float] = {}  # submission -> when it was last asked to stop
 
     def step(self) -> None:
+        self._try_writing()
         driven = self.store.driven_studies()
-        free = self.settings.concurrent_studies - len(driven)
-        driven += self._opened(free) if free > 0 else []
+        driven += self._opened({study.id for study, _ in driven})
         troubles = []
         for study, attempt in driven:
             try:
@@ -48,23 +59,40 @@ class Jobs:
         if troubles:
             raise RuntimeError("; ".join(troubles))
 
+    def _try_writing(self) -> None:
+        """Drivers can say no more than the database takes: while it is locked or away, nobody's silence counts."""
+        began = self._clock()
+        if began - self._wrote < WRITE_SECONDS:
+            return
+        try:
+            self.store.try_writing()
+        except SQLAlchemyError:
+            self._heard.clear()
+            raise
+        self._wrote = self._clock()
+        if self._wrote - began > 1.0:
+            self._heard.clear()
+
     def _away(self, study_ids: list[int]) -> None:
         """Tells the studies' watchers once."""
         for study_id in set(study_ids) - self._notified:
             self.store.note(study_id, f"Ray cannot be reached at {self.settings.ray_jobs}; trying again")
             self._notified.add(study_id)
 
-    def _opened(self, free: int) -> list[tuple[Study, Attempt]]:
-        """New attempts of the studies that are next."""
+    def _opened(self, driven: set[int]) -> list[tuple[Study, Attempt]]:
+        """New attempts: of studies that have devices, and a few at a time of those that may need none, as equals have done their trials."""
         rested = [study for study in self.store.queued_studies() if self._rested(study)]
-        attempts = [self.store.new_attempt(study.study_id) for study in rested[:free]]
+        looking = len(driven - self.store.studies_with_devices())
+        granted = [study for study in rested if study.granted]
+        looks = [study for study in rested if study.looks and not study.granted]
+        attempts = [self.store.new_attempt(study.study_id) for study in (*granted, *looks[: max(0, LOOKING_DRIVERS - looking)])]
         for attempt in filter(None, attempts):
             log.info("opened", extra={"study": attempt.study_id, "attempt": attempt.number})
         return [(self.store.study(attempt.study_id), attempt) for attempt in attempts if attempt]
 
     def _rested(self, study: Queued) -> bool:
         """Attempts that keep getting lost are tried at growing intervals: at once, then after 2, 4, 8 s."""
-        return study.stalls < 2 or self.store.now() - (study.ended or 0) > 1000 * 2 ** (study.stalls - 1)
+        return study.stalls < 2 or abs(self.store.now() - (study.ended or 0)) > 1000 * 2 ** (study.stalls - 1)
 
     def _watch(self, study: Study, attempt: Attempt) -> None:
         job = self._ray.job(attempt.submission)
@@ -73,24 +101,39 @@ class Jobs:
             if study.state == StudyState.QUEUED:
                 self._submit(attempt)
             else:
-                self.store.end_attempt(study.id, attempt.number, "Ray no longer knows it")
+                self._end(attempt, "Ray no longer knows it")
         elif job.ended:
-            self.store.end_attempt(study.id, attempt.number, _outcome(job))
-            self.store.forget_driver(study.id, attempt.number)
+            self._end(attempt, _outcome(job))
         elif study.state == StudyState.CANCELLING:
             self._stop(attempt.submission)
         elif overdue := self._overdue(attempt):
-            self.store.end_attempt(study.id, attempt.number, overdue)
-            self.store.forget_driver(study.id, attempt.number)
+            self._end(attempt, overdue)
             self._stop(attempt.submission)  # should it wake up before, it finds that its attempt is over
+
+    def _end(self, attempt: Attempt, outcome: str) -> None:
+        self.store.end_attempt(attempt.study_id, attempt.number, outcome)
+        self.store.forget_driver(attempt.study_id, attempt.number)
+        self._heard.pop(attempt.submission, None)
 
     def _overdue(self, attempt: Attempt) -> str | None:
         """What a driver that is there and does nothing is given up for."""
-        silence = self.store.driver_silence(attempt.study_id, attempt.number)
-        if silence is not None:
-            return f"its driver gave no sign of life for {silence:.0f} s" if silence > DRIVER_SECONDS else None
-        waited = (self.store.now() - attempt.created) / 1000
-        return f"its driver did not come up within {waited:.0f} s" if waited > STARTING_SECONDS else None
+        seen = self.store.driver_seen(attempt.study_id, attempt.number)
+        if seen is None:
+            waited = self._silence(attempt, attempt.created)
+            return f"its driver did not come up within {waited:.0f} s" if waited > STARTING_SECONDS else None
+        silence = self._silence(attempt, seen)
+        return f"its driver gave no sign of life for {silence:.0f} s" if silence > DRIVER_SECONDS else None
+
+    def _silence(self, attempt: Attempt, since: int) -> float:
+        """Seconds without a word since then (milliseconds since 1970). A computer's clock that is set ahead makes no silence, for it counts
+        only once this loop itself has heard nothing for a while; one that is set back hides none."""
+        now = self._clock()
+        last, heard = self._heard.get(attempt.submission, (None, now))
+        if last != since:
+            heard = now
+            self._heard[attempt.submission] = since, heard
+        own = now - heard
+        return max(own, (self.store.now() - since) / 1000) if own > SURE_SECONDS else own
 
     def _stop(self, submission: str) -> None:
         """SIGINT now, SIGKILL by Ray after STOP_WAIT_SECONDS; asked again should Ray have forgotten."""
@@ -103,7 +146,7 @@ class Jobs:
             **self.settings.environment(),
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
             "RAY_JOB_STOP_SIGNAL": "SIGINT",
-            "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_SECONDS),
+            "RAY_JOB_STOP_WAIT_TIME_S": str(round(STOP_WAIT_SECONDS)),
         }
         # -P: the code that runs is the one of this process, wherever Ray was started
         entrypoint = f"exec {sys.executable} -P -m orchestrator.driving.driver {attempt.study_id} {attempt.number}"

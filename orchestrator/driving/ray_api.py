@@ -42,12 +42,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Node:
-    """A living node. address: its IP. devices: how many CPUs and GPUs it offers to trials. kinds: of its GPUs, as Ray names them."""
+    """A living node. address: its IP. devices: how many CPUs and GPUs it offers to trials. memory: that it offers, in GiB. kinds: of its
+    GPUs, as Ray names them."""
 
     address: str
     host: str
     head: bool
     devices: dict[str, float]
+    memory: float
     kinds: list[str]
 
 
@@ -115,4 +117,6 @@ def _node(summary: dict[str, Any]) -> Node:
     kinds = [name.removeprefix("accelerator_type:") for name in total if name.startswith("accelerator_type:")]
     devices = {what: float(total.get(what, 0)) for what in _DEVICES}
     address = str(raylet.get("nodeManagerAddress") or summary.get("ip"))
-    return Node(address, str(summary.get("hostname") or address), bool(raylet.get("isHeadNode")), devices, kinds)
+    return Node(
+        address, str(summary.get("hostname") or address), bool(raylet.get("isHeadNode")), devices, total.get("memory", 0) / 2**30, kinds
+    )

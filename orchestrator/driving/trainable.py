@@ -3,6 +3,7 @@
 `workers` and Tune are imported inside the functions: the driver imports this module early, and must stay free of torch.
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 def train(config: dict[str, Any]) -> None:
     """Does the job of an order: trains, or measures. Reports {epoch, epochs, metrics} per epoch, now and then inside one
-    {epoch, epochs, step, steps, metrics}, and at the end {result} or {failure, reason}.
+    {epoch, epochs, step, steps, metrics}, and at the end {result}, {failure, reason}, or {left} where it was asked to make room.
 
     A TrialFailure is reported, not raised: the driver decides what is tried again, never Tune.
     """
@@ -32,6 +33,7 @@ def train(config: dict[str, Any]) -> None:
     from ray import get_runtime_context, tune
 
     from workers.folder import alone_in
+    from workers.training.progress import Left
 
     folder = Path(order.folder)
     try:
@@ -39,6 +41,9 @@ def train(config: dict[str, Any]) -> None:
             _configure_logs(order)
             leave_process(folder, get_runtime_context().get_node_id())
             result = _measured(order, folder) if order.job == "measurement" else _trained(order, folder)
+    except Left:
+        tune.report({"left": True})
+        return
     except TrialFailure as failed:
         _leave_traceback(folder)
         tune.report({"failure": failed.kind, "reason": failed.sentence})
@@ -116,6 +121,7 @@ def _configure_logs(order: Order) -> None:
 
 def _leave_traceback(folder: Path) -> None:
     """For whoever looks into why: the whole story beside the checkpoints, and where `retort logs` shows it."""
-    (folder / "error.txt").write_text(traceback.format_exc())
-    with (folder / TRIAL_OUTPUT).open("a") as output:
-        output.write(traceback.format_exc())
+    with contextlib.suppress(OSError):  # the disk may be what it died of
+        (folder / "error.txt").write_text(traceback.format_exc())
+        with (folder / TRIAL_OUTPUT).open("a") as output:
+            output.write(traceback.format_exc())

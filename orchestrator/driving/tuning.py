@@ -1,7 +1,8 @@
-"""Ray Tune around a study's graph: a searcher that suggests what is ready, and a callback that records what happens."""
+"""Ray Tune around a study's graph: a searcher that suggests what is granted, and a callback that records what happens."""
 
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,29 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
 import ray
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from orchestrator.driving.deadlines import Watch
+from orchestrator.broker.decide import LEAVING_SECONDS
+from orchestrator.driving.deadlines import Watch, end_process, node_of
 from orchestrator.driving.graph import Graph
 from orchestrator.driving.order import Order
 from orchestrator.driving.pulse import Pulse
 from orchestrator.driving.trainable import train
+from studies.trial import LEAVE_NOW
 
 log = logging.getLogger(__name__)
+KEPT_SECONDS = 2.5  # an idle process, and its devices, are kept so long for the study's next grant
+ASK_SECONDS = 1.0  # between two looks for trials that are to make room
+ENDS = {"result", "failure", "left"}  # what the last report of a trial has
+MOST_AT_ONCE = 10_000  # trials; how many there are is the broker's to say
 
 
 class GraphSearcher(Searcher):
-    """Gives Tune the next ready trial of the graph, None while what trains here may bring one, FINISHED else.
+    """Gives Tune the next trial that was granted, None while another may be, FINISHED else.
 
-    warm: Tune keeps an idle process, and its devices, until FINISHED. So that comes as soon as the last trial is handed out; should that
-    one be lost, the driver starts another Tuner.
+    warm: Tune keeps an idle process, and its devices, until FINISHED. So that comes as soon as the last trial is handed out, or when none
+    is granted for KEPT_SECONDS; what comes later, the driver gives to another Tuner.
     """
 
     def __init__(self, graph: Graph, warm: bool) -> None:
@@ -40,8 +48,9 @@ class GraphSearcher(Searcher):
         order = self.graph.next()
         if order:
             return order.config()
-        more = self.graph.claimed and (self.graph.waiting or not self.warm)
-        return None if more else Searcher.FINISHED
+        if self.graph.claimed:
+            return None if self.graph.waiting or not self.warm else Searcher.FINISHED
+        return None if self.graph.waiting and self.graph.still < KEPT_SECONDS else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         pass  # the callback below has recorded it
@@ -53,16 +62,52 @@ class GraphSearcher(Searcher):
         raise NotImplementedError("a study is resumed from the database")
 
 
+class GivingBack(FIFOScheduler):
+    """Tune's order of trials, first come first served; and it ends the process that Tune keeps idle while others of the study run."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        if time.monotonic() - self.graph.changed > KEPT_SECONDS:
+            # Tune has no public way; its version is pinned, and tests/faults holds this against a real stack.
+            tune_controller._tune_controller._cleanup_cached_actors(force_all=True)
+        return super().choose_trial_to_run(tune_controller)
+
+
 class Recorder(tune.Callback):
     """Writes what Tune reports into the graph, and watches over the trials' deadlines. pulse: told of every round of Tune's loop."""
 
     def __init__(self, graph: Graph, pulse: Pulse) -> None:
         self.graph, self.pulse = graph, pulse
         self.watch = Watch()
+        self._leaving: dict[str, float] = {}  # trials asked to make room -> when
+        self._look_due = 0.0
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self.pulse.beat()
         self.watch.look()
+        if time.monotonic() >= self._look_due:
+            self._ask_to_leave()
+            self._look_due = time.monotonic() + ASK_SECONDS
+
+    def _ask_to_leave(self) -> None:
+        """Tells trials that are to make room, by a file; ends the processes of those that do not, whose last checkpoint is not old."""
+        now = time.monotonic()
+        leaving = self.graph.leaving(self._on_nodes_that_leave())
+        self._leaving = {name: self._leaving.get(name, now) for name in leaving}
+        for name, since in self._leaving.items():
+            folder = self.graph.folders[name]
+            if now - since > LEAVING_SECONDS:
+                end_process(folder)
+            elif folder.is_dir():
+                (folder / LEAVE_NOW).touch()
+
+    def _on_nodes_that_leave(self) -> list[str]:
+        """Trials at work on nodes that have announced their end (`ray drain-node`; a spot instance that is taken back)."""
+        draining = ray._private.state.state.get_draining_nodes()  # Ray has no public way to ask; its version is pinned
+        return [name for name, folder in self.graph.folders.items() if node_of(folder) in draining] if draining else []
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         order = Order.of(trial.config)
@@ -72,8 +117,10 @@ class Recorder(tune.Callback):
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         name = Order.of(trial.config).trial
-        if "result" in result or "failure" in result:
-            log.info("ended: %s", result.get("reason") or "with its result", extra={"trial": name})
+        if ENDS & result.keys():
+            log.info(
+                "ended: %s", result.get("reason") or ("it made room" if "left" in result else "with its result"), extra={"trial": name}
+            )
             self.watch.over(name)
         else:
             self.watch.heard(name, epoch_ended="epoch" in result and "step" not in result)
@@ -97,17 +144,16 @@ def _cause(trial: Any) -> str:
 
 
 def tuner(graph: Graph, pulse: Pulse) -> tune.Tuner:
-    """The Tuner of an attempt. Tune only runs trials here: it retries nothing, keeps no state, prints nothing.
-
-    As many run at once as the nodes hold, those that join later too: Tune always has one more trial waiting, which Ray's autoscaler sees.
-    """
+    """The Tuner of an attempt. Tune only runs trials here: it retries nothing, keeps no state, prints nothing."""
     resources = graph.setting.resources
     warm = resources.gpus == 0  # a warm process saves the imports; one that held a GPU may hold its memory still
     return tune.Tuner(
-        tune.with_resources(train, {"cpu": resources.cpus, "gpu": resources.gpus}),
+        tune.with_resources(train, {"cpu": resources.cpus, "gpu": resources.gpus, "memory": resources.memory * 2**30}),
         tune_config=tune.TuneConfig(
             search_alg=GraphSearcher(graph, warm),
+            scheduler=GivingBack(graph),
             num_samples=-1,
+            max_concurrent_trials=MOST_AT_ONCE,
             reuse_actors=warm,
             trial_name_creator=lambda trial: trial.trial_id,
             trial_dirname_creator=lambda trial: trial.trial_id,

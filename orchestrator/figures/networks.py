@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from studies.catalog import BACKBONES, DETECTORS
+from studies.catalog import BACKBONES, detectors
 from studies.methods import methods
 
 
 def network_title(network: Mapping[str, Any]) -> str:
     """ "GFL ResNet-18", with its form and, at the narrow scales, its width."""
-    detector, backbone = network["detector"], network["backbone"]
+    known, detector, backbone = detectors(), network["detector"], network["backbone"]
     told = [
-        DETECTORS[detector].title if detector in DETECTORS else detector,
+        known[detector].title if detector in known else detector,
         BACKBONES[backbone].title if backbone in BACKBONES else backbone,
     ]
     extra = [str(network[name]) for name in ("form",) if network.get(name)] + (

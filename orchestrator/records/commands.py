@@ -20,7 +20,9 @@ from studies.submission import Submission
 class Commands(Queries, Units):
     """Units of work on a study, each one transaction."""
 
-    def create_study(self, submission: Submission, idempotency_key: str | None = None, owner: str | None = None) -> tuple[Study, bool]:
+    def create_study(
+        self, submission: Submission, idempotency_key: str | None = None, owner: str | None = None, priority: int = 0
+    ) -> tuple[Study, bool]:
         """The stored study and whether it was made now; a known key gives the study it made. Raises IdempotencyMismatch."""
         data = submission.spec.model_dump(mode="json")
         presentation = submission.presentation.model_dump(mode="json")
@@ -29,7 +31,7 @@ class Commands(Queries, Units):
             return known, False
         try:
             with self._writes.begin() as session:
-                study = add_study(session, submission, self.now(), idempotency_key, owner)
+                study = add_study(session, submission, self.now(), idempotency_key, owner, priority)
         except IntegrityError:
             known = self._study_of_key(idempotency_key, data, presentation)
             if known is None:

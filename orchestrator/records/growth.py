@@ -83,7 +83,7 @@ def _behind(session: Session, table: type[Arm] | type[Trial], study_id: int) -> 
 
 def _add_arms(session: Session, study_id: int, planned: Planned) -> None:
     used = {trial.row for trial in planned.trials}  # a row whose trials are all those of another has none of its own
-    weights = {trial.row: trial.weights for trial in planned.trials}
+    origins = {trial.row: {"weights": trial.weights, "init": trial.init} for trial in planned.trials}
     arms = [
         {
             "study_id": study_id,
@@ -96,7 +96,7 @@ def _add_arms(session: Session, study_id: int, planned: Planned) -> None:
                 "schedule": row.schedule.model_dump(mode="json"),
                 "distillers": [use.model_dump(mode="json") for use in row.distillers],
                 "teacher": row.teacher,
-                "weights": weights[row.id],
+                **origins[row.id],
                 "values": dict(row.values),
             },
         }

@@ -18,6 +18,11 @@ class Health(Database):
         with self._writes.begin() as session:
             session.merge(Heartbeat(name=name, time=self.now(), trouble=trouble, seconds=seconds, troubles=troubles))
 
+    def try_writing(self) -> None:
+        """Changes nothing, but waits, or raises, as long as the database takes no words."""
+        with self._writes.begin() as session:
+            session.execute(delete(Heartbeat).where(Heartbeat.name == ""))
+
     def heartbeats(self) -> list[Heartbeat]:
         """Every loop of the service with the time it was last seen."""
         with self._reads() as session:
@@ -27,11 +32,16 @@ class Health(Database):
         """The driver of an attempt came round."""
         self.beat(f"{_DRIVER}{study_id}/{attempt}")
 
-    def driver_silence(self, study_id: int, attempt: int) -> float | None:
-        """Seconds since the driver of an attempt came round; None where it never did."""
+    def driver_seen(self, study_id: int, attempt: int) -> int | None:
+        """When the driver of an attempt came round last, in milliseconds since 1970; None where it never did."""
         with self._reads() as session:
             beat = session.get(Heartbeat, f"{_DRIVER}{study_id}/{attempt}")
-            return None if beat is None else (self.now() - beat.time) / 1000
+            return beat.time if beat else None
+
+    def driver_silence(self, study_id: int, attempt: int) -> float | None:
+        """Seconds since then."""
+        seen = self.driver_seen(study_id, attempt)
+        return None if seen is None else (self.now() - seen) / 1000
 
     def forget_driver(self, study_id: int, attempt: int) -> None:
         """The attempt is over."""

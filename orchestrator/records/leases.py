@@ -16,7 +16,7 @@ from orchestrator.machine import StudyState
 from orchestrator.records.errors import LeaseLost, Superseded
 from orchestrator.records.patience import patient
 from orchestrator.records.rows import finished_trials, live_attempt
-from orchestrator.records.schema import Lease, Point, Trial
+from orchestrator.records.schema import DeviceGrant, Lease, Point, Trial
 from orchestrator.records.unit import Unit, Units
 from studies.measurement import MeasurementSpec
 from studies.trial import TrialSpec
@@ -30,6 +30,7 @@ class Claim(Enum):
     HELD = "held"  # the lease is its own: train
     CACHED = "cached"  # an equal trial was finished, its results are copied
     BUSY = "busy"  # another trial trains the same right now, or the study is being cancelled; ask again
+    UNGRANTED = "ungranted"  # it would have to be trained, and has no devices
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,16 @@ class Claimed:
 
     claim: Claim
     fence: int | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a trial is to train, once that is known. folder: where, under $RETORT_HOME/trials. digest: of its dataset."""
+
+    spec: TrialSpec | MeasurementSpec
+    key: str
+    folder: str
+    digest: str
 
 
 class Leases(Units):
@@ -49,16 +60,14 @@ class Leases(Units):
         study_id: int,
         attempt: int,
         name: str,
-        spec: TrialSpec | MeasurementSpec,
-        key: str,
-        folder: str,
-        digest: str,
+        known: Known,
         environment: dict[str, str],
         reuse: bool,
     ) -> Claimed:
-        """Takes the lease of a ready trial, or the results of its equal, or tells to wait for the one who trains it.
+        """Takes the lease of a ready trial that was granted devices, or the results of its equal, or tells to wait for the one who trains
+        it; a grant that cannot be used so is given back.
 
-        `folder` is where it trains, under $RETORT_HOME/trials; `environment` what is known of it before it runs.
+        `environment` is what is known of it before it runs.
         """
         try:
             with self._unit(study_id, attempt) as unit:
@@ -66,15 +75,20 @@ class Leases(Units):
                     return Claimed(Claim.BUSY)
                 unit.advance(machine.TrialClaimed(name))
                 trial = unit.trial(name)
-                lease = _take(unit, folder, trial)
+                know(unit.session, trial, known)
+                lease = _take(unit, known.folder, trial)
+                grant = unit.session.get(DeviceGrant, trial.id)
                 if lease is None:
+                    if grant:
+                        unit.session.delete(grant)
                     return Claimed(Claim.BUSY)
-                if trial.key not in (None, key):
-                    _forget_results(unit.session, trial)
-                trial.key, trial.spec, trial.folder, trial.dataset_digest = key, spec.model_dump(mode="json"), folder, digest
-                trial.environment, trial.fence = dict(environment), lease.id
                 # Looked up with the lease in hand: whoever held it before has recorded its result by now.
-                equal = finished_trials(unit.session, [key]).get(key) if reuse else None
+                equal = finished_trials(unit.session, [known.key]).get(known.key) if reuse else None
+                if equal is None and grant is None:
+                    unit.session.delete(lease)
+                    trial.folder = None  # no equal serves it, whatever was thought: so the broker counts it among those that want devices
+                    return Claimed(Claim.UNGRANTED)
+                trial.environment, trial.fence = dict(environment), lease.id
                 if equal is None:
                     return Claimed(Claim.HELD, lease.id)
                 _copy_results(unit, equal, trial)
@@ -109,10 +123,19 @@ def holds(unit: Unit, trial: Trial, fence: int) -> bool:
     return False
 
 
+def know(session: Session, trial: Trial, known: Known) -> None:
+    """Writes down what a trial is to train. One whose key changed (its code or teacher did) starts over."""
+    if trial.key not in (None, known.key):
+        _forget_results(session, trial)
+    trial.key, trial.spec, trial.folder = known.key, known.spec.model_dump(mode="json"), known.folder
+    trial.dataset_digest = known.digest
+
+
 def _take(unit: Unit, folder: str, trial: Trial) -> Lease | None:
     """A new lease of the folder; None while another trial holds it."""
     old = unit.session.scalar(select(Lease).where(Lease.folder == folder).with_for_update())
-    if old and old.trial_id != trial.id and old.heartbeat > unit.now - LEASE_SECONDS * 1000:
+    # Either way: a clock that was set back must not keep the lease of a holder that is gone for as long.
+    if old and old.trial_id != trial.id and abs(unit.now - old.heartbeat) < LEASE_SECONDS * 1000:
         return None
     if old:
         unit.session.delete(old)
@@ -124,7 +147,7 @@ def _take(unit: Unit, folder: str, trial: Trial) -> Lease | None:
 
 
 def _forget_results(session: Session, trial: Trial) -> None:
-    """A trial whose key changed (its code or teacher did) starts over, with a new MLflow run."""
+    """Of a trial that starts over; it gets a new MLflow run."""
     session.execute(delete(Point).where(Point.trial_id == trial.id))
     trial.epoch, trial.epochs, trial.latest, trial.metrics, trial.seconds, trial.run = 0, None, None, None, None, None
     trial.started = None

@@ -8,11 +8,14 @@ from orchestrator.records.schema import Event, Study
 from studies.submission import Submission
 
 
-def add_study(session: Session, submission: Submission, now: int, idempotency_key: str | None = None, owner: str | None = None) -> Study:
+def add_study(
+    session: Session, submission: Submission, now: int, idempotency_key: str | None = None, owner: str | None = None, priority: int = 0
+) -> Study:
     """A queued study with its arms and trials, as part of the transaction of `session`."""
     study = Study(
         name=submission.spec.name,
         owner=owner,
+        priority=priority,
         spec=submission.spec.model_dump(mode="json"),
         presentation=submission.presentation.model_dump(mode="json"),
         idempotency_key=idempotency_key,

@@ -4,25 +4,28 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session, defer
 
 from orchestrator.machine import StudyState, TrialState
 from orchestrator.records.database import Database
 from orchestrator.records.errors import NoSuchStudy
 from orchestrator.records.patience import patient
-from orchestrator.records.rows import finished_trials, live_attempt, study_row, trial_row
-from orchestrator.records.schema import MEASUREMENT, Arm, Attempt, Dataset, Event, Point, Study, Suggestion, Trial
+from orchestrator.records.rows import finished_trials, live_attempt, served, study_row, trial_row
+from orchestrator.records.schema import MEASUREMENT, Arm, Attempt, Dataset, DeviceGrant, Event, Point, Study, Suggestion, Trial
 from studies.presentation import Presentation, Tried
 
 
 @dataclass(frozen=True)
 class Queued:
-    """A study that waits for a driver. ended: when its last attempt did."""
+    """A study that waits for a driver. ended: when its last attempt did. granted: it has devices. looks: it may be done without any, for
+    nobody has looked yet, or an equal of a trial of it has finished."""
 
     study_id: int
     stalls: int
     ended: int | None
+    granted: bool = False
+    looks: bool = False
 
 
 def _with_tried(presentation: Presentation, session: Session, study_id: int) -> Presentation:
@@ -145,11 +148,12 @@ class Queries(Database):
             return trial_row(session, study_id, name)
 
     @patient
-    def ready_trials(self, study_id: int, without: Iterable[str] = (), limit: int = 64) -> list[Trial]:
-        """The first trials that can start, in the study's order."""
-        ready = select(Trial).where(Trial.study_id == study_id, Trial.state == TrialState.READY)
+    def ready_trials(self, study_id: int, after: int = -1, limit: int = 64, known: bool = True) -> list[Trial]:
+        """The first trials behind a position that can start, in the study's order. known: with those that were looked at before."""
+        ready = select(Trial).where(Trial.study_id == study_id, Trial.state == TrialState.READY, Trial.position > after)
+        ready = ready if known else ready.where(Trial.key.is_(None))
         with self._reads() as session:
-            return list(session.scalars(ready.where(Trial.name.not_in(list(without))).order_by(Trial.position).limit(limit)))
+            return list(session.scalars(ready.order_by(Trial.position).limit(limit)))
 
     @patient
     def counts(self, study_id: int) -> Counter[TrialState]:
@@ -160,10 +164,11 @@ class Queries(Database):
             raise NoSuchStudy(f"there is no study {study_id}")
         return Counter({TrialState(state): count for state, count in counts.items()})
 
-    def history(self, dataset: str, scale: str, limit: int = 500) -> list[Trial]:
-        """The newest finished trainings on a dataset at a scale, to estimate from."""
+    def history(self, dataset: str, scale: str, limit: int = 500, measurements: bool = False) -> list[Trial]:
+        """The newest finished trainings (or measurements) on a dataset at a scale, to estimate from."""
         alike = select(Study.id).where(Study.spec["dataset"].as_string() == dataset, Study.spec["scale"].as_string() == scale)
-        query = select(Trial).where(Trial.state == TrialState.FINISHED, Trial.role != MEASUREMENT, Trial.study_id.in_(alike))
+        role = Trial.role == MEASUREMENT if measurements else Trial.role != MEASUREMENT
+        query = select(Trial).where(Trial.state == TrialState.FINISHED, role, Trial.study_id.in_(alike))
         with self._reads() as session:
             return list(session.scalars(query.order_by(Trial.finished.desc()).limit(limit)))
 
@@ -176,12 +181,21 @@ class Queries(Database):
             return [(study, attempt) for study, attempt in session.execute(query.order_by(Study.id).options(defer(Study.spec)))]
 
     def queued_studies(self) -> list[Queued]:
-        """Studies that wait for a driver, oldest first."""
+        """Studies that wait for a driver, those with devices first, then oldest first."""
         ended = select(func.max(Attempt.ended)).where(Attempt.study_id == Study.id).scalar_subquery()
         live = select(Attempt.number).where(Attempt.study_id == Study.id, Attempt.ended.is_(None)).exists()
-        query = select(Study.id, Study.stalls, ended).where(Study.state == StudyState.QUEUED, ~live).order_by(Study.id)
+        granted = select(DeviceGrant.trial_id).where(DeviceGrant.study_id == Study.id).exists()
+        new = ~select(Attempt.number).where(Attempt.study_id == Study.id).exists()
+        ready = select(Trial.id).where(Trial.study_id == Study.id, Trial.state == TrialState.READY, served())
+        query = select(Study.id, Study.stalls, ended, granted, or_(new, ready.exists())).where(Study.state == StudyState.QUEUED, ~live)
         with self._reads() as session:
-            return [Queued(study_id, stalls, last) for study_id, stalls, last in session.execute(query)]
+            found = [Queued(*row) for row in session.execute(query.order_by(Study.id))]
+        return sorted(found, key=lambda study: not study.granted)
+
+    def studies_with_devices(self) -> set[int]:
+        """Those that a trial was granted to."""
+        with self._reads() as session:
+            return set(session.scalars(select(DeviceGrant.study_id).distinct()))
 
     def live_attempt(self, study_id: int) -> Attempt | None:
         """The attempt whose end is not recorded yet."""

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import Session, aliased
 
 from orchestrator.machine import TrialState
 from orchestrator.records.errors import NoSuchStudy
@@ -40,3 +40,10 @@ def finished_trials(session: Session, keys: Iterable[str]) -> dict[str, Trial]:
             if trial.key and trial.key not in found and trial.checkpoint and Path(trial.checkpoint).is_file():
                 found[trial.key] = trial
     return found
+
+
+def served() -> ColumnElement[bool]:
+    """Of rows of `trial`: an equal one has finished. Known only of those that a driver has looked at."""
+    other = aliased(Trial)
+    equal = other.key == Trial.key, other.folder == Trial.folder, other.id != Trial.id, other.state == TrialState.FINISHED
+    return select(other.id).where(*equal).exists()

@@ -52,6 +52,8 @@ class Study(Base):
     created: Mapped[int]
     started: Mapped[int | None]  # first attempt's driver came up
     finished: Mapped[int | None]  # entered a final state; None again after a resume
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")  # in the queue; the higher the sooner
+    paused: Mapped[bool] = mapped_column(default=False, server_default=false())  # is granted no devices
     presentation: Mapped[dict[str, Any]] = mapped_column(deferred=True, server_default="{}")  # large, and read for the table alone
     experiment: Mapped[str | None] = mapped_column(String(64))  # MLflow experiment id
     run: Mapped[str | None] = mapped_column(String(64))  # MLflow parent run id
@@ -222,6 +224,44 @@ class Lease(Base):
     trial_id: Mapped[int] = mapped_column(ForeignKey("trial.id", ondelete="CASCADE"))
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"), index=True)
     heartbeat: Mapped[int]
+
+
+class DeviceGrant(Base):
+    """A trial may have devices: the broker's word, without which no driver starts it. It ends with the trial's stay on its devices."""
+
+    __tablename__ = "device_grant"
+
+    trial_id: Mapped[int] = mapped_column(ForeignKey("trial.id", ondelete="CASCADE"), primary_key=True, autoincrement=False)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"), index=True)
+    nodes: Mapped[list[Any]]  # where the broker saw room; empty: wherever it is
+    granted: Mapped[int]
+    leaving: Mapped[int | None]  # when it was asked to make room at its next checkpoint
+
+
+class Place(Base):
+    """A study's place in the queue while a trial of it waits for devices. `number`: 1 is next."""
+
+    __tablename__ = "place"
+
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"), primary_key=True, autoincrement=False)
+    number: Mapped[int]
+    reason: Mapped[str] = mapped_column(Text)  # why it waits, a sentence
+    expected: Mapped[int | None]  # when its next trial is thought to start; None where nobody can tell
+
+
+class Owner(Base):
+    """Whose studies they are: what they may have, and what they have had."""
+
+    __tablename__ = "owner"
+
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    devices: Mapped[float | None]  # at once, most; None: no limit
+    hours: Mapped[float | None]  # device-hours a month (UTC), most; None: no limit
+    weight: Mapped[float] = mapped_column(default=1.0)  # of their fair share
+    used: Mapped[float] = mapped_column(default=0.0)  # of the whole cluster lately, in seconds of it; that of long ago counts less
+    month: Mapped[str] = mapped_column(String(7), default="")  # "2026-11": that the next is about
+    month_hours: Mapped[float] = mapped_column(default=0.0)  # device-hours of the month
+    time: Mapped[int]  # until when this is counted
 
 
 class Heartbeat(Base):

@@ -5,8 +5,10 @@ from orchestrator.records.gauges import Monitoring
 from orchestrator.records.health import Health
 from orchestrator.records.leases import Leases
 from orchestrator.records.outbox import OutboxRecords
+from orchestrator.records.owners import Owners
 from orchestrator.records.progress import Progress
+from orchestrator.records.queue import Queue
 
 
-class Store(Commands, Leases, Progress, OutboxRecords, Health, Monitoring):
+class Store(Commands, Leases, Progress, Queue, Owners, OutboxRecords, Health, Monitoring):
     """Whoever acts on a study comes through here; each concern has a file of its own."""

@@ -17,7 +17,7 @@ from orchestrator.records.database import Database
 from orchestrator.records.errors import Superseded
 from orchestrator.records.groups import members
 from orchestrator.records.rows import live_attempt, study_row, trial_row
-from orchestrator.records.schema import MEASUREMENT, Event, Lease, Need, Outbox, Study, Trial
+from orchestrator.records.schema import MEASUREMENT, DeviceGrant, Event, Lease, Need, Outbox, Study, Trial
 
 _SHOWN = (TrialState.RUNNING, TrialState.FAILED, *machine.KEPT)  # MLflow is told of a trial in these states
 
@@ -123,6 +123,7 @@ class Unit:
         self.study.finished = self.now if change.state.final else None
         if change.state.final or change.state == StudyState.QUEUED:  # no driver, nobody trains
             self.session.execute(delete(Lease).where(Lease.study_id == self.study.id))
+            self.session.execute(delete(DeviceGrant).where(DeviceGrant.study_id == self.study.id))
         self.event("study", {"state": change.state, "reason": change.reason})
         if change.state != StudyState.QUEUED:
             self.tell_mlflow(None)
@@ -134,6 +135,7 @@ class Unit:
             row.started = row.started or self.now
         else:
             self.session.execute(delete(Lease).where(Lease.trial_id == row.id))
+            self.session.execute(delete(DeviceGrant).where(DeviceGrant.trial_id == row.id))
         row.finished = self.now if trial.state.final else None
         if trial.state.good:
             needing = select(Need.trial_id).where(Need.needed_id == row.id)

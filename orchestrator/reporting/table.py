@@ -33,6 +33,11 @@ class Printed:
     difference: float | None
     verdict: Verdict | None
 
+    @property
+    def remarked(self) -> bool:
+        """Whether there is something to say of it: it has an asterisk."""
+        return bool(self.remark or self.confidence)
+
 
 @dataclass(frozen=True)
 class Run:

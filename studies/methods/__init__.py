@@ -4,7 +4,26 @@ import functools
 import logging
 from importlib.metadata import entry_points
 
-from studies.methods import chen2017, crosskd, cwd, defeat, fbkd, fgd, fgfi, fitnet, frs, ld, li2017, mgd, ofd, pad, pdf_distil, pkd
+from studies.methods import (
+    chen2017,
+    crosskd,
+    cwd,
+    defeat,
+    dist,
+    fbkd,
+    fgd,
+    fgfi,
+    fitnet,
+    frs,
+    gkd,
+    ld,
+    li2017,
+    mgd,
+    ofd,
+    pad,
+    pdf_distil,
+    pkd,
+)
 from studies.methods.base import Method, Options
 
 __all__ = ["Method", "Options", "methods"]
@@ -26,6 +45,8 @@ _BUILT_IN = (
     cwd.METHOD,
     pkd.METHOD,
     crosskd.METHOD,
+    dist.METHOD,
+    gkd.METHOD,
 )
 
 

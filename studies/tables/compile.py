@@ -225,9 +225,8 @@ class _Compiler:
             distiller = arm.row.distiller
             listed = distiller if isinstance(distiller, str) else [u if isinstance(u, str) else u.model_dump() for u in distiller]
             spec["distiller"] = listed
-        return (
-            spec | ({"options": arm.row.options} if arm.row.options else {}) | ({"weight": arm.row.weight} if arm.row.weight != 1 else {})
-        )
+        said = arm.row.model_dump(include={"options", "weight", "per_device_images"}, exclude_defaults=True)
+        return spec | said
 
     def _network(self, arm: _Arm, role: str, name: str | None, known: Mapping[str, NamedNetwork]) -> NamedNetwork | None:
         if name is not None and name not in known:
@@ -276,7 +275,7 @@ class _Compiler:
             rows=(*rows, *hidden),
             comparable=self._incomparable(study),
             variants=variants_of(expansion.rows),
-            warnings=warnings_of(study, expansion.rows),
+            warnings=warnings_of(study, expansion.rows, {name: arm.row.per_device_images for name, arm in self.arms.items()}),
             notes=tuple(self.table.notes),
         )
 

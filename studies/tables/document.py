@@ -22,7 +22,20 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from studies.catalog import Scale
-from studies.spec import Distillers, Measure, MetricName, OnBroken, Resources, Schedule, Search, Slug, SpecModel, WeightsName, refuse
+from studies.spec import (
+    Distillers,
+    Measure,
+    MetricName,
+    OnBroken,
+    PerDeviceImages,
+    Resources,
+    Schedule,
+    Search,
+    Slug,
+    SpecModel,
+    WeightsName,
+    refuse,
+)
 
 RowRef = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+/-]*$")]
 Title = Annotated[str, Field(min_length=1, max_length=200)]
@@ -75,6 +88,7 @@ class TableRow(SpecModel):
     distiller: str | Distillers | None = None
     options: dict[str, Any] = {}
     weight: float = Field(1.0, ge=0, le=1e6)
+    per_device_images: PerDeviceImages = Field(None, description="as the row was trained; null: as the distiller was published")
     schedule: Schedule = Field(Schedule(), description="at paper scale, instead of the student's")
     same_as: RowRef | None = None
     of: Slug | None = None
@@ -90,9 +104,9 @@ class TableRow(SpecModel):
     def _one_kind(self) -> "TableRow":
         if (self.of is None) != (self.minus is None):
             raise refuse("difference", "a difference has both `of` and `minus`")
-        trains = self.distiller is not None or self.student is not None or bool(self.options)
+        trains = self.distiller is not None or self.student is not None or bool(self.options) or self.per_device_images is not None
         if sum((trains, self.same_as is not None, self.of is not None)) > 1:
-            raise refuse("kind", "one of: an arm (student, distiller, options), `same_as`, or `of` and `minus`")
+            raise refuse("kind", "one of: an arm (student, distiller and what belongs to it), `same_as`, or `of` and `minus`")
         if self.teacher is not None and (self.same_as or self.of):
             raise refuse("kind", "a row that is `same_as` another or a difference has no teacher of its own")
         return self

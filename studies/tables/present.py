@@ -3,7 +3,8 @@
 `studies.tables.compile` makes that of a table with the same parts.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from studies.catalog import COUNTED, DECIMALS, LOWER_IS_BETTER, wants_less
 from studies.expand import Expansion, PlannedRow, batch_warning, searched
@@ -11,6 +12,8 @@ from studies.methods import methods
 from studies.presentation import Column, Goal, Presentation, Row, Searched
 from studies.space import fresh_seeds, planned
 from studies.spec import StudySpec
+
+NONE: Mapping[str, None] = MappingProxyType({})
 
 
 def present(study: StudySpec, expansion: Expansion) -> Presentation:
@@ -79,13 +82,17 @@ def variants_of(rows: Iterable[PlannedRow]) -> tuple[str, ...]:
     return tuple(sorted({f"{methods()[use.id].title} ({use.options['variant']})" for use in uses}))
 
 
-def warnings_of(study: StudySpec, rows: Sequence[PlannedRow]) -> tuple[str, ...]:
-    """What a person should know of a study that is valid all the same, a sentence each."""
+def warnings_of(study: StudySpec, rows: Sequence[PlannedRow], trained: Mapping[str, int | None] = NONE) -> tuple[str, ...]:
+    """What a person should know of a study that is valid all the same, a sentence each.
+
+    trained: images that a device had in the published training of an arm, by its id, where that was not the distiller's usual number.
+    """
+    gpus = study.resources.visible_gpus
     told = dict.fromkeys(
         sentence
         for row in rows
         for use in row.distillers
-        if (sentence := batch_warning(row.title, use, row.schedule, study.resources.gpus))
+        if (sentence := batch_warning(row.title, use, row.schedule, gpus, trained.get(row.id.partition("~")[0])))
     )
     first: dict[tuple[str, ...], PlannedRow] = {}
     for row in rows:

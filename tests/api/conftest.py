@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from api.app import create_app
+from orchestrator.records.leases import Known
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
 from studies.expand import expand
@@ -66,6 +67,21 @@ def service(settings: Settings) -> Iterator[TestClient]:
     with TestClient(create_app(settings), base_url=ADDRESS, raise_server_exceptions=False) as client:
         client.headers.update(bearing(operators_token(settings)))
         yield client
+
+
+As = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def as_(service: TestClient) -> As:
+    """The header of a new token of a scope and an owner."""
+
+    def header(scope: str, owner: str = "ann", **fields: Any) -> dict[str, str]:
+        made = service.post("/v1/tokens", json={"name": f"{owner}'s", "owner": owner, "scope": scope, **fields})
+        assert made.status_code == 201, made.text
+        return bearing(made.json()["token"])
+
+    return header
 
 
 class LiveService:
@@ -123,7 +139,10 @@ class Driver:
         )
         spec = planned.resolve(study, teacher)
         key = spec.key("digest", "code")
-        claimed = self.store.claim(self.study_id, self.attempt, name, spec, key, key, "digest", {}, reuse=False)
+        trial = self.store.trial(self.study_id, name)
+        assert trial
+        self.store.carry_out({trial.id: ["a"]}, [])
+        claimed = self.store.claim(self.study_id, self.attempt, name, Known(spec, key, key, "digest"), {}, reuse=False)
         assert claimed.fence is not None
         self.fences[name] = claimed.fence
         self.store.start_trial(self.study_id, self.attempt, name, claimed.fence)

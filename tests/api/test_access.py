@@ -1,7 +1,6 @@
 """Who may do what: tokens and their scopes, owners, limits, last uses, and who did what."""
 
 import stat
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -18,23 +17,10 @@ from orchestrator.records.store import Store
 from orchestrator.schedules.loop import Cron
 from orchestrator.settings import Settings
 from studies.submission import read_submission
-from tests.api.conftest import ADDRESS, SPEC, bearing, operators_token
+from tests.api.conftest import ADDRESS, SPEC, As, bearing, operators_token
 from tests.api.test_schedules import SATURDAYS, make_due
 
-As = Callable[..., dict[str, str]]
 OPEN = {"GET /healthz", "GET /readyz", "GET /login", "POST /login", "POST /logout", "GET /static/{name:path}"}
-
-
-@pytest.fixture
-def as_(service: TestClient) -> As:
-    """The header of a new token of a scope and an owner."""
-
-    def header(scope: str, owner: str = "ann", **fields: Any) -> dict[str, str]:
-        made = service.post("/v1/tokens", json={"name": f"{owner}'s", "owner": owner, "scope": scope, **fields})
-        assert made.status_code == 201, made.text
-        return bearing(made.json()["token"])
-
-    return header
 
 
 def test_every_route_states_its_scope_and_few_are_open(settings: Settings) -> None:

@@ -4,14 +4,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import typer
 import yaml
 
+from api.command.cli import app
+from orchestrator.records.schema import Place
 from orchestrator.records.store import Store
 from tests.api.conftest import SPEC, Driver, LiveService
 
@@ -23,6 +26,7 @@ def retort(live: LiveService, tmp_path: Path) -> Retort:
     """Runs `retort` in a folder with study.yaml, without a terminal."""
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(SPEC))
     environment = {**os.environ, "RETORT_URL": live.url, "RETORT_TOKEN": live.token, "RETORT_HOME": str(tmp_path), "COLUMNS": "120"}
+    environment["XDG_CONFIG_HOME"] = str(tmp_path / "config")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -63,7 +67,15 @@ def test_a_plan_at_paper_scale_tells_device_hours_and_what_they_assume(retort: R
     told = " ".join(retort("plan", "frs2021/table-3", "--scale", "paper").stdout.split())
     assert "4 of 5 trials to train, 1 to evaluate, 0 reused; about 264 A100-hours." in told
     assert "Device-hours: RTX 2080 Ti 874, V100 598," in told
-    assert "5 trials estimated: 3 x student + teacher multiply-adds of every image, at 12 FLOP per byte" in told
+    assert "5 trials estimated: 3 x student + teacher multiply-adds of every image, twice the network's of an evaluated or" in told
+    assert "measured one, at 12 FLOP per byte" in told
+
+
+def test_a_plan_tells_its_measurements_by_kind(retort: Retort) -> None:
+    lines = retort("plan", "pdf-distil2021/table-2", "--scale", "paper").stdout.splitlines()
+    row = next(line for line in lines if "D_pred of 24 trainings" in line)
+    assert [word in row for word in ("measurement", "measures", "A100-hours")] == [True] * 3
+    assert any("then 24 measurements; about" in line for line in lines)
 
 
 def test_plans_of_several_studies_are_a_line_each_and_their_sum(retort: Retort) -> None:
@@ -71,7 +83,7 @@ def test_plans_of_several_studies_are_a_line_each_and_their_sum(retort: Retort) 
     rows = {line.split()[0]: line.split()[1:6] for line in lines if line}
     assert rows["frs2021/table-1"] == ["14", "0", "0", "10", "4"]
     assert rows["frs2021/table-3"] == ["5", "3", "0", "2", "0"]
-    assert rows["together"] == ["16", "0", "12", "4", "1,190"]
+    assert rows["together"] == ["16", "0", "12", "4", "525"]
     assert "12 trainings and 4 evaluations to run, 0 trials are finished." in lines
     assert "name a study, or ask for --all-tables" in retort("plan").stderr
 
@@ -188,7 +200,7 @@ def test_without_a_token_the_command_says_what_is_asked_for(retort: Retort, live
     assert done.stderr.startswith("a token is asked for")
 
 
-def test_every_command_that_prints_data_prints_json_for_programs(retort: Retort, store: Store) -> None:
+def test_every_command_prints_json_for_programs(retort: Retort, store: Store, tmp_path: Path) -> None:
     def data(*arguments: str) -> Any:
         done = retort(*arguments, "--json")
         assert (done.returncode, done.stderr) == (0, ""), arguments
@@ -213,6 +225,43 @@ def test_every_command_that_prints_data_prints_json_for_programs(retort: Retort,
     assert data("webhook", "add", "https://receiver.example/")["secret"].startswith("whsec_")
     assert len(data("webhook", "list")) == 1
     assert data("webhook", "show", "1")["deliveries"] == []
+    assert data("webhook", "remove", "1") == {"id": 1, "removed": True}
+    assert data("schedule", "pause", "1")["paused"]
+    assert not data("schedule", "resume", "1")["paused"]
+    assert data("schedule", "remove", "1") == {"id": 1, "removed": True}
+    assert data("token", "revoke", "2")["revoked"]
+    assert "/login?link=" in data("link")["link"]
+    assert data("resend") == {"rows": 0}
+    assert data("figures", "1", "--out", "pictures") == []
+    assert data("weights", "list") == []
+    assert data("down") == {"stopped": False}
+    added = {"name": "lab", "url": "http://127.0.0.1:9", "file": str(tmp_path / "config/retort/profiles.ini")}
+    assert data("profile", "add", "lab", "--url", "http://127.0.0.1:9", "--token", "x") == added
+    assert data("profile", "list") == [{"name": "lab", "url": "http://127.0.0.1:9"}]
+    assert data("profile", "remove", "lab") == {"name": "lab", "removed": True}
+
+
+def test_for_programs_events_and_logs_are_a_line_of_json_each(retort: Retort, store: Store) -> None:
+    retort("submit", "study.yaml")
+    Driver(store, 1).train_all()
+    done = retort("watch", "1", "--json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [event["id"] for event in events] == sorted(event["id"] for event in events)
+    assert (events[0]["kind"], events[-1]["data"]["state"]) == ("study", "finished")
+    assert retort("submit", "study.yaml", "--watch", "--json").returncode == 2
+    assert retort("resume", "1", "--watch", "--json").returncode == 2
+    assert retort("logs", "1", "--json").stdout == ""
+
+
+def test_every_command_has_json() -> None:
+    def commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
+        for name, command in group.commands.items():
+            yield from commands(command, f"{path} {name}") if hasattr(command, "commands") else [(f"{path} {name}", command)]
+
+    found = dict(commands(typer.main.get_command(app), "retort"))
+    assert len(found) > 35
+    assert [name for name, command in found.items() if "--json" not in {flag for each in command.params for flag in each.opts}] == []
 
 
 def test_a_study_comes_from_standard_input(live: LiveService, tmp_path: Path) -> None:
@@ -274,3 +323,27 @@ def test_the_doctor_says_what_is_missing_and_how_to_mend_it(retort: Retort) -> N
     assert any(line.startswith("     -> start Ray's head; RETORT_RAY_JOBS is its dashboard's address") for line in lines)
     shown = json.loads(retort("doctor", "--json").stdout)
     assert [each["name"] for each in shown] == ["service", "orchestrator", "database", "MLflow", "Ray"]
+
+
+def test_the_queue_is_shown_and_steered_by_commands(retort: Retort, store: Store) -> None:
+    assert retort("queue").stdout == "nothing waits for devices\n"
+    assert "study 1" in retort("submit", "study.yaml", "--priority", "2").stdout
+    store.set_places([Place(study_id=1, number=1, reason="waits for devices", expected=None)])
+    assert retort("queue").stdout == f"  1  study 1: {SPEC['name']} of local (2 ready, priority 2): waits for devices\n"
+    assert retort("priority", "1", "--", "-3").stdout == "study 1 has priority -3\n"
+    assert retort("pause", "1").stdout == "study 1 is paused; it goes on with: retort unpause 1\n"
+    assert store.study(1).paused
+    assert retort("unpause", "1").stdout == "study 1 goes on\n"
+    assert retort("timeline", "1").stdout == "timeline-1.json: 0 stays on devices; open it at https://ui.perfetto.dev\n"
+
+
+def test_a_quota_keeps_what_is_not_named(retort: Retort) -> None:
+    assert retort("quota").stdout == "nobody has a quota or has used devices\n"
+    retort("quota", "ada", "--devices", "4")
+    retort("quota", "ada", "--hours", "100", "--weight", "2")
+    assert retort("quota", "ada").stdout == "ada: 4 devices at once, 0.0 of 100 device-hours this month, weight 2\n"
+    retort("quota", "ada", "--unlimited")
+    assert retort("quota", "ada").stdout == "ada: any number of devices at once, 0.0 device-hours this month, weight 2\n"
+    refused = retort("quota", "--devices", "4")
+    assert refused.returncode == 2
+    assert "whose quota?" in refused.stderr

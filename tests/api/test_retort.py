@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import api.client
+import api.asking
 from orchestrator.records.store import Store
 from retort import AsyncClient, Client, OtherVersion, Refused, Unreachable
 from tests.api.conftest import SPEC, Driver, LiveService
@@ -36,7 +36,7 @@ def test_a_study_is_submitted_waited_for_and_looked_at(client: Client, store: St
     with pytest.raises(TimeoutError, match="study 1 is queued after 0 s"):
         study.wait(timeout=0)
     trainer = train(store)
-    assert study.wait(timeout=60).state == "finished"
+    assert study.wait(timeout=60) == "finished"
     trainer.join()
     assert [trial.state for trial in study.trials()] == ["finished"] * 3
     assert next(study.events()).kind == "study"
@@ -79,26 +79,32 @@ def test_a_file_a_shipped_study_and_a_scale_are_taken(client: Client, tmp_path: 
 
 def test_cancelled_and_resumed(client: Client) -> None:
     study = client.submit(SPEC)
-    assert study.cancel().state == "cancelled"
-    assert study.resume().state == "queued"
+    assert study.cancel() == "cancelled"
+    assert study.resume() == "queued"
     with pytest.raises(Refused, match="cannot resume a study that is queued"):
         study.resume()
 
 
 def test_the_same_for_await(live: LiveService, store: Store) -> None:
     async def all_of_it() -> None:
-        client = AsyncClient(live.url, live.token)
+        async with AsyncClient(live.url, live.token) as client:
+            await everything(client)
+
+    async def everything(client: AsyncClient) -> None:
         study = await client.submit(SPEC)
         with pytest.raises(TimeoutError):
             await study.wait(timeout=0.01)
         trainer = train(store)
-        assert (await study.wait(timeout=60)).state == "finished"
+        assert await study.wait(timeout=60) == "finished"
         trainer.join()
         assert (await study.table()).to_pandas().loc["fitnet", "AP"] == 42.0
         assert "learning-curves" in await study.figures()
         assert [event.kind async for event in study.events()].count("epoch") == 6
         assert [each.id async for each in client.studies()] == [1]
         assert (await client.plan(SPEC)).reused == 0
+        again = await asyncio.gather(*(client.study(1) for _ in range(20)))
+        assert {each.name for each in again} == {"Does FitNet help?"}
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("asyncio_")]  # it waits in the loop alone
 
     asyncio.run(all_of_it())
 
@@ -112,7 +118,7 @@ def test_a_wrong_token_and_no_service_are_two_things(live: LiveService) -> None:
 
 
 def test_another_version_is_told_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.client, "version", lambda _: "9.9.9")
+    monkeypatch.setattr(api.asking, "version", lambda _: "9.9.9")
     with pytest.warns(OtherVersion, match=r"is Retort 0\.1\.0, this is 9\.9\.9"):
         list(client.studies())
     with warnings.catch_warnings():

@@ -7,9 +7,11 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,9 @@ import pytest
 from api.embedded import supervisord
 from api.embedded.advice import advice
 from api.embedded.health import status
+from api.embedded.locks import home_lock
 from api.embedded.part import pause, starts, starts_file
+from api.embedded.processes import stands_still
 from api.embedded.stack import LOOPBACK, PORTS, Part, Stack, StackError, load_stack, new_stack
 from api.embedded.supervision import end, start
 from api.embedded.supervisord import answers, last_lines
@@ -32,7 +36,8 @@ class Ready(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(json.dumps({"stack": os.environ["RETORT_STACK"], "database": "ok", "orchestrator": {"trouble": ""}}).encode())
+        ready = {"stack": os.environ["RETORT_STACK"], "database": "ok", "orchestrator": {"trouble": ""}}
+        self.wfile.write(json.dumps({**ready, "troubles": []}).encode())
 
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Ready).serve_forever()
 """
@@ -63,6 +68,15 @@ def small_stack(home: Path, broken: bool = False) -> SmallStack:
     return SmallStack(id=os.urandom(8).hex(), home=str(home), temp=str(home / "temp"), cpus=1, ports=ports, broken=broken)
 
 
+def wait_for(what: str, there: Callable[[], object], seconds: float = 100.0) -> None:
+    """Until it is there. Fails after so many seconds with what was waited for."""
+    deadline = time.monotonic() + seconds
+    while not there():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds:.0f} s for {what}")
+        time.sleep(0.05)
+
+
 def marked(stack: Stack) -> list[int]:
     """Process ids that carry the stack's mark."""
     found = []
@@ -85,8 +99,7 @@ def test_a_stack_is_started_restarted_part_by_part_and_stopped_whole(tmp_path: P
         assert len(marked(stack)) == 4  # supervisor, two parts, the child of one
         first = status(stack)[0].pid
         os.kill(first, signal.SIGKILL)
-        while status(stack)[0].pid in {0, first} or not status(stack)[0].well:
-            time.sleep(0.05)
+        wait_for("the API in another process", lambda: (now := status(stack)[0]).pid not in {0, first} and now.well)
         assert urllib.request.urlopen(stack.url("api")).status == 200
     finally:
         end(stack, said.append)
@@ -113,23 +126,18 @@ def test_a_part_whose_leader_was_killed_starts_again_when_its_children_are_gone(
 
 def await_restart(stack: Stack, former: int) -> None:
     """Until the second part runs in another process, with its child."""
-    while (now := status(stack)[1]).pid in {0, former} or not psutil.Process(now.pid).children():
-        time.sleep(0.05)
 
+    def restarted() -> bool:
+        pid = status(stack)[1].pid
+        return pid not in {0, former} and bool(psutil.Process(pid).children())
 
-def await_well(stack: Stack) -> None:
-    """Until every part is; one that was started four times within a minute counts as failing until that minute is over."""
-    deadline = time.monotonic() + 100
-    while ill := [part for part in status(stack) if not part.well]:
-        assert time.monotonic() < deadline, [(each.part.name, each.state, each.health, each.failing) for each in ill]
-        time.sleep(0.05)
+    wait_for("the second part in another process, with its child", restarted)
 
 
 def stop(pid: int) -> None:
     """Until it stands still: the signal may reach it a moment later."""
     os.kill(pid, signal.SIGSTOP)
-    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
-        time.sleep(0.01)
+    wait_for(f"process {pid} to stand still", lambda: stands_still(psutil.Process(pid)))
 
 
 def test_a_part_that_is_restarted_again_and_again_is_shown_as_failing_with_its_last_words(tmp_path: Path) -> None:
@@ -138,8 +146,8 @@ def test_a_part_that_is_restarted_again_and_again_is_shown_as_failing_with_its_l
         start(stack, lambda _: None)
         (tmp_path / "home" / "server.py").write_text("print('the port is taken')")
         os.kill(status(stack)[0].pid, signal.SIGKILL)
-        while not (part := status(stack)[0]).failing:
-            time.sleep(0.05)
+        wait_for("a part that is told as failing", lambda: status(stack)[0].failing)
+        part = status(stack)[0]
         assert not part.well
         assert part.failing == "started 4 times within 1 min; the last line of its log: the port is taken"
         (told,) = advice(stack, status(stack), time.time())
@@ -151,7 +159,6 @@ def test_a_part_that_is_restarted_again_and_again_is_shown_as_failing_with_its_l
         end(stack, lambda _: None)
 
 
-@pytest.mark.slow  # about every second run waits for ever for a part of the second supervisor: not understood yet
 def test_the_watchdog_kills_what_stands_still_and_starts_a_supervisor_again_that_is_gone(tmp_path: Path) -> None:
     stack = small_stack(tmp_path / "home")
     seconds = 0.0
@@ -160,6 +167,8 @@ def test_the_watchdog_kills_what_stands_still_and_starts_a_supervisor_again_that
         start(stack, lambda _: None)
         stopped = status(stack)[1].pid
         stop(stopped)
+        (told,) = advice(stack, status(stack), time.time())
+        assert told.startswith(f"orchestrator stands still, process {stopped} was stopped (SIGSTOP); it is started again after 60 s")
         assert watchdog.look() == []
         seconds += STILL_SECONDS - 1
         assert watchdog.look() == []
@@ -168,21 +177,64 @@ def test_the_watchdog_kills_what_stands_still_and_starts_a_supervisor_again_that
         assert told.startswith(f"process {stopped} (")
         await_restart(stack, stopped)
         os.kill(int(stack.pidfile.read_text()), signal.SIGKILL)
-        while supervisord.process(stack):
-            time.sleep(0.05)
+        wait_for("the supervisor's end", lambda: supervisord.process(stack) is None)
         assert watchdog.look() == ["the supervisor was gone; started it again"]
-        await_well(stack)
+        wait_for("every part to be well", lambda: all(part.well for part in status(stack)))
         await_restart(stack, 0)
         assert len(marked(stack)) == 4  # the parts of the first supervisor ended before those of the second began
         stop(int(stack.pidfile.read_text()))
         assert watchdog.look() == []
         seconds += STILL_SECONDS
-        assert len(watchdog.look()) == 2  # it stood still and was killed; nobody was there, so there is a new one
-        while any(part.health for part in status(stack)):
-            time.sleep(0.05)
+        killed, started = watchdog.look()
+        assert killed.endswith("stood still; killed it")
+        assert started == "the supervisor was gone; started it again"  # within the same round: a killed one is waited for
+        wait_for("every part to answer", lambda: not any(part.health for part in status(stack)))
     finally:
         end(stack, lambda _: None)
     assert marked(stack) == []
+
+
+HOLDS_THE_LOCK = """
+import os, pathlib, sys, time
+from api.embedded.locks import home_lock
+with home_lock(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def holder_of_the_lock(home: Path, part: str) -> subprocess.Popen[str]:
+    (home / "run").mkdir(exist_ok=True)
+    command = [sys.executable, "-c", HOLDS_THE_LOCK, str(home)]
+    process = subprocess.Popen(command, env={**os.environ, "RETORT_PART": part}, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_watchdog_that_was_stopped_in_its_round_keeps_nobody_from_acting(tmp_path: Path) -> None:
+    with holder_of_the_lock(tmp_path, "watchdog-1") as stopped:
+        stop(stopped.pid)
+        with home_lock(tmp_path) as mine:  # what `up` and `down` do: wait
+            assert mine
+        assert stopped.wait(10) == -signal.SIGKILL
+
+
+def test_the_other_watchdog_takes_over_in_its_next_round_and_a_command_that_is_paused_is_left_alone(tmp_path: Path) -> None:
+    def round_is_mine() -> bool:
+        with home_lock(tmp_path, wait=False) as mine:
+            return mine
+
+    with holder_of_the_lock(tmp_path, "watchdog-1") as stopped:
+        assert not round_is_mine()  # it is at work
+        stop(stopped.pid)
+        assert not round_is_mine()
+        wait_for("the lock of a watchdog that stood still", round_is_mine)
+    with holder_of_the_lock(tmp_path, "") as command:
+        stop(command.pid)
+        assert not round_is_mine()
+        assert command.poll() is None
+        command.kill()
 
 
 def test_down_ends_a_supervisor_that_stands_still(tmp_path: Path) -> None:
@@ -209,8 +261,7 @@ def test_what_outlives_a_killed_supervisor_is_stopped_too(tmp_path: Path) -> Non
     try:
         start(stack, lambda _: None)
         os.kill(int(stack.pidfile.read_text()), signal.SIGKILL)
-        while answers(stack):
-            time.sleep(0.05)
+        wait_for("the supervisor's end", lambda: not answers(stack))
         assert len(marked(stack)) == 3
     finally:
         end(stack, lambda _: None)

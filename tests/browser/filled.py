@@ -17,7 +17,8 @@ from sqlalchemy import insert, update
 from sqlalchemy.orm import Session
 
 from orchestrator.machine import TrialState
-from orchestrator.records.schema import Point, Trial
+from orchestrator.records.leases import Known
+from orchestrator.records.schema import Place, Point, Trial
 from orchestrator.records.store import Store
 from orchestrator.schedules.store import Schedules
 from studies.expand import expand
@@ -76,8 +77,11 @@ class Driven:
         self.claim(name, spec, key)
 
     def claim(self, name: str, spec: TrialSpec | MeasurementSpec, key: str) -> None:
-        """The lease of a trial, and its start."""
-        claimed = self.store.claim(self.id, self.attempt, name, spec, key, key, "digest", {"git_sha": "0123abc"}, reuse=False)
+        """The devices and the lease of a trial, and its start."""
+        trial = self.store.trial(self.id, name)
+        assert trial
+        self.store.carry_out({trial.id: ["10.0.0.1"]}, [])
+        claimed = self.store.claim(self.id, self.attempt, name, Known(spec, key, key, "digest"), {"git_sha": "0123abc"}, reuse=False)
         assert claimed.fence is not None
         self.fences[name] = claimed.fence
         self.store.start_trial(self.id, self.attempt, name, claimed.fence)
@@ -247,7 +251,8 @@ def fill(folder: Path, url: str | None = None, now: float | None = None) -> Fill
     half.begin(names[4])
     half.epoch(names[4], 1, 9.0)
     half.epoch(names[4], 2, 17.5)
-    made.submit(spec("Waits for its turn", seeds=1))
+    waits = made.submit(spec("Waits for its turn", seeds=1))
+    made.store.set_places([Place(study_id=waits.id, number=1, reason="needs 4 GPUs on a node; the largest has 2", expected=None)])
     stopped = made.submit(spec("Was not wanted any more", seeds=1))
     made.store.request_cancel(stopped.id)
     clock.seconds = (now or time.time()) - 4 * 3600

@@ -16,7 +16,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 MANIFESTS = [each for file in sorted((ROOT / "docker/kuberay").glob("*.yaml")) for each in yaml.safe_load_all(file.read_text())]
 VERSION = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]  # type: ignore[index]
 # What a deployment gives its service beside the settings themselves.
-BESIDE = {"RETORT_DATABASE_PASSWORD_FILE", "RETORT_ALIVE_FILE", "RETORT_TOKEN_FILE", "RETORT_ALLOWED_HOSTS"}
+BESIDE = {"RETORT_DATABASE_PASSWORD_FILE", "RETORT_ALIVE_FILE", "RETORT_TOKEN_FILE", "RETORT_ALLOWED_HOSTS", "RETORT_BEHIND_LOGIN"}
 FOR_PEOPLE = {"RETORT_MLFLOW_UI", "RETORT_ALLOWED_HOSTS"}  # who come from outside
 COMPOSED = sorted(COMPOSE["services"])
 
@@ -46,6 +46,13 @@ def test_every_part_starts_again_and_says_whether_it_is_well(part: str) -> None:
 def test_nothing_is_published_beyond_this_machine_unless_somebody_says_so(part: str) -> None:
     for port in COMPOSE["services"][part].get("ports", []):
         assert port.startswith("${PUBLISH_ON:-127.0.0.1}:")
+
+
+def test_mlflow_and_ray_are_reached_through_the_service_alone() -> None:
+    assert [part for part in COMPOSED if "ports" in COMPOSE["services"][part]] == ["api", "prometheus"]
+    for given in (COMPOSE["services"]["api"]["environment"], environment_of_the_service()):
+        assert given["RETORT_BEHIND_LOGIN"] == "1"
+        assert given["RETORT_MLFLOW_UI"].endswith("/mlflow")
 
 
 @pytest.mark.parametrize("part", COMPOSED)

@@ -19,11 +19,9 @@ from typing import Any
 
 import psutil
 
-from api.embedded import supervision
 from api.embedded.processes import processes_of
 from api.embedded.stack import Stack
-from orchestrator.records.store import Store
-from tests.faults.conftest import Bench
+from tests.faults.conftest import Bench, running
 
 # What a command line says -> what the process is. The first that fits.
 KINDS = {
@@ -180,27 +178,23 @@ def main() -> None:
     from workers.datasets import prepare
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("interrupted"))  # the stack goes down with this program
-    home = Path(tempfile.mkdtemp(prefix="retort-faults-")) / "home"
-    home.mkdir()
-    prepare("digits", home / "data")
-    stack, _ = supervision.up(home, {}, auto=True, cpus=2, say=print)
-    store = Store(f"sqlite:///{home}/retort.db")
-    chaos = Chaos(Bench(stack, store), random.Random(options.seed), options.pause)
-    began = time.monotonic()
-    try:
-        chaos.run(options.kills)
-        time.sleep(30)
-        if burning := busy(processes_of(stack.id, stack.run)):
-            sys.exit(f"these processes burn CPU although nothing is to do: {burning}")
-    finally:
-        print(report(chaos), flush=True)
-        print(f"{time.monotonic() - began:.0f} s; state in {home}" if options.keep else f"{time.monotonic() - began:.0f} s", flush=True)
-        store.close()
-        supervision.down(home, say=print)
-    if orphans := left_over(stack):
+    folder = Path(tempfile.mkdtemp(prefix="retort-faults-"))
+    prepare("digits", folder / "data")
+    with running(folder / "home", folder / "data", 2, settings={}) as bench:
+        chaos = Chaos(bench, random.Random(options.seed), options.pause)
+        began = time.monotonic()
+        try:
+            chaos.run(options.kills)
+            time.sleep(30)
+            if burning := busy(processes_of(bench.stack.id, bench.stack.run)):
+                sys.exit(f"these processes burn CPU although nothing is to do: {burning}")
+        finally:
+            print(report(chaos), flush=True)
+            print(f"{time.monotonic() - began:.0f} s; state in {folder}", flush=True)
+    if orphans := left_over(bench.stack):
         sys.exit(f"left behind: {orphans}")
     if not options.keep:
-        shutil.rmtree(home.parent)
+        shutil.rmtree(folder)
     print("all held", flush=True)
 
 

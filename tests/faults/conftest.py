@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ from api.embedded import supervision
 from api.embedded.stack import Stack
 from orchestrator.records.schema import Event, Study
 from orchestrator.records.store import Store
+from orchestrator.reporting.build import build
+from orchestrator.reporting.timeline import Stay, stays
 from studies.parse import parse_study
 from studies.submission import as_submission
 
 EPOCHS = 3
 PATIENCE = 600  # seconds a study of a few steps may take on a busy machine before something is thought to hang
 # Short enough to be waited for. The watchdog's own is long: what stands still here is to be found by those that miss it.
-DEADLINES = {"RETORT_DEADLINE_SILENCE": "30", "RETORT_DEADLINE_DRIVER": "20", "RETORT_STILL_SECONDS": "3600"}
+DEADLINES = {"RETORT_DEADLINE_SILENCE": "30", "RETORT_DEADLINE_DRIVER": "20", "RETORT_DEADLINE_STOP": "15", "RETORT_STILL_SECONDS": "3600"}
 TIMES = ("images_per_second", "epoch_seconds", "FPS")  # metrics of the machine, not of the training
 
 
@@ -32,7 +35,7 @@ class Bench:
     stack: Stack
     store: Store
 
-    def submit(self, name: str, **changes: Any) -> int:
+    def submit(self, name: str, owner: str | None = None, priority: int = 0, **changes: Any) -> int:
         """Four trials: teacher, baseline, two students; a few steps, three epochs."""
         spec = {
             "name": name,
@@ -44,7 +47,7 @@ class Bench:
             "arms": [{"id": "student"}, {"id": "fitnet", "distiller": "fitnet"}, {"id": "ld", "distiller": "ld"}],
             "metrics": ["AP", "AP50"],
         }
-        return self.store.create_study(as_submission(parse_study(spec | changes)))[0].id
+        return self.store.create_study(as_submission(parse_study(spec | changes)), owner=owner, priority=priority)[0].id
 
     def await_event(self, study_id: int, wanted: Callable[[Event], bool]) -> Event:
         """The first event that is wanted, seen within a moment of its happening."""
@@ -54,14 +57,14 @@ class Bench:
             found[:] = [event for event in self.store.events(study_id) if wanted(event)]
             return bool(found)
 
-        self._await(study_id, look)
+        self.await_that(study_id, look)
         return found[0]
 
     def await_end(self, study_id: int) -> Study:
-        self._await(study_id, lambda: self.store.study(study_id).state.final)
+        self.await_that(study_id, lambda: self.store.study(study_id).state.final)
         return self.store.study(study_id)
 
-    def _await(self, study_id: int, there: Callable[[], bool]) -> None:
+    def await_that(self, study_id: int, there: Callable[[], bool]) -> None:
         patience = time.monotonic() + PATIENCE
         while not there():
             if time.monotonic() > patience:
@@ -92,9 +95,18 @@ class Bench:
             for t in self.store.trials(study_id)
         }
 
+    def table(self, study_id: int) -> list[tuple[str, Any]]:
+        """The rows of its table, each with what it measured."""
+        built = build(self.store.study(study_id), self.store.presentation(study_id), self.store.trials(study_id))
+        return [(row.id, {metric: cell for metric, cell in row.cells.items() if metric not in TIMES}) for row in built.rows]
+
+    def stays(self, study_id: int) -> list[Stay]:
+        """When its trials had devices."""
+        return stays(self.store.events(study_id, limit=100_000))
+
     def await_mlflow(self, study_id: int) -> dict[str, Any]:
         """What MLflow shows of a study once the outbox is empty: (status, epochs of each metric) by run name."""
-        self._await(study_id, lambda: not self.store.outbox())
+        self.await_that(study_id, lambda: not self.store.outbox())
         client = MlflowClient(self.stack.url("mlflow"))
         experiment = client.get_experiment_by_name(self.store.study(study_id).name)
         assert experiment
@@ -122,21 +134,31 @@ class Bench:
             assert name == parent or all(of_metric in (steps["loss"], [EPOCHS]) for of_metric in steps.values())
 
 
-@pytest.fixture(scope="package")
-def bench(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    home = tmp_path_factory.mktemp("faults") / "home"
-    home.mkdir()
+@contextmanager
+def running(home: Path, data: Path, cpus: int, settings: dict[str, str]) -> Iterator[Bench]:
+    """A stack with a state folder of its own. data: prepared datasets. settings: variables of its environment."""
     shutil.copytree(data, home / "data")
     with pytest.MonkeyPatch.context() as environment:
-        for name, seconds in DEADLINES.items():
-            environment.setenv(name, seconds)
-        stack, _ = supervision.up(home, {}, auto=True, cpus=2, say=print)
+        for name, value in settings.items():
+            environment.setenv(name, value)
+        stack, _ = supervision.up(home, {}, auto=True, cpus=cpus, say=print)
     store = Store(f"sqlite:///{home}/retort.db")
     try:
         yield Bench(stack, store)
     finally:
         store.close()
         supervision.down(home, say=print)
+
+
+@pytest.fixture(scope="package")
+def bench(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with running(tmp_path_factory.mktemp("faults") / "home", data, 2, DEADLINES) as bench:
+        yield bench
+
+
+def first_epoch(event: Event) -> bool:
+    """Whether an event is the end of a trial's first epoch."""
+    return event.kind == "epoch" and bool(event.data["epoch"] == 1)
 
 
 @pytest.fixture(scope="package")

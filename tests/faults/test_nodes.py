@@ -1,39 +1,29 @@
 """A cluster whose nodes come late and go: raylets of their own on this machine, killed and joining while a real study trains."""
 
-import shutil
+import json
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psutil
 import pytest
 
-from api.embedded import supervision
-from orchestrator.records.schema import Event
-from orchestrator.records.store import Store
-from tests.faults.conftest import Bench
+from orchestrator.machine import TrialState
+from tests.faults.conftest import EPOCHS, Bench, first_epoch, running
 
 PORTS = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port", "runtime-env-agent-port")
 
 
 @pytest.fixture(scope="module")
 def cluster(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """A stack whose one node has one CPU, where nodes may join."""
-    home = tmp_path_factory.mktemp("nodes") / "home"
-    home.mkdir()
-    shutil.copytree(data, home / "data")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RETORT_NODES_MAY_JOIN", "1")
-        stack, _ = supervision.up(home, {}, auto=True, cpus=1, say=print)
-    store = Store(f"sqlite:///{home}/retort.db")
-    try:
-        yield Bench(stack, store)
-    finally:
-        store.close()
-        supervision.down(home, say=print)
+    """A stack whose one node has one CPU, and whose Ray is told what more is needed."""
+    with running(tmp_path_factory.mktemp("nodes") / "home", data, 1, {"RETORT_AUTOSCALER": "1"}) as bench:
+        yield bench
 
 
 @contextmanager
@@ -59,16 +49,27 @@ def end_at_once(process: psutil.Process) -> None:
         each.kill()
 
 
-def first_epoch(event: Event) -> bool:
-    return event.kind == "epoch" and event.data["epoch"] == 1
+def announce_its_end(bench: Bench, node: str) -> None:
+    """What a spot instance's notice comes to: Ray is told that a node will be gone in two minutes."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", f"--address=127.0.0.1:{bench.stack.ports['ray']}"]
+    why = ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=it is taken back", "--deadline-remaining-seconds=120"]
+    subprocess.run([*command, f"--node-id={node}", *why], env=bench.stack.environment(), check=True)
+
+
+def demanded(bench: Bench) -> Any:
+    """What Ray's autoscaler knows to be wanted of the cluster: bundles with their numbers."""
+    token = Path(bench.stack.token).read_text().strip()
+    told = httpx.get(f"{bench.stack.url('dashboard')}/api/cluster_status", headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+    return told.json()["data"]["clusterStatus"]["loadMetricsReport"]["requestDemand"]
 
 
 @pytest.mark.slow
 def test_a_study_waits_for_its_node_outlives_it_and_goes_on_on_another(cluster: Bench) -> None:
     wide = {"resources": {"cpus": 2}}
     study = cluster.submit("nodes come and go", **wide)
-    waits = cluster.await_event(study, lambda event: event.kind == "note" and event.data["text"].startswith("waiting for a node"))
-    assert waits.data["text"].endswith("a trial wants 2 CPUs on one node, and no node has so many (a node has 1 CPUs)")
+    waits = cluster.await_event(study, lambda event: event.kind == "note" and event.data["text"].startswith("waits"))
+    assert waits.data["text"] == "waits: needs 2 CPUs on a node; the largest has 1"
+    cluster.await_that(study, lambda: demanded(cluster) == [[{"CPU": 2.0}, 2]])  # teacher and baseline
     with node(cluster) as first:
         cluster.await_event(study, first_epoch)
         with node(cluster):
@@ -79,3 +80,19 @@ def test_a_study_waits_for_its_node_outlives_it_and_goes_on_on_another(cluster: 
             undisturbed = cluster.submit("on one node", force=True, **wide)
             assert cluster.await_end(undisturbed).state.value == "finished"
             cluster.hold_against(study, undisturbed)
+
+
+@pytest.mark.slow
+def test_trials_leave_a_node_that_announces_its_end_and_lose_nothing(cluster: Bench) -> None:
+    schedule = {"recipe": "smoke", "epochs": EPOCHS, "batch_size": 4, "max_iterations": 12}
+    study = cluster.submit("on a spot instance", resources={"cpus": 2}, seeds=[5], schedule=schedule)
+    with node(cluster):
+        cluster.await_event(study, first_epoch)
+        (at_work,) = [trial for trial in cluster.store.trials(study) if trial.state == TrialState.RUNNING]
+        process = json.loads((Path(cluster.stack.home) / "trials" / str(at_work.folder) / "process.json").read_text())
+        announce_its_end(cluster, process["node"])
+        cluster.await_event(study, lambda event: event.kind == "note" and "makes room" in event.data["text"])
+        with node(cluster):
+            assert cluster.await_end(study).state.value == "finished"
+    assert [trial.losses for trial in cluster.store.trials(study)] == [0] * 4
+    assert cluster.store.study(study).stalls == 0

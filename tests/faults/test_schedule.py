@@ -58,6 +58,6 @@ def test_every_minute_with_the_service_killed_in_between(bench: Bench) -> None:
         assert bench.await_end(study).state.value == "finished"
     states = [{trial.state.value for trial in bench.store.trials(study)} for study in made]
     assert states == [{"finished"}, *[{"cached"}] * (len(made) - 1)]
-    bench._await(made[-1], lambda: not schedules.unsettled())
+    bench.await_that(made[-1], lambda: not schedules.unsettled())
     (newest, *_) = [each.run for each in schedules.runs(schedule.id) if each.run.study_id]
     assert (newest.against, newest.moved) == (made[-2], [])

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from orchestrator.driving.graph import Graph
 from orchestrator.driving.order import Order
 from orchestrator.records.database import engine_for
-from orchestrator.records.leases import Claim
+from orchestrator.records.leases import Claim, Known
 from orchestrator.records.schema import Trial
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
@@ -105,9 +105,12 @@ class Driven:
         return next(trial for trial in self.store.trials(self.id) if trial.name == name)
 
     def claim(self, name: str, key: str | None = None, reuse: bool = True) -> Claim:
-        key = key or f"key of {name}"
-        spec = trial_spec()
-        claimed = self.store.claim(self.id, self.attempt, name, spec, key, key, "digest", {"git_sha": "abc"}, reuse)
+        """With devices for all its trials."""
+        grant_all(self.store, self.id)
+        return self.claim_granted(name, key, reuse)
+
+    def claim_granted(self, name: str, key: str | None = None, reuse: bool = True) -> Claim:
+        claimed = self.store.claim(self.id, self.attempt, name, known(name, key), {"git_sha": "abc"}, reuse)
         if claimed.fence is not None:
             self.fences[name] = claimed.fence
         return claimed.claim
@@ -115,6 +118,14 @@ class Driven:
     def begin(self, name: str, key: str | None = None) -> None:
         assert self.claim(name, key) == Claim.HELD
         self.start_trial(name)
+
+    def begin_granted(self, name: str) -> None:
+        assert self.claim_granted(name) == Claim.HELD
+        self.start_trial(name)
+
+    def know(self, name: str, key: str) -> None:
+        """Its driver has looked at a trial."""
+        self.store.know_trials(self.id, self.attempt, {name: known(name, key)})
 
     def start_trial(self, name: str) -> None:
         self.store.start_trial(self.id, self.attempt, name, self.fences[name])
@@ -162,6 +173,12 @@ def trial_spec() -> TrialSpec:
     )
 
 
+def known(name: str, key: str | None = None) -> Known:
+    """What a trial is to train, as far as the store looks at it."""
+    key = key or f"key of {name}"
+    return Known(trial_spec(), key, key, "digest")
+
+
 @pytest.fixture
 def driven(store: Store, tmp_path: Path) -> Driven:
     """A study whose driver has just come up."""
@@ -174,9 +191,23 @@ def graph_of(driven: Driven, spec: StudySpec, digest: str = "digest") -> Graph:
     return Graph(driven.store, driven.id, driven.attempt, spec, digest, settings)
 
 
+def grant_all(store: Store, study_id: int) -> None:
+    """Devices for every trial of a study that is ready."""
+    held = {trial.id for trial in store.all_granted()}
+    ready = [trial for trial in store.ready_trials(study_id) if trial.id not in held]
+    store.carry_out({trial.id: ["a"] for trial in ready}, [])
+
+
+def next_of(graph: Graph) -> Order | None:
+    """The next trial of a study that has all the devices it can use."""
+    grant_all(graph.store, graph.study_id)
+    graph._look_due = 0.0
+    return graph.next()
+
+
 def train_next(graph: Graph, driven: Driven, order: Order | None = None, environment: dict[str, str] | None = None) -> Order:
     """One trial's life as the driver sees it, of `order` or of the next there is; gives its order."""
-    order = order or graph.next()
+    order = order or next_of(graph)
     assert order
     graph.started(order.trial)
     graph.reported(order.trial, {"epoch": 1, "epochs": 1, "metrics": {"AP": 9.0}})
@@ -199,6 +230,6 @@ def trained(store: Store, folder: Path, spec: StudySpec, digest: str = "digest")
     driven = Driven.start(store, folder, spec)
     graph = graph_of(driven, spec, digest)
     while not graph.settle():
-        train_next(graph, driven)
+        train_next(graph, driven, graph.orders.popleft() if graph.orders else None)
     store.conclude(driven.id, driven.attempt)
     return driven

@@ -11,22 +11,32 @@ from typing import Any
 
 @dataclass
 class Dashboard:
-    """nodes: by address how many CPUs and GPUs. broken: the submission that it answers with an error. submitted: jobs it took."""
+    """nodes: by address how many CPUs and GPUs. memory: of each, in GiB. broken: the submission that it answers with an error. submitted,
+    stopped: jobs it took, which run until then."""
 
     nodes: dict[str, tuple[int, int]] = field(default_factory=lambda: {"10.0.0.1": (2, 0)})
+    memory: float = 8.0
     broken: str = ""
     submitted: list[str] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
     url: str = ""
 
     def _node(self, address: str, cpus: int, gpus: int) -> dict[str, Any]:
-        return {"raylet": {"state": "ALIVE", "nodeManagerAddress": address, "resourcesTotal": {"CPU": cpus, "GPU": gpus}}}
+        has = {"CPU": cpus, "GPU": gpus, "memory": self.memory * 2**30}
+        return {"raylet": {"state": "ALIVE", "nodeManagerAddress": address, "resourcesTotal": has}}
 
     def get(self, path: str) -> tuple[int, Any]:
         if path.startswith("/nodes"):
             return 200, {"data": {"summary": [self._node(address, *has) for address, has in self.nodes.items()]}}
+        submission = path.removeprefix("/api/jobs/")
+        if submission in self.submitted:
+            return 200, {"status": "STOPPED" if submission in self.stopped else "RUNNING"}
         return 404, "there is no such job"
 
-    def post(self, body: Any) -> tuple[int, Any]:
+    def post(self, path: str, body: Any) -> tuple[int, Any]:
+        if path.endswith("/stop"):
+            self.stopped.append(path.split("/")[-2])
+            return 200, {"stopped": True}
         submission = body["submission_id"]
         if submission == self.broken:
             return 500, "no room in study-404."
@@ -43,7 +53,8 @@ def serving(dashboard: Dashboard) -> Iterator[Dashboard]:
             self._answer(*dashboard.get(self.path))
 
         def do_POST(self) -> None:
-            self._answer(*dashboard.post(json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self._answer(*dashboard.post(self.path, json.loads(body or "null")))
 
         def _answer(self, status: int, data: Any) -> None:
             body = data.encode() if isinstance(data, str) else json.dumps(data).encode()

@@ -102,13 +102,31 @@ def test_a_measured_time_wins_over_an_estimate_and_is_carried_to_other_kinds(sto
     student = made.steps[1]
     assert (student.basis, student.seconds) == ("measured", 10.0)
     assert student.gpu_hours == pytest.approx({gpu.id: 10.0 * 8 / 3600 * 2.039 / gpu.bandwidth for gpu in GPUS.values()})
-    assert made.based_on("measured") == made.to_run
+    assert made.based_on("measured") == made.to_run + made.to_measure
 
 
 def test_a_time_of_an_unlisted_kind_stands_beside_the_estimate(store: Store, tmp_path: Path) -> None:
     run_on(store, tmp_path, a_table("ld2022/figure-2"), "A GPU of tomorrow")
     step = plan(a_table("ld2022/figure-2", seeds=[1]), store).steps[1]
     assert (step.basis, step.seconds) == ("estimated", 10.0)
+
+
+def test_measurements_are_estimated_by_the_images_that_they_look_at(store: Store) -> None:
+    made = plan(a_table("pdf-distil2021/table-2"), store)
+    assert {(step.measurement.kind, step.basis) for step in made.measurements} == {("d_pred", "estimated")}
+    hours = made.measurements[0].gpu_hours
+    assert hours is not None
+    pair = 2 * (21.918e9 + 38.614e9)  # RetinaNet ResNet-18 and its teacher at 320 x 320: the first student of the table
+    assert hours["V100"] == pytest.approx(4_952 * 2 * pair / (12 * 0.9e12) / 3600)
+    assert (made.to_measure, made.unknown) == (len(made.measurements), 0)
+    trainings = sum(step.gpu_hours["V100"] for step in made.steps if step.gpu_hours)
+    assert made.gpu_hours["V100"] == pytest.approx(trainings + sum(step.gpu_hours["V100"] for step in made.measurements if step.gpu_hours))
+
+
+def test_what_two_studies_measure_alike_counts_for_the_first(store: Store) -> None:
+    first, second = together([a_table("pdf-distil2021/table-2"), a_table("pdf-distil2021/table-2", seeds=[0, 1])], store)
+    count = first.left.to_measure
+    assert (count, second.left.to_measure, second.plan.to_measure) == (24, 24, 48)  # 20 distilled students and 4 alone
 
 
 def test_what_two_studies_share_counts_for_the_first(store: Store) -> None:
@@ -130,7 +148,9 @@ def test_all_tables_are_168_trainings_and_6_evaluations_and_few_queries(store: S
     assert sum(share.left.to_train for share in shares) == 168
     assert sum(share.left.to_evaluate for share in shares) == 6
     assert sum(share.left.unknown for share in shares) == 0
-    assert sum(query.startswith("SELECT") for query in queries) == 3 * 2 + 2  # digest and history of three datasets, finished trials twice
+    # digest and history of three datasets, history of the measurements on two; finished trials of those without teachers, as others
+    # have no key yet
+    assert sum(query.startswith("SELECT") for query in queries) == 3 * 2 + 2 + 1
 
 
 def test_planning_needs_neither_torch_nor_ray() -> None:

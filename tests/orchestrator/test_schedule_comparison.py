@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator.machine import TrialState
+from orchestrator.records.leases import Known
 from orchestrator.records.schema import Trial
 from orchestrator.records.store import Store
 from orchestrator.schedules.compare import Moved, Results, compare
@@ -14,7 +15,7 @@ from orchestrator.schedules.settle import cause
 from orchestrator.schedules.store import Schedules
 from orchestrator.schedules.telling import table_notes, tags
 from studies.submission import as_submission
-from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Clock, Driven, a_study, trial_spec
+from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Clock, Driven, a_study, grant_all, trial_spec
 
 
 def row(metric: str = "AP", **by_seed: float) -> list[Results]:
@@ -113,10 +114,10 @@ class Night:
         return study
 
     def _trial(self, driven: Driven, name: str, code: str, ap: float) -> None:
-        known = {"git_sha": "abc", "code_version": code}
         key = f"{name} of {code}"
-        folder = f"{key} {driven.id}"
-        claimed = self.store.claim(driven.id, driven.attempt, name, trial_spec(), key, folder, "digest", known, reuse=True)
+        known = Known(trial_spec(), key, f"{key} {driven.id}", "digest")
+        grant_all(self.store, driven.id)
+        claimed = self.store.claim(driven.id, driven.attempt, name, known, {"git_sha": "abc", "code_version": code}, reuse=True)
         if claimed.fence is not None:
             driven.fences[name] = claimed.fence
             driven.start_trial(name)

@@ -1,21 +1,27 @@
 """The service's loops: trouble is told once and survived; nothing is needed but the database."""
 
+import sqlite3
 import threading
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from orchestrator import loops
-from orchestrator.driving.jobs import Jobs
+from orchestrator.driving.jobs import LOOKING_DRIVERS, SURE_SECONDS, Jobs
+from orchestrator.driving.pulse import DRIVER_SECONDS
 from orchestrator.machine import StudyState
-from orchestrator.records.schema import Study
+from orchestrator.records.schema import Attempt, Study
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
 from studies.submission import as_submission
-from tests.orchestrator.conftest import a_study
+from tests.orchestrator.conftest import Clock, Driven, a_study, grant_all
 from tests.orchestrator.dashboard import Dashboard, serving
+from tests.orchestrator.records.test_patience import impatient_sqlite
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -42,33 +48,138 @@ def test_a_study_cancelled_while_ray_is_away_is_cancelled_when_it_never_ran(stor
     Jobs(store, nowhere(tmp_path)).step()
 
 
-def test_no_more_studies_run_at_once_than_allowed(store: Store, tmp_path: Path) -> None:
-    ids = [store.create_study(as_submission(a_study(name=f"study {n}")))[0].id for n in range(3)]
-    with pytest.raises(ConnectionError):
-        Jobs(store, nowhere(tmp_path)).step()
-    assert [len(store.attempts(study_id)) for study_id in ids] == [1, 0, 0]
+@pytest.fixture
+def ray() -> Iterator[Dashboard]:
+    with serving(Dashboard()) as dashboard:
+        yield dashboard
 
 
-def test_one_studys_trouble_keeps_no_other_from_its_driver(store: Store, tmp_path: Path) -> None:
+def jobs_of(store: Store, folder: Path, ray: Dashboard) -> Jobs:
+    return Jobs(store, replace(nowhere(folder), ray_jobs=ray.url))
+
+
+def test_a_study_that_nobody_has_looked_at_gets_a_driver_without_devices_a_few_at_a_time(
+    store: Store, ray: Dashboard, tmp_path: Path
+) -> None:
+    ids = [store.create_study(as_submission(a_study(name=f"study {n}")))[0].id for n in range(LOOKING_DRIVERS + 2)]
+    jobs = jobs_of(store, tmp_path, ray)
+    jobs.step()
+    jobs.step()
+    assert [len(store.attempts(study_id)) for study_id in ids] == [1] * LOOKING_DRIVERS + [0, 0]
+    grant_all(store, ids[-1])
+    jobs.step()
+    assert [len(store.attempts(study_id)) for study_id in ids] == [1] * LOOKING_DRIVERS + [0, 1], "devices are not kept waiting"
+
+
+def test_a_study_whose_driver_went_for_want_of_devices_gets_another_with_devices_alone(
+    store: Store, ray: Dashboard, tmp_path: Path
+) -> None:
+    driven = Driven.start(store, tmp_path)
+    store.end_attempt(driven.id, 1, "it has no devices for now", planned=True)
+    jobs = jobs_of(store, tmp_path, ray)
+    jobs.step()
+    assert len(store.attempts(driven.id)) == 1
+    grant_all(store, driven.id)
+    jobs.step()
+    assert len(store.attempts(driven.id)) == 2
+
+
+def test_one_studys_trouble_keeps_no_other_from_its_driver(store: Store, ray: Dashboard, tmp_path: Path) -> None:
     ids = [store.create_study(as_submission(a_study(name=f"study {n}")))[0].id for n in range(3)]
-    with serving(Dashboard(broken=f"study-{ids[0]}-a1")) as ray:
-        jobs = Jobs(store, replace(nowhere(tmp_path), ray_jobs=ray.url, concurrent_studies=3))
-        for _ in range(2):
-            with pytest.raises(RuntimeError, match=f"study {ids[0]}: Ray answers 500 to POST /api/jobs/: no room in study-404."):
-                jobs.step()
+    for study_id in ids:
+        grant_all(store, study_id)
+    ray.broken = f"study-{ids[0]}-a1"
+    jobs = jobs_of(store, tmp_path, ray)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=f"study {ids[0]}: Ray answers 500 to POST /api/jobs/: no room in study-404."):
+            jobs.step()
     assert set(ray.submitted) == {f"study-{ids[1]}-a1", f"study-{ids[2]}-a1"}
     assert [store.study(study_id).stalls for study_id in ids] == [0, 0, 0]
 
 
-def test_a_thousand_queued_studies_cost_the_loop_two_statements(store: Store, tmp_path: Path) -> None:
+@dataclass
+class Watched:
+    """A study whose driver is up, as the jobs loop sees it. clock: of the computer; steady: the one that is never set."""
+
+    store: Store
+    study: int
+    jobs: Jobs
+    ray: Dashboard
+    clock: Clock
+    steady: Clock
+
+    def outcome_after(self, seconds: float) -> str | None:
+        """The attempt's outcome, None while it goes on."""
+        self.clock.seconds += seconds
+        self.steady.seconds += seconds
+        self.jobs.step()
+        return self.store.attempts(self.study)[0].outcome
+
+
+@pytest.fixture
+def watched(store: Store, tmp_path: Path, clock: Clock) -> Iterator[Watched]:
+    study, _ = store.create_study(as_submission(a_study()))
+    steady = Clock(0.0)
+    with serving(Dashboard()) as ray:
+        jobs = Jobs(store, replace(nowhere(tmp_path), ray_jobs=ray.url), clock=steady)
+        jobs.step()
+        store.start_attempt(study.id, 1)
+        store.driver_lives(study.id, 1)
+        jobs.step()
+        yield Watched(store, study.id, jobs, ray, clock, steady)
+
+
+def test_a_driver_that_says_nothing_is_replaced_after_its_deadline(watched: Watched) -> None:
+    assert watched.outcome_after(DRIVER_SECONDS) is None
+    assert watched.outcome_after(1) == "its driver gave no sign of life for 241 s"
+    assert watched.ray.stopped == [f"study-{watched.study}-a1"]
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_clock_that_is_set_makes_no_driver_silent_and_hides_no_silence(watched: Watched, jump: float) -> None:
+    watched.clock.seconds += jump
+    assert watched.outcome_after(0) is None
+    assert watched.outcome_after(5) is None
+    watched.store.driver_lives(watched.study, 1)
+    assert watched.outcome_after(0) is None
+    assert watched.outcome_after(DRIVER_SECONDS) is None
+    assert watched.outcome_after(1) == "its driver gave no sign of life for 241 s"
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_drivers_that_a_locked_database_kept_silent_have_time_to_speak_again(watched: Watched, tmp_path: Path) -> None:
+    impatient_sqlite(watched.store)
+    with closing(sqlite3.connect(tmp_path / "retort.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(3):
+            with pytest.raises(OperationalError, match="locked"):
+                watched.outcome_after(DRIVER_SECONDS)
+        other.execute("ROLLBACK")
+    assert watched.outcome_after(0) is None
+    assert watched.outcome_after(SURE_SECONDS) is None
+    assert watched.outcome_after(1) == f"its driver gave no sign of life for {3 * DRIVER_SECONDS + SURE_SECONDS + 1:.0f} s"
+
+
+def test_a_service_that_was_away_itself_needs_no_whole_deadline_again(watched: Watched) -> None:
+    """Its driver fell silent while nobody watched."""
+    watched.jobs = Jobs(watched.store, watched.jobs.settings, clock=watched.steady)
+    assert watched.outcome_after(1000) is None
+    assert watched.outcome_after(SURE_SECONDS) is None
+    assert watched.outcome_after(1) == f"its driver gave no sign of life for {1001 + SURE_SECONDS:.0f} s"
+
+
+def test_a_thousand_queued_studies_cost_the_loop_few_statements(store: Store, ray: Dashboard, tmp_path: Path) -> None:
     with store._writes.begin() as session:
         for number in range(1000):
             session.add(Study(name=f"study {number}", spec={}, state=StudyState.QUEUED, counts={}, created=0))
-    jobs = Jobs(store, replace(nowhere(tmp_path), concurrent_studies=0))
+        session.flush()
+        for number in range(1000):
+            session.add(Attempt(study_id=number + 1, number=1, submission=f"{number}", created=0, ended=1))
+    jobs = jobs_of(store, tmp_path, ray)
     statements: list[str] = []
     event.listen(store.engine, "before_cursor_execute", lambda *said: statements.append(said[2]))
     jobs.step()
-    assert len([each for each in statements if each.startswith("SELECT")]) <= 2
+    assert len([each for each in statements if each.startswith("SELECT")]) <= 3
     assert len(store.queued_studies()) == 1000
 
 

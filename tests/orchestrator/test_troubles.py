@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import troubles as told
+from orchestrator.records.schema import Place
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
 from orchestrator.troubles import disk_troubles, troubles
@@ -25,12 +26,10 @@ def test_nothing_is_told_where_all_is_well(store: Store, settings: Settings, dri
     assert troubles(store, settings) == []
 
 
-def test_a_queue_says_who_is_before(store: Store, settings: Settings, driven: Driven) -> None:
+def test_who_waits_for_devices_says_what_for(store: Store, settings: Settings, driven: Driven) -> None:
     store.create_study(as_submission(a_study(name="the second")))
-    assert troubles(store, settings) == [
-        f"study {driven.id + 1} (the second) waits for its turn: 1 studies may run at once and {driven.id} do; "
-        "RETORT_CONCURRENT_STUDIES allows more"
-    ]
+    store.set_places([Place(study_id=driven.id + 1, number=1, reason="needs 4 GPUs on a node; the largest has 2", expected=None)])
+    assert troubles(store, settings) == [f"study {driven.id + 1} (the second): needs 4 GPUs on a node; the largest has 2"]
 
 
 def test_drivers_that_are_silent_and_studies_without_devices_are_told(
@@ -38,12 +37,14 @@ def test_drivers_that_are_silent_and_studies_without_devices_are_told(
 ) -> None:
     def of_studies() -> list[str]:
         store.beat("jobs")
-        return [line.partition(") ")[2] or line for line in troubles(store, settings) if line.startswith("study")]
+        return [line.partition(")")[2].strip(": ") or line for line in troubles(store, settings) if line.startswith("study")]
 
     clock.seconds += 40
     assert of_studies() == ["waits for its driver to come up, since 40 s; Ray starts it when it has room"]
     store.driver_lives(driven.id, 1)
-    assert of_studies() == ["waits for devices, or for an equal trial that another study trains: 2 of its trials are ready"]
+    assert of_studies() == ["waits for the broker, which has not looked at its trials yet"]
+    store.set_places([Place(study_id=driven.id, number=1, reason="waits for devices", expected=None)])
+    assert of_studies() == ["waits for devices"]
     clock.seconds += 31
     (silent,) = of_studies()
     assert "its driver has been silent for 31 s and is replaced after 240 s" in silent
@@ -90,4 +91,4 @@ def test_a_disk_that_is_nearly_full_is_told(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(told, "LEAST_SHARE", 1.1)  # as if no disk were large enough
     (full,) = disk_troubles(tmp_path)
     assert full.startswith(f"the disk of {tmp_path} has ")
-    assert "GB left; trials that cannot write end as lost" in full
+    assert "GB left; below RETORT_LEAST_FREE_MB (512) no trial is started" in full

@@ -3,7 +3,7 @@
 import pytest
 
 from studies.catalog import DATASETS
-from studies.costs import FLOP_PER_BYTE, GPUS, cost_of, evaluation_flop, gpu_named, reference_size, training_flop
+from studies.costs import FLOP_PER_BYTE, GPUS, cost_of, evaluation_flop, gpu_named, measurement_flop, reference_size, training_flop
 from studies.inputs import input_sides
 from studies.spec import Network, Schedule
 from studies.submission import read_submission
@@ -68,6 +68,18 @@ def test_a_larger_image_costs_more_but_not_on_the_heads_of_rois() -> None:
     assert cost.rois == pytest.approx(14.309)
     assert cost.flop(2 * 800 * 1344) == pytest.approx(2e9 * (2 * cost.image + cost.rois))
     assert input_sides(faster, "cityscapes") == (1024, 2048)
+
+
+def test_a_measurement_is_an_evaluation_of_the_images_and_networks_that_it_looks_at() -> None:
+    def measured(kind: str, teacher: Network | None = None, limit: int | None = None, **options: object) -> float | None:
+        return measurement_flop(kind, options, R18, teacher, DATASETS["coco"], limit)
+
+    assert measured("errors") == measured("nms", threshold=0.9) == evaluation_flop(R18, DATASETS["coco"])
+    assert measured("errors", limit=48) == pytest.approx(48 * 2 * 2 * G18)
+    assert measured("d_pred", R101) == pytest.approx(5_000 * 2 * 2 * (G18 + G101))
+    assert measured("attention", R101, images=[0, 3]) == pytest.approx(2 * 2 * 2 * (G18 + G101))
+    assert measured("costs") == 0  # counted on shapes
+    assert measured("d_pred", Network(detector="ssd", backbone="vgg16", form="distribution")) is None
 
 
 def test_what_was_not_counted_is_unknown_not_guessed() -> None:

@@ -75,9 +75,11 @@ def test_a_key_depends_on_what_decides_the_numbers_only() -> None:
     fitnet = next(t for t in trials() if t.row == "fitnet")
     same = key(fitnet)
     assert same == key(fitnet, checkpoint="/elsewhere") == key(fitnet, name="another name", metrics=["AP"])
-    others = {key(fitnet, sha256="1" * 64), key(fitnet, data="e"), key(fitnet, resources={"cpus": 2})}
+    whole, part = (key(fitnet, resources={"gpus": gpus, "memory": gpus * 8}) for gpus in (1, 0.25))
+    assert whole == part
+    others = {key(fitnet, sha256="1" * 64), key(fitnet, data="e"), key(fitnet, resources={"cpus": 2}), whole}
     others |= {key(next(t for t in trials(**c) if t.row == "fitnet"), **c) for c in ({"seeds": [1]}, {"schedule": {"epochs": 9}})}
-    assert len(others | {same}) == 6
+    assert len(others | {same}) == 7
 
 
 def test_an_option_left_out_and_its_default_have_one_key() -> None:
@@ -99,6 +101,29 @@ def test_a_teachers_weights_are_taken_at_paper_scale_and_it_trains_at_the_others
         assert teacher.weights == weights
         assert teacher.resolve(study, None).weights == weights
         assert student.teacher == teacher.id
+
+
+def test_weights_of_ones_own_count_at_every_scale_and_make_another_trial() -> None:
+    student = {"detector": "gfl", "backbone": "resnet18"}
+    arms = [
+        {"id": "plain"},
+        {"id": "started", "student": student | {"init": "lab/own"}},
+        {"id": "taken", "student": student | {"weights": "lab/own"}},
+        {"id": "imagenet", "student": student | {"init": "imagenet/resnet18"}},
+    ]
+    for scale in ("smoke", "nano", "paper"):
+        study = parse_study({"name": "x", "dataset": "digits", "scale": scale, "student": student, "arms": arms})
+        expansion = expand(study)
+        found = [expansion.trial(arm["id"], 0) for arm in arms]
+        named = "imagenet/resnet18" if scale == "paper" else None  # the narrow networks are others
+        assert [(trial.init, trial.weights) for trial in found if trial] == [
+            (None, None),
+            ("lab/own", None),
+            (None, "lab/own"),
+            (named, None),
+        ]
+        assert len({trial.id for trial in found if trial}) == (4 if named else 3)
+        assert all(trial.resolve(study, None).init == trial.init for trial in found if trial)
 
 
 def test_teachers_that_differ_in_anything_are_two_and_the_same_one_said_otherwise_is_one() -> None:

@@ -72,6 +72,7 @@ def test_several_distillers_in_one_arm_carry_their_own_weights() -> None:
         ({"search": {"space": {"weight": {"grid": [1, 1]}}}}, "search.space.weight", "twice"),
         ({"name": "a\nb"}, "name", "one line"),
         ({"resources": {"cpus": 0}}, "resources.cpus", "greater than or equal to 1"),
+        ({"resources": {"gpus": 1.5}}, "resources.gpus", "a trial has whole GPUs, or a part of one, such as 0.5"),
         ({"search": {"space": {"options.temperature": {"grid": []}}, "arms": ["ld"]}}, "search.space.options.temperature", "1 to 100"),
         ({"search": {"space": {"options.temperature": {"choice": [1, 2]}}, "arms": ["ld"]}}, "search.trials", "how many"),
         (
@@ -103,7 +104,8 @@ MASKS = {"detector": "mask_rcnn", "backbone": "resnet34"}
     [
         ({"student": MASKS}, "student.detector"),
         ({"teacher": MASKS}, "teacher.detector"),
-        ({"teacher": MASKS | {"weights": "lab/masks"}}, "teacher.detector"),  # at nano it trains
+        ({"teacher": MASKS | {"weights": "zoo/mask-rcnn_r50_fpn_2x_coco"}}, "teacher.detector"),  # at nano it trains
+        ({"teacher": MASKS | {"init": "lab/masks"}}, "teacher.detector"),
         ({"arms": [{"id": "a"}, {"id": "b", "student": MASKS}]}, "arms.1.student.detector"),
         ({"arms": [{"id": "a", "distiller": "fitnet", "teacher": MASKS}]}, "arms.0.teacher.detector"),
     ],
@@ -145,6 +147,21 @@ def test_weights_that_nobody_published_are_refused(name: str, says: str, scale: 
     parse_study(GOOD | {"scale": scale, "teacher": taught | {"weights": "zoo/gfl_r101_fpn_ms-2x_coco"}})
 
 
+def test_a_network_starts_from_weights_or_is_taken_with_them_and_is_then_not_taught() -> None:
+    student = {"detector": "gfl", "backbone": "resnet18"}
+    taken, started = student | {"weights": "lab/own"}, student | {"init": "lab/own"}
+    taught = [{"id": "fitnet", "distiller": "fitnet"}]
+    for scale in ("smoke", "nano", "paper"):
+        parse_study(GOOD | {"scale": scale, "student": taken, "arms": [{"id": "student"}], "measure": []})
+        parse_study(GOOD | {"scale": scale, "student": started, "arms": taught})
+        told = "the student is taken with the weights 'lab/own' and not trained; to train from them say `init`"
+        assert problems(scale=scale, student=taken, arms=taught) == {"arms.0.distiller": told}
+    both = problems(student=taken | started, arms=[{"id": "student"}])
+    assert both == {"student.init": "a network is taken with its `weights` as it is, or trains from `init`: say one of them"}
+    parse_study(GOOD | {"student": student | {"init": "imagenet/resnet18"}, "scale": "paper"})
+    assert problems(student=student | {"init": "zoo/nothing"}).keys() == {"student.init"}
+
+
 def test_weights_of_ones_own_are_those_of_the_store_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RETORT_HOME", str(tmp_path))
 
@@ -160,7 +177,7 @@ def test_weights_of_ones_own_are_those_of_the_store_where_there_is_one(tmp_path:
         "did you mean 'lab/gfl'?"
     }
     assert "did you mean 'zoo/gfl_r101_fpn_ms-2x_coco'" in problems(**study("gfl_r101_fpn_ms-2x_coco"))["teacher.weights"]
-    parse_study(GOOD | study("lab/glf", "nano"))  # there it trains
+    assert "teacher.weights" in problems(**study("lab/glf", "nano"))  # those of one's own count there too
 
 
 def test_a_registered_dataset_has_masks_or_not_from_its_check_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from studies.trial import TrialFailure
+from workers.datasets.images import LoadImage
 from workers.failures import failures_named
 
 
@@ -52,6 +53,23 @@ def test_a_loader_process_that_is_killed_is_the_machines_doing() -> None:
     with pytest.raises(TrialFailure, match="a process that loads images died") as caught, failures_named(4):
         list(DataLoader(Dying(), num_workers=1))
     assert caught.value.kind == "infra"
+
+
+class Stale(Dataset[int]):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        LoadImage().transform({"img_path": "/proc/self/mem"})  # a file that opens and whose reading fails with an I/O error
+        return index
+
+
+def test_a_file_system_that_fails_to_read_an_image_is_the_machines_doing() -> None:
+    """Other than an image that is not there, or is none: that is the dataset's."""
+    with pytest.raises(TrialFailure) as caught, failures_named(4):
+        list(DataLoader(Stale(), num_workers=1))
+    assert caught.value.kind == "infra"
+    assert caught.value.sentence == "OSError: [Errno 5] Input/output error"
 
 
 def test_a_gpu_without_memory_says_what_would_help_in_numbers() -> None:

@@ -29,6 +29,9 @@ class UnreadableImage(Exception):
         return str(self).strip().splitlines()[-1].removeprefix(f"{UnreadableImage.__module__}.{UnreadableImage.__name__}: ")
 
 
+_OF_THE_DATASET = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+
+
 class LoadImage(LoadImageFromFile):
     """mmcv's loader, which names the file it cannot read."""
 
@@ -37,6 +40,8 @@ class LoadImage(LoadImageFromFile):
             return super().transform(results)
         except (OSError, AssertionError, AttributeError, cv2.error) as error:
             gone = isinstance(error, FileNotFoundError)
+            if getattr(error, "errno", None) is not None and not isinstance(error, _OF_THE_DATASET):
+                raise  # the file system's doing (an I/O error, a stale handle): the image may be well, and is asked for again
             what = "is missing" if gone else "cannot be read"
             raise UnreadableImage(
                 f"image {results['img_path']} {what}; look the whole dataset through with `retort data check NAME`"

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from studies.datasets import Registration, RegistrationError, read_registration
+from studies.datasets import InstalledDataset, Registration, RegistrationError, installed_datasets, read_registration
 from studies.trial import TrialFailure
 from workers.datasets import cityscapes, coco, voc
 from workers.datasets.split import Split
+from workers.files import file_sha256
 
 SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset's files. read(split) gives what is there; origin completes "it comes from ..."; stated: what a registration says."""
+    """A dataset's files. read(split) gives what is there; origin completes "it comes from ..."; stated: what a registration says,
+    or which code reads it."""
 
     root: Path
     origin: str
@@ -52,6 +55,8 @@ def source(name: str, data: Path) -> Source:
             "gtFine_trainvaltest.zip there",
             lambda split: cityscapes.read(folder, split),
         )
+    if name in installed_datasets():
+        return _installed(installed_datasets()[name], folder)
     try:
         registration = read_registration(name, data.parent)
     except RegistrationError as error:
@@ -59,6 +64,18 @@ def source(name: str, data: Path) -> Source:
     if registration is None:
         raise TrialFailure("data", f"dataset {name!r} is not known here: no {data.parent / 'datasets' / name}.yaml")
     return _registered(registration, data.parent / "datasets" / f"{name}.yaml")
+
+
+def _installed(installed: InstalledDataset, folder: Path) -> Source:
+    """A package's dataset. Its reader's code is stated too: another reader may read the same files otherwise."""
+    module, _, function = installed.reader.partition(":")
+    try:
+        reader = importlib.import_module(module)
+        read = getattr(reader, function)
+    except (ImportError, AttributeError) as error:
+        raise TrialFailure("data", f"the reader {installed.reader} of dataset {installed.dataset.id!r} cannot be had: {error}") from error
+    stated = {"reader": installed.reader, "code": file_sha256(Path(str(reader.__file__)))}
+    return Source(folder, installed.origin, lambda split: read(folder, split), installed.mirror, stated)
 
 
 def _registered(registration: Registration, path: Path) -> Source:

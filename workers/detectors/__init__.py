@@ -4,7 +4,17 @@
 model is and what its head's outputs mean; `parts`, `distribution` and `pdf` are the networks that mmdet does not have.
 """
 
-from workers.detectors.configs import build, load_checkpoint, model_config, zoo_config
+from workers.detectors.configs import build, from_zoo, load_checkpoint, model_config, sized_by_classes, zoo_config
 from workers.detectors.reading import assignment, describe, head_outputs
 
-__all__ = ["assignment", "build", "describe", "head_outputs", "load_checkpoint", "model_config", "zoo_config"]
+__all__ = [
+    "assignment",
+    "build",
+    "describe",
+    "from_zoo",
+    "head_outputs",
+    "load_checkpoint",
+    "model_config",
+    "sized_by_classes",
+    "zoo_config",
+]

@@ -6,13 +6,15 @@ what is learnt about a method on it is learnt on the same code path.
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from studies.catalog import ZOO, channels_of, of_pdf_distil, start_of
+from studies.catalog import REGISTERED, ZOO, channels_of, family_of, of_pdf_distil, start_of
+from studies.own_detectors import OwnDetectorError, read_own_detector
 from studies.spec import Network
 from studies.trial import TrialFailure
 from workers.detectors import families
@@ -40,10 +42,22 @@ def model_config(network: Network, classes: int) -> Any:
         from workers.detectors.pdf import pdf_config
 
         return pdf_config(network, classes)
+    declared = family_of(network.detector)
+    if declared.config == REGISTERED:
+        return registered_config(network.detector, classes)
+    if declared.config:
+        return config_of(named(declared.config)(network, classes))
     pair = network.detector, network.backbone
     base = network.detector, families.BASE.get(network.detector, families.USUAL_BASE)
-    config = zoo_config(ZOO[pair if pair in ZOO else base].config).model
-    if pair not in ZOO:
+    return fitted(zoo_config(ZOO[pair if pair in ZOO else base].config).model, network, classes, own_backbone=pair in ZOO)
+
+
+def fitted(config: Any, network: Network, classes: int, own_backbone: bool = False) -> Any:
+    """A zoo's model config made into that of a network, in place: on its backbone, in its form, of its width, with `classes` outputs.
+
+    own_backbone: whether the config is on the network's backbone already.
+    """
+    if not own_backbone:
         config.backbone = config_of(STAGES | BACKBONES[network.backbone])
     config.backbone.init_cfg = None
     start = start_of(network.detector, network.backbone, network.form) or ""
@@ -61,9 +75,33 @@ def model_config(network: Network, classes: int) -> Any:
         thin_proposals(config)
         merge(config, NANO.get(network.detector, {}))
         config.data_preprocessor.update(NORMALISATION)
-    if resized or pair not in ZOO:
+    if resized or not own_backbone:
         connect(config)
     return config
+
+
+def from_zoo(path: str, network: Network, classes: int) -> Any:
+    """The model config of a network of a package's own family (`Detector.config`) from a config of mmdet's zoo, whatever its backbone."""
+    return fitted(zoo_config(path).model, network, classes)
+
+
+def registered_config(name: str, classes: int) -> Any:
+    """The model config of a detector that is registered on this machine, with `classes` outputs. Raises TrialFailure("user")."""
+    try:
+        own = read_own_detector(name)
+    except OwnDetectorError as error:
+        raise TrialFailure("user", str(error)) from error
+    for module in own.imports:
+        importlib.import_module(module)
+    config = config_of(own.model)
+    set_classes(config, classes)
+    return config
+
+
+def named(reference: str) -> Any:
+    """What "module:name" of an installed package refers to."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def config_of(values: dict[str, Any]) -> Any:
@@ -189,6 +227,12 @@ def build(network: Network, classes: int) -> nn.Module:
         model = MODELS.build(config)
         model.init_weights()
     return model
+
+
+def sized_by_classes(network: Network) -> frozenset[str]:
+    """Names of the tensors of a network whose size follows from the number of classes."""
+    few, more = (build(network, classes).state_dict() for classes in (2, 3))
+    return frozenset(name for name in few if few[name].shape != more[name].shape)
 
 
 def load_checkpoint(model: nn.Module, path: Path, what: str) -> None:

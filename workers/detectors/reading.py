@@ -19,8 +19,8 @@ def describe(network: Network, model: Any) -> NetworkInfo:
     """What distillers need to know of a built mmdet model."""
     two_stage = hasattr(model, "rpn_head")
     head = model.rpn_head if two_stage else model.bbox_head
-    generator = head.prior_generator
-    strides = tuple(int(stride[0]) for stride in generator.strides)
+    generator = getattr(head, "prior_generator", None)
+    strides = tuple(int(stride[0]) for stride in generator.strides) if generator else network.family.strides
     channels = tuple(head.in_channels) if isinstance(head.in_channels, Sequence) else (head.in_channels,) * len(strides)
     reg_max = getattr(head, "reg_max", None)
     return NetworkInfo(

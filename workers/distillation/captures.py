@@ -5,7 +5,7 @@ mmdet's models and losses stay as they are. A capture that one method alone read
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -168,7 +168,7 @@ class Recorder:
         """The outputs since the last call, in float32; forgets them."""
         captured = {kind: capture.take() for kind, capture in self.captures.items()}
         taken = Outputs(neck=in_float(self.neck), captured=captured)
-        if self.outputs is not None:
+        if self.outputs is not None and hasattr(self.head, "prior_generator"):
             for name, maps in head_outputs(self.head, self.outputs).items():
                 setattr(taken, name, maps if maps is None else in_float(maps))
         self.neck, self.outputs = (), None
@@ -181,7 +181,7 @@ class Recorder:
             capture.forget()
 
 
-def in_float(maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def in_float(maps: Iterable[Tensor]) -> tuple[Tensor, ...]:
     """Maps in float32."""
     return tuple(m.float() for m in maps)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from studies.catalog import DETECTORS
+from studies.catalog import detectors
 from workers.distillation.step import NetworkInfo, Step
 from workers.geometry.boxes import box_iou
 from workers.geometry.centerness import scaled_centerness
@@ -21,7 +21,7 @@ FOREGROUND = 0.5  # least overlap of an anchor that counts as an object
 
 def has_points(network: NetworkInfo) -> bool:
     """Whether the network's dense head predicts from points instead of anchors."""
-    detector = DETECTORS.get(network.detector)
+    detector = detectors().get(network.detector)
     return detector is not None and "points" in detector.traits
 
 

@@ -143,7 +143,7 @@ def rois_of(rois: Tensor, sizes: Sequence[int]) -> list[int]:
 
 
 def _no_gradients() -> tuple[Tensor, ...]:
-    raise ValueError("a step outside of a training has no losses of the student, nor gradients of them")
+    raise ValueError("a step outside of a training has no losses of the networks, nor gradients of them")
 
 
 @dataclass
@@ -155,7 +155,8 @@ class Step:
     anchors: gives per level the (H_l*W_l*A, 4) anchor boxes xyxy in input pixels (computed once per feature size).
     data_samples: mmdet's, one per image. own_losses: the student's, as they train it, by mmdet's names: a tensor or one per level.
     gradients: gives the gradients of their sum with respect to the student's `neck`, of the same shapes and detached (computed once,
-    when a method asks); a step outside of a training has none of the three.
+    when a method asks). teacher_gradients: likewise those of the teacher's losses on the same objects with respect to the teacher's
+    `neck`, which runs its heads once more. A step outside of a training has none of the four.
     batch: of a part (`parts`), the step it was cut from. devices: how many parts that was cut into. means: those that the parts
     have in common (`mean_over_devices`).
     """
@@ -170,6 +171,7 @@ class Step:
     data_samples: list[Any] = field(default_factory=list)
     own_losses: dict[str, Any] = field(default_factory=dict)
     gradients: Callable[[], tuple[Tensor, ...]] = _no_gradients
+    teacher_gradients: Callable[[], tuple[Tensor, ...]] = _no_gradients
     batch: Step | None = None
     devices: int = 1
     means: dict[Callable[[Step], Tensor], Tensor] = field(default_factory=dict)
@@ -182,6 +184,7 @@ class Step:
     def parts(self, sizes: Sequence[int]) -> list[Step]:
         """The step cut into one of its first `sizes[0]` images, one of the next `sizes[1]`, ..., as devices would have them."""
         gradients = functools.cache(lambda: split_levels(self.gradients(), sizes))
+        of_teacher = functools.cache(lambda: split_levels(self.teacher_gradients(), sizes))
         students, teachers = self.student.split(sizes), self.teacher.split(sizes)
         ends, means = list(itertools.accumulate(sizes, initial=0)), dict[Callable[[Step], Tensor], Tensor]()
         return [
@@ -193,6 +196,7 @@ class Step:
                 gt_labels=self.gt_labels[first:last],
                 data_samples=self.data_samples[first:last],
                 gradients=_part_of(gradients, part, len(sizes)),
+                teacher_gradients=_part_of(of_teacher, part, len(sizes)),
                 batch=self,
                 devices=len(sizes),
                 means=means,

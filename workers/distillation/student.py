@@ -19,6 +19,7 @@ from studies.methods import methods
 from studies.methods.base import device_shares
 from studies.spec import MethodUse
 from workers.detectors.inputs import preprocessor_of
+from workers.detectors.memory import memory_of, remember
 from workers.detectors.mixup import mixtures
 from workers.distillation.base import Distiller
 from workers.distillation.captures import Capture, Recorder, RoIs, in_float, on_same_rois
@@ -120,6 +121,7 @@ class DistilledDetector(BaseModel):
                 data_samples=data_samples,
                 own_losses=losses,
                 gradients=functools.cache(lambda: self._gradients(losses, neck)),
+                teacher_gradients=functools.cache(lambda: self._teacher_gradients(levels, taught, data_samples)),
             )
             of_method: dict[str, Tensor] = {}
             for share, instances in mixtures(data_samples):
@@ -147,12 +149,33 @@ class DistilledDetector(BaseModel):
         found = torch.autograd.grad(total, neck, retain_graph=True, allow_unused=True)
         return tuple(torch.zeros_like(level) if each is None else each.float() for each, level in zip(found, neck, strict=True))
 
+    def _teacher_gradients(self, levels: tuple[Tensor, ...], inputs: Tensor, data_samples: Any) -> tuple[Tensor, ...]:
+        """Likewise of the teacher's losses with respect to its pyramid `levels`. The teacher remembers nothing of them."""
+        memory = memory_of(self.teacher)
+        with torch.enable_grad():
+            neck = tuple(level.requires_grad_() for level in in_float(level.detach() for level in levels))
+            losses = losses_on(self.teacher, neck, inputs, data_samples)
+            found = self._gradients(losses, neck)
+        remember(self.teacher, memory)
+        self.teacher_recorder.forget()
+        return found
+
     def _anchors_of(self, outputs: Outputs) -> list[Tensor]:
         """Anchors per level, (H_l*W_l*A, 4) xyxy pixels; kept per feature size."""
         sizes = tuple((int(m.shape[-2]), int(m.shape[-1])) for m in outputs.logits)
         if sizes not in self._anchors:
             self._anchors[sizes] = self.recorder.head.prior_generator.grid_priors(sizes, device=outputs.logits[0].device)
         return self._anchors[sizes]
+
+
+def losses_on(detector: Any, levels: tuple[Tensor, ...], inputs: Tensor, data_samples: Any) -> dict[str, Any]:
+    """The losses of an mmdet detector whose pyramid is given instead of being made from the images."""
+    detector.extract_feat = lambda _: levels
+    try:
+        losses: dict[str, Any] = detector.loss(inputs, data_samples)
+    finally:
+        del detector.extract_feat
+    return losses
 
 
 def _boxes(instances: Any) -> Tensor:

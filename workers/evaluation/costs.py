@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from studies import inputs
-from studies.catalog import BACKBONES, DETECTORS, FORMS, Scale, in_form, misfit_of, of_pdf_distil
+from studies.catalog import BACKBONES, FORMS, Scale, detectors, in_form, misfit_of, of_pdf_distil
 from studies.recipes import NANO_WIDTH
 from studies.spec import Network
 from workers.detectors import build, model_config
@@ -222,7 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m workers.evaluation.costs", description="Parameters, multiply-adds and speed of a network."
     )
-    parser.add_argument("detector", choices=DETECTORS)
+    parser.add_argument("detector", choices=detectors())
     parser.add_argument("backbone", choices=BACKBONES)
     parser.add_argument("--scale", choices=[s for s in get_args(Scale) if s in SIZES], default="paper")
     parser.add_argument("--form", choices=FORMS)

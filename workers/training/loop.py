@@ -59,7 +59,7 @@ class Training:
         self.epoch, self.losses, self.pace = 0, LossSums(), Pace()
 
     def run(self) -> None:
-        """Trains to the end; afterwards the member is as its last step left it. Raises TrialFailure."""
+        """Trains to the end; afterwards the member is as its last step left it. Raises TrialFailure, and Left where it is to make room."""
         generators = self._go_on()
         while self.epoch < self.member.epochs:
             self._train_epoch(generators)

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from studies.catalog import start_of
+from studies.catalog import AS_CONFIGURED, start_of
 from studies.recipes import RECIPES, Pretraining
 from studies.trial import TrialFailure, TrialSpec
-from workers.detectors import build, describe, load_checkpoint
+from workers.detectors import build, describe, load_checkpoint, sized_by_classes
 from workers.distillation.student import DistilledDetector
 from workers.files import file_sha256
 from workers.process import device_for
@@ -34,7 +34,7 @@ def networks(spec: TrialSpec, classes: int, store: Store, taught: Path | None = 
     elif start and start.startswith("imagenet/"):
         load_backbone(student, start, store)
     elif start:
-        load_detector(student, start, store, other_classes=True)
+        load_detector(student, start, store, of_classes=sized_by_classes(spec.network))
     elif taught:
         load_pretrained(student, taught)
     if spec.teacher is None:
@@ -51,13 +51,14 @@ def networks(spec: TrialSpec, classes: int, store: Store, taught: Path | None = 
 
 def start_weights(spec: TrialSpec) -> str | None:
     """Name of the weights that the network has before it trains; None where all of it is drawn."""
-    taken = start_of(spec.network.detector, spec.network.backbone, spec.network.form) if spec.scale == "paper" else None
-    return spec.weights or taken
+    usual = start_of(spec.network.detector, spec.network.backbone, spec.network.form) if spec.scale == "paper" else None
+    return spec.weights or spec.init or usual
 
 
 def pretraining_of(spec: TrialSpec) -> Pretraining | None:
     """How the backbone has learnt before, where this machine teaches it."""
-    return RECIPES[str(spec.full_schedule.recipe)].pretraining if spec.scale == "nano" and not spec.weights else None
+    drawn = start_weights(spec) is None and spec.network.backbone != AS_CONFIGURED
+    return RECIPES[str(spec.full_schedule.recipe)].pretraining if spec.scale == "nano" and drawn else None
 
 
 def exported(detector: nn.Module) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from studies.trial import CHECKPOINT_NOW
+from studies.trial import CHECKPOINT_NOW, LEAVE_NOW
 from workers.files import write_checkpoint
 
 RESUME, BEST = "last.pt", "best.pth"
@@ -47,12 +47,17 @@ class StepReport:
     metrics: dict[str, float]
 
 
+class Left(Exception):
+    """The training was asked to make room, and has written what to go on from."""
+
+
 class Progress:
     """The epochs a trial has behind it, and the state to go on from: one file, replaced as a whole."""
 
     def __init__(self, folder: Path) -> None:
         """Reads what an earlier process left in the trial's folder. state: of it, None where nothing is to be gone on from."""
         self.folder = folder
+        (folder / LEAVE_NOW).unlink(missing_ok=True)  # whoever asked an earlier process, asks again
         path = folder / RESUME
         self.state: dict[str, Any] | None = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
         self.history = [EpochReport(**entry) for entry in self.state["history"]] if self.state else []
@@ -72,10 +77,13 @@ class Progress:
 
     @property
     def asked(self) -> bool:
-        """Whether somebody who is about to stop this process waits for a checkpoint."""
-        return (self.folder / CHECKPOINT_NOW).exists()
+        """Whether somebody who is about to stop this process, or wants its devices, waits for a checkpoint."""
+        return (self.folder / CHECKPOINT_NOW).exists() or (self.folder / LEAVE_NOW).exists()
 
     def save(self, state: dict[str, Any]) -> None:
-        """Writes what to go on from."""
+        """Writes what to go on from. Raises Left where the process was asked to make room."""
         write_checkpoint({**state, "history": [asdict(each) for each in self.history]}, self.folder / RESUME)
         (self.folder / CHECKPOINT_NOW).unlink(missing_ok=True)
+        if (self.folder / LEAVE_NOW).exists():
+            (self.folder / LEAVE_NOW).unlink(missing_ok=True)
+            raise Left

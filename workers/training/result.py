@@ -12,7 +12,7 @@ from studies.catalog import METRICS
 from workers.files import file_sha256, write_atomically, write_checkpoint
 from workers.training.progress import BEST, EpochReport
 
-EXPORT, RESULT = "model.pth", "result.json"
+SPEC, EXPORT, RESULT = "trial.json", "model.pth", "result.json"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from studies.trial import TrialFailure, TrialSpec
 from workers.datasets.images import dataset_config, evaluator_config, input_size, manifest_of, skipped
 from workers.datasets.loading import evaluation_loader, loader_processes
 from workers.failures import failures_named
-from workers.files import file_sha256
+from workers.files import file_sha256, write_atomically
 from workers.process import allow_open_files, compute_threads, environment, quiet
 from workers.training.evaluating import Evaluation
 from workers.training.loop import Intervals, Told, Training
@@ -22,7 +22,7 @@ from workers.training.member import Member
 from workers.training.networks import exported, networks, pretraining_of, start_weights
 from workers.training.pace import Pace
 from workers.training.progress import EpochReport, Progress, StepReport
-from workers.training.result import TrialResult, finished, write_result
+from workers.training.result import SPEC, TrialResult, finished, write_result
 from workers.training.stream import Stream
 from workers.weights.pretraining import pretrained
 from workers.weights.store import Store, store_beside
@@ -39,9 +39,11 @@ def run_trial(
     """Trains `spec` and returns its result; continues from what is in `folder`.
 
     folder: the trial's own directory. data: where prepared datasets are. report: called after every epoch; after a
-    resumption first again for the epochs that are done. report_step: called now and then inside an epoch. Raises TrialFailure.
+    resumption first again for the epochs that are done. report_step: called now and then inside an epoch. Raises TrialFailure, and Left
+    where it was asked to make room.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(spec.model_dump_json(indent=1).encode(), folder / SPEC)  # for whoever comes upon the folder
     progress = Progress(folder)
     for done in progress.history:
         report(done)

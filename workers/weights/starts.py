@@ -7,6 +7,7 @@ the pixels that the weights have learnt from.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor
@@ -19,7 +20,6 @@ from workers.weights.store import Store, read_state, zoo_config_of
 
 # Not trained on ImageNet: counters of batches, offsets of deformable convolutions, SSD's two convolutions after VGG.
 FRESH = re.compile(r"num_batches_tracked$|conv_offset\.|^features\.(31|33)\.")
-OF_CLASSES = re.compile(r"\.(fc_cls|fc_reg|conv_logits)\.(weight|bias)$")  # layers of RoI heads with outputs for every class
 CAFFE_FILES = re.compile(r"_(caffe|msra)$")  # their stages of bottlenecks stride in the first convolution
 # torchvision's names of ShuffleNetV2's parts -> ours.
 SHUFFLENET = {r"^conv1\.": "stem.", r"^stage2\.": "stages.0.", r"^stage3\.": "stages.1.", r"^stage4\.": "stages.2."}
@@ -47,10 +47,10 @@ def load_backbone(detector: Any, name: str, store: Store) -> None:
     detector.backbone.load_state_dict(fitting, strict=False)
 
 
-def load_detector(detector: Any, name: str, store: Store, other_classes: bool = False) -> None:
+def load_detector(detector: Any, name: str, store: Store, of_classes: Collection[str] = ()) -> None:
     """Gives a detector trained weights, exactly. Raises TrialFailure("user") where they are missing or of another network.
 
-    other_classes: the weights may be for another number of classes; layers whose size follows from it stay as they were drawn.
+    of_classes: tensors whose size follows from the number of classes, which stay as they were drawn where the weights are for another.
     A detector that was refused may hold part of the weights.
     """
     path = store.find(name, "the network")
@@ -58,9 +58,8 @@ def load_detector(detector: Any, name: str, store: Store, other_classes: bool = 
     if zoo:
         _check_input(name, input_of(zoo_config(zoo).model.data_preprocessor), detector)
     state, own = read_state(path), detector.state_dict()
-    if other_classes:
-        sized = [key for key in state if key in own and own[key].shape != state[key].shape and OF_CLASSES.search(key)]
-        for key in sized:
+    for key in own.keys() & state.keys():
+        if key in of_classes and own[key].shape != state[key].shape:
             state[key] = own[key]
     try:
         found = detector.load_state_dict(state, strict=False)  # mmdet renames what older versions called otherwise

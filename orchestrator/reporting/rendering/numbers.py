@@ -51,7 +51,7 @@ def compared(cell: Cell | None, printed: Printed | None, column: Column, expecte
         return f"{value(cell, column, gain=True)}{fewer}" if cell else NOTHING
     measured = f"{value(cell, column)}{fewer}" if cell else NOTHING
     mark = MARKS.get(printed.verdict) if printed.verdict and cell else None
-    star = "*" if printed.remark or printed.confidence else ""
+    star = "*" if printed.remarked else ""
     return " ".join(filter(None, (f"{plain(printed.value, column)}{star} → {measured}", mark)))
 
 

@@ -1,5 +1,6 @@
-"""A table as LaTeX: a tabular that needs nothing but booktabs and compiles with pdflatex whatever the titles hold."""
+"""A table as LaTeX: tabulars of results and of gains with their notes, which need booktabs alone and compile whatever the titles hold."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -10,6 +11,9 @@ from orchestrator.reporting.verdicts import Verdict
 from studies.presentation import Column
 
 MARKS = {Verdict.REPRODUCED: "r", Verdict.OFF: "o", Verdict.NOT_COMPARABLE: "n"}
+STAR = "{*}"
+MANY = 8  # columns; more of them are printed small, so that twelve fit a page with margins of 2 cm
+MINUS = re.compile(r"^-(?=\d)")
 _ESCAPED = {char: f"\\{char}" for char in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -47,40 +51,73 @@ _ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030
 
 
 def render(table: Table) -> str:
-    """The tabular, with notes as comments below it."""
+    """Head, tabular, tabular of gains and notes, a paragraph each: to be input as it is, or in a table environment."""
+    gains = words.gain_lines(table)
+    parts = [
+        [f"% {table.title} ({words.place(table)}); needs \\usepackage{{booktabs}}"],
+        [rf"\noindent\textbf{{{text(table.title)}}} ({text(words.place(table))})", r"\par\medskip\noindent"],
+        _tabular(table),
+        *([_gains(table, gains)] if gains else []),
+        _notes(table),
+    ]
+    return "\n".join(line for part in parts for line in part) + "\n"
+
+
+def _tabular(table: Table) -> list[str]:
     paired = {column.metric for column in table.columns if any(column.metric in row.printed for row in table.shown)}
     width = 2 + len(table.columns) + len(paired)
-    legend = [_line([rf"\multicolumn{{{width}}}{{l}}{{\footnotesize {_legend(table)}}}"])] if paired else []
-    lines = [
-        f"% {table.title} ({words.place(table)}); needs \\usepackage{{booktabs}}",
+    many = width > MANY
+    return [
+        *([r"{\scriptsize\setlength{\tabcolsep}{2.5pt}"] if many else []),
         rf"\begin{{tabular}}{{l{'r' * (width - 2)}l}}",
         r"\toprule",
-        *_header(table.columns, paired),
+        *_header(table.columns, paired, ("publ.", "meas.") if many else ("published", "measured")),
         r"\midrule",
-        *_body(table, paired, width),
+        *_body(table, paired, width, r"{\pm}" if many else r"\pm "),
         r"\bottomrule",
-        *legend,
         r"\end{tabular}",
-        *(f"% {' | '.join(line)}" for line in words.gain_lines(table)),
-        *(f"% {line}" for line in (*words.order_lines(table), *table.notes)),
+        *(["}"] if many else []),
     ]
-    return "\n".join(lines) + "\n"
 
 
-def _header(columns: Sequence[Column], paired: set[str]) -> list[str]:
+def _gains(table: Table, gains: Sequence[Sequence[str]]) -> list[str]:
+    column = words.headline(table)
+    assert column
+    return [
+        rf"\par\medskip\noindent\textbf{{Gains in {text(column.title)}}}",
+        r"\par\nopagebreak\medskip\noindent",
+        r"{\footnotesize\begin{tabular}{llrrrrl}",
+        r"\toprule",
+        _line([text(field) for field in words.GAIN_HEADER]),
+        r"\midrule",
+        *(_line([text(MINUS.sub("\N{MINUS SIGN}", field)) for field in line]) for line in gains),
+        r"\bottomrule",
+        r"\end{tabular}",
+        "}",
+    ]
+
+
+def _notes(table: Table) -> list[str]:
+    told = [*_legend(table), *map(text, [*filter(None, [words.counted(table)]), *words.order_lines(table), *table.notes])]
+    items = [rf"\item {line}" for line in told]
+    return [r"\par\medskip", r"\begin{itemize}\footnotesize\setlength{\itemsep}{0pt}", *items, r"\end{itemize}"] if items else []
+
+
+def _header(columns: Sequence[Column], paired: set[str], pair: tuple[str, str]) -> list[str]:
+    """Titles of the columns, above those of the `pair` of published and measured."""
     if not paired:
         return [_line(["arm", *(text(column.title) for column in columns), "seeds"])]
     above, rules, below, at = [""], [], ["arm"], 2
     for column in columns:
         span = 2 if column.metric in paired else 1
         above.append(rf"\multicolumn{{{span}}}{{c}}{{{text(column.title)}}}")
-        below += ["published", "measured"] if span == 2 else ["measured"]
+        below += pair[2 - span :]
         rules.append(rf"\cmidrule(lr){{{at}-{at + span - 1}}}")
         at += span
     return [_line([*above, ""]), " ".join(rules), _line([*below, "seeds"])]
 
 
-def _body(table: Table, paired: set[str], width: int) -> list[str]:
+def _body(table: Table, paired: set[str], width: int, plus_minus: str) -> list[str]:
     lines: list[str] = []
     before: Row | None = None
     for heading, rows in words.groups(table):
@@ -89,28 +126,32 @@ def _body(table: Table, paired: set[str], width: int) -> list[str]:
                 lines.append(r"\midrule")
             if place == 0 and heading:
                 lines.append(_line([rf"\multicolumn{{{width}}}{{l}}{{\textit{{{text(heading)}}}}}"]))
-            cells = [field for column in table.columns for field in _cell(row, column, column.metric in paired)]
+            cells = [field for column in table.columns for field in _cell(row, column, column.metric in paired, plus_minus)]
             lines.append(_line([text(row.title), *cells, text(row.seeds)]))
             before = row
     return lines
 
 
-def _cell(row: Row, column: Column, paired: bool) -> list[str]:
+def _cell(row: Row, column: Column, paired: bool, plus_minus: str) -> list[str]:
     """The published number, where the column has any, and the measured one."""
     cell, printed = row.cells.get(column.metric), row.printed.get(column.metric)
-    measured = "$" + value(cell, column, r"\pm ", gain=printed is None) + "$" if cell else "--"
+    measured = "$" + value(cell, column, plus_minus, gain=printed is None) + "$" if cell else "--"
     if cell and cell.n < row.usual_n:
         measured += f" (n {cell.n})"
     mark = MARKS.get(printed.verdict) if printed and printed.verdict and cell else None
     measured += rf"\textsuperscript{{{mark}}}" if mark else ""
-    published = f"${plain(printed.value, column)}$" if printed else ""
+    star = STAR if printed and printed.remarked else ""
+    published = f"${plain(printed.value, column)}${star}" if printed else ""
     return [published, measured] if paired else [measured]
 
 
-def _legend(table: Table) -> str:
-    used = {printed.verdict for row in table.shown for metric, printed in row.printed.items() if metric in row.cells}
-    marks = [rf"\textsuperscript{{{mark}}} {verdict}" for verdict, mark in MARKS.items() if verdict in used]
-    return ", ".join([*marks, r"$\pm$ 95\% $t$ interval over the seeds"])
+def _legend(table: Table) -> list[str]:
+    """How cells with published numbers are read, as TeX; nothing for a table without."""
+    printed = [printed for row in table.shown for printed in row.printed.values()]
+    used = {each.verdict for row in table.shown for metric, each in row.printed.items() if metric in row.cells}
+    marks = [rf"\textsuperscript{{{mark}}} {text(words.MEANINGS[verdict])}" for verdict, mark in MARKS.items() if verdict in used]
+    marks += [f"{STAR} see the remarks"] if any(each.remarked for each in printed) else []
+    return [f"{', '.join(marks)}."] if marks else []
 
 
 def _line(fields: Sequence[str]) -> str:

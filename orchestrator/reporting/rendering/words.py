@@ -29,7 +29,7 @@ def legend(table: Table) -> list[str]:
         return []
     used = [verdict for verdict in MEANINGS if any(each.verdict == verdict for each in printed)]
     marks = "".join(f" {MARKS[verdict]} {MEANINGS[verdict]}." for verdict in used)
-    star = " * see the remarks." if any(each.remark or each.confidence for each in printed) else ""
+    star = " * see the remarks." if any(each.remarked for each in printed) else ""
     return [f"published → measured.{marks}{star}"]
 
 

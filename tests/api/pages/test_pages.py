@@ -107,6 +107,8 @@ def test_a_study_is_submitted_cancelled_and_resumed_without_scripts(service: Tes
     answer = service.post("/submit", data=fields, follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/studies/1")
     assert service.post("/submit", data=fields, follow_redirects=False).headers["location"] == "/studies/1"  # sent twice, made once
+    assert ">Go on<" in service.post("/studies/1/pause").text
+    assert ">Pause<" in service.post("/studies/1/unpause").text
     assert "cancelled" in service.post("/studies/1/cancel").text
     assert service.post("/studies/1/resume").status_code == 200
     assert service.get("/v1/studies/1").json()["state"] == "queued"
@@ -170,7 +172,7 @@ def reader(trained: TestClient) -> TestClient:
 
 
 def test_who_may_only_read_changes_nothing(reader: TestClient) -> None:
-    for path in ("/studies/1/cancel", "/studies/1/resume", "/submit", "/schedules", "/schedules/1/remove"):
+    for path in ("/studies/1/cancel", "/studies/1/resume", "/studies/1/pause", "/submit", "/schedules", "/schedules/1/remove"):
         assert reader.post(path, data={"text": "x"}).status_code == 403, path
 
 

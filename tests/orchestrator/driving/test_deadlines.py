@@ -1,6 +1,7 @@
 """Deadlines of trials and the pulse of a driver, on a clock that is moved by hand; and the end of a real process."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,13 +28,19 @@ def watch(clock: Clock, ended: list[Path]) -> Watch:
     return Watch(Deadlines(start=100, silence=50, epoch=200), clock, ended.append)
 
 
+def pass_by(watch: Watch, clock: Clock, seconds: float) -> None:
+    """As the driver's loop does: it looks every few seconds."""
+    until = clock.seconds + seconds
+    while clock.seconds < until:
+        clock.seconds = min(until, clock.seconds + 5)
+        watch.look()
+
+
 def test_a_trial_that_never_says_a_word_is_ended_after_the_start_deadline(watch: Watch, clock: Clock, ended: list[Path]) -> None:
     watch.started("ld", FOLDER)
-    clock.seconds += 100
-    watch.look()
+    pass_by(watch, clock, 100)
     assert ended == []
-    clock.seconds += 1
-    watch.look()
+    pass_by(watch, clock, 1)
     watch.look()
     assert ended == [FOLDER]
     assert watch.over("ld") == "no word since its process was started for 101 s (its deadline is 100 s)"
@@ -48,9 +55,9 @@ def test_a_trial_that_falls_silent_is_ended_and_one_that_talks_is_not(watch: Wat
         watch.look()
     assert ended == []
     watch.heard("ld")
-    clock.seconds += 51
-    watch.heard("fitnet")
-    watch.look()
+    for seconds in (10, 10, 10, 10, 10, 1):
+        watch.heard("fitnet")
+        pass_by(watch, clock, seconds)
     assert ended == [FOLDER]
     assert watch.over("ld") == "no sign of life for 51 s (its deadline is 50 s)"
     assert watch.over("fitnet") is None
@@ -61,11 +68,9 @@ def test_who_has_been_silent_for_long_before_may_be_so_again(watch: Watch, clock
     watch.heard("ld")
     clock.seconds += 40
     watch.heard("ld")
-    clock.seconds += 5 * 40
-    watch.look()
+    pass_by(watch, clock, 5 * 40)
     assert ended == []
-    clock.seconds += 1
-    watch.look()
+    pass_by(watch, clock, 1)
     assert ended == [FOLDER]
 
 
@@ -75,10 +80,25 @@ def test_an_epoch_that_never_ends_is_ended_though_it_shows_signs_of_life(watch: 
     clock.seconds += 45
     watch.heard("ld", epoch_ended=True)
     while not ended:
-        clock.seconds += 45
+        pass_by(watch, clock, 45)
         watch.heard("ld")
-        watch.look()
-    assert watch.over("ld") == "an epoch without an end for 270 s (its deadline is 225 s)"
+    assert watch.over("ld") == "an epoch without an end for 230 s (its deadline is 225 s)"
+
+
+def test_a_driver_that_was_away_itself_takes_nobodys_silence_for_a_fault(watch: Watch, clock: Clock, ended: list[Path]) -> None:
+    """It waited two minutes for a locked database, say; what the trials said meanwhile it hears afterwards."""
+    watch.started("ld", FOLDER)
+    watch.heard("ld")
+    watch.started("fitnet", Path("another"))
+    pass_by(watch, clock, 20)
+    clock.seconds += 120
+    watch.look()
+    watch.heard("fitnet")
+    pass_by(watch, clock, 30)
+    assert ended == []
+    pass_by(watch, clock, 1)
+    assert ended == [FOLDER]
+    assert watch.over("ld") == "no sign of life for 51 s (its deadline is 50 s)"
 
 
 def test_deadlines_are_stated_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +120,20 @@ def test_the_process_of_a_folder_is_killed_but_not_another_that_has_its_number(t
         end_process(tmp_path)
         assert process.wait() == -9
     end_process(tmp_path)  # gone by now
+
+
+def test_the_processes_that_a_trial_has_started_end_with_it_also_one_that_stands_still(tmp_path: Path) -> None:
+    command = "import subprocess, sys; from pathlib import Path; from orchestrator.driving.deadlines import leave_process\n"
+    command += "loader = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+    command += "leave_process(Path(sys.argv[1]), 'node'); print(loader.pid, flush=True); loader.wait()"
+    with subprocess.Popen([sys.executable, "-c", command, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        loader = psutil.Process(int(process.stdout.readline()))
+        loader.send_signal(signal.SIGSTOP)
+        end_process(tmp_path)
+        assert process.wait() == -9
+    gone, alive = psutil.wait_procs([loader], timeout=30)
+    assert (len(gone), alive) == (1, [])
 
 
 def test_a_driver_whose_main_loop_stands_still_renews_no_lease(store: Store, driven: Driven, clock: Clock) -> None:

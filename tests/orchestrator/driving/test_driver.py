@@ -1,4 +1,4 @@
-"""The driver as a process, where it needs no cluster: what was trained before, what was cancelled, what cannot fit."""
+"""The driver as a process, where it needs no cluster: what was trained before, what was cancelled, what has no devices."""
 
 import os
 import subprocess
@@ -53,6 +53,17 @@ def test_the_driver_of_an_attempt_that_is_over_writes_nothing(driven: Driven, st
     assert ended.returncode == 1
     assert ended.stderr == f"attempt 1 of study {driven.id} is over\n"
     assert len(store.events(driven.id)) == before
+
+
+def test_a_driver_without_devices_ends_as_planned_and_leaves_its_trials_ready(store: Store, url: str, home: Path, data: Path) -> None:
+    study, _ = store.create_study(as_submission(a_study()))
+    assert store.new_attempt(study.id)
+    ended = drive(study.id, 1, home, url)
+    assert ended.returncode == 0, ended.stderr
+    (attempt,) = store.attempts(study.id)
+    assert attempt.outcome == "it has no devices for now"
+    assert (store.study(study.id).state, store.study(study.id).stalls) == (StudyState.QUEUED, 0)
+    assert all(trial.key for trial in store.ready_trials(study.id)), "others can tell whose equals they are"
 
 
 def test_the_driver_comes_up_without_torch_and_without_tune() -> None:

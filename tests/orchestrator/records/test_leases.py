@@ -9,7 +9,7 @@ from orchestrator.records.errors import LeaseLost, Superseded
 from orchestrator.records.leases import Claim
 from orchestrator.records.store import Store
 from studies.trial import TrialFailure
-from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Clock, Driven, a_study, graph_of
+from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Clock, Driven, a_study, graph_of, next_of
 from workers.folder import alone_in
 
 
@@ -53,16 +53,26 @@ def test_whoever_was_taken_over_records_nothing_more(driven: Driven, store: Stor
     assert (driven.trial(TEACHER).state, other.trial(TEACHER).state) == (TrialState.RUNNING, TrialState.FINISHED)
 
 
+def test_a_clock_that_is_set_back_keeps_no_lease_of_a_holder_that_is_gone(
+    driven: Driven, store: Store, clock: Clock, tmp_path: Path
+) -> None:
+    driven.begin(TEACHER, "same")
+    other = Driven.start(store, tmp_path)
+    assert other.claim(TEACHER, "same") == Claim.BUSY
+    clock.seconds -= 3600
+    assert other.claim(TEACHER, "same") == Claim.HELD
+
+
 def test_a_driver_that_lost_a_lease_takes_the_others_result(store: Store, clock: Clock, tmp_path: Path) -> None:
     driven = Driven.start(store, tmp_path)
     graph = graph_of(driven, a_study())
-    order = graph.next()
+    order = next_of(graph)
     assert order
     graph.started(order.trial)
     clock.seconds += 31
     other = Driven.start(store, tmp_path, a_study(name="another"))
     theirs = graph_of(other, a_study(name="another"))
-    again = theirs.next()
+    again = next_of(theirs)
     assert again
     assert (again.folder, again.fence > order.fence) == (order.folder, True)
     graph.reported(order.trial, {"epoch": 1, "epochs": 2, "metrics": {"AP": 1.0}})

@@ -1,13 +1,6 @@
 """The relay against a real MLflow server: what a person finds there, and that sending again changes nothing."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,36 +22,15 @@ from orchestrator.schedules.store import Schedules
 from orchestrator.settings import Settings
 from studies.expand import expand
 from studies.trial import TeacherRef
+from tests.mlflow_server import serving
 from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Clock, Driven, a_study
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of an MLflow server with an empty database."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]
-    variables = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "log").open("w") as log, subprocess.Popen(command, env=variables, stdout=log, stderr=log) as process:
-        try:
-            address = f"http://127.0.0.1:{port}"
-            _await(address + "/health", process, folder / "log")
-            yield address
-        finally:
-            process.terminate()
-
-
-def _await(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    while process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise RuntimeError(log.read_text())
+    with serving(tmp_path_factory.mktemp("mlflow")) as address:
+        yield address
 
 
 @pytest.fixture

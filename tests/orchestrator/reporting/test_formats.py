@@ -146,14 +146,27 @@ def test_json_says_everything_under_a_versioned_schema() -> None:
 
 def test_tex_has_published_and_measured_side_by_side() -> None:
     lines = render(of_a_paper(), "tex").splitlines()
+    lines = lines[lines.index(r"\toprule") - 2 :]
     assert lines[3] == r" & \multicolumn{2}{c}{AP} & \multicolumn{2}{c}{AP50} &  \\"
     assert lines[4] == r"\cmidrule(lr){2-3} \cmidrule(lr){4-5}"
     assert lines[5] == r"arm & published & measured & published & measured & seeds \\"
     assert r"\multicolumn{6}{l}{\textit{Faster RCNN}} \\" in lines
     assert r"base & $38.4$ & $38.4 \pm 0.2$\textsuperscript{r} & $59.0$ & $58.4 \pm 0.2$\textsuperscript{o} & 3 \\" in lines
     assert r"retina & $37.4$ & -- &  & -- & 0 \\" in lines
-    columns = {line.count(" & ") for line in lines if line.endswith(r" \\") and "multicolumn" not in line}
+    assert r"+ Our Methods & $41.5${*} & $40.3 \pm 0.3$\textsuperscript{o} & $61.3$ & $60.3 \pm 1.3$ (n 2) & 3 \\" in lines
+    table = lines[: lines.index(r"\end{tabular}")]
+    columns = {line.count(" & ") for line in table if line.endswith(r" \\") and "multicolumn" not in line}
     assert columns == {5}
+
+
+def test_tex_says_what_markdown_says_below_its_table() -> None:
+    text, markdown = (render(of_a_paper(), form) for form in ("tex", "md"))
+    assert r"+ Our Methods & base & +3.1 & +1.9 $\pm$0.1 & 3 & $<$0.001 & holds \\" in text
+    notes = [line.removeprefix(r"\item ") for line in text.splitlines() if line.startswith(r"\item ")]
+    told = [line.removeprefix("- ") for line in markdown.splitlines() if line.startswith("- ")]
+    assert notes[1:] == [as_tex(line) for line in told[1:]]
+    assert notes[0].startswith(r"\textsuperscript{r} reproduced (within the tolerance")
+    assert notes[0].endswith("{*} see the remarks.")
 
 
 def test_tex_of_a_study_is_booktabs_with_its_teachers_apart() -> None:
@@ -261,13 +274,12 @@ def test_hostile_text_stays_in_its_cell_of_markdown() -> None:
     assert {line.replace("\\|", "").count("|") for line in rows} == {4, 8}  # the table's and the gains'
 
 
-def test_hostile_text_stays_in_its_cell_or_comment_of_tex() -> None:
+def test_hostile_text_stays_in_its_cell_or_note_of_tex() -> None:
     lines = render(hostile(), "tex").splitlines()
-    ends = [number for number, line in enumerate(lines) if line == r"\end{tabular}"]
-    assert len(ends) == 1
-    assert all(line.startswith("% ") for line in lines[ends[0] + 1 :])
-    assert not any(r"\input" in line for line in lines[1 : ends[0]])
     assert lines[0].startswith("% ")
+    assert [lines.count(rf"\{end}{{tabular}}") for end in ("begin", "end")] == [0, 2]  # begins name their columns
+    assert lines[-1] == r"\end{itemize}"
+    assert not any(r"\input" in line or line.count("%") != line.count(r"\%") for line in lines[1:])
 
 
 def test_hostile_text_is_text_in_html() -> None:

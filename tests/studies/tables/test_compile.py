@@ -174,3 +174,14 @@ def test_in_a_table_without_groups_the_places_are_those_of_its_rows() -> None:
         with pytest.raises(SpecError) as refused:
             read_submission(flat | {"rows": rows})
         assert [problem.field for problem in refused.value.problems] == [field]
+
+
+def test_students_of_ld_see_as_many_images_at_a_time_as_in_their_released_configs() -> None:
+    made = {scale: read_submission({"table": "ld2022/table-2", "scale": scale}) for scale in ("paper", "nano")}
+    for each in made.values():
+        seen = {trial.row: use.per_device_images for trial in each.expansion.trials for use in trial.distillers}
+        assert seen == {"r18_self_ld": 3, "r50_self_ld": 2, "x101dcn_self_ld": 2}
+        assert sum("images a device has" in line for line in each.presentation.warnings) == 1  # of the others nothing is to be told
+    told = "the loss of LD depends on how many images a device has: 3 where it was published, here"
+    assert made["paper"].presentation.warnings[0] == f"ResNet-18, Self-LD: {told} 2"  # on eight devices
+    assert made["nano"].presentation.warnings[0] == f"ResNet-18, Self-LD: {told} 2 or 3"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -153,6 +154,7 @@ def chosen_rois(rois: RoIOutputs, images: slice) -> RoIOutputs:
 def on_devices(step: Step, each: int) -> list[Step]:
     """What devices of `each` images would have made of a step's images; nothing is shared with the step."""
     made: list[Step] = []
+    devices = step.images // each
     for first in range(0, step.images, each):
         images = slice(first, first + each)
         own: dict[str, Any] = {
@@ -160,9 +162,16 @@ def on_devices(step: Step, each: int) -> list[Step]:
             "teacher": chosen(step.teacher, images),
             "gt_boxes": step.gt_boxes[images],
             "gt_labels": step.gt_labels[images],
+            "gradients": partial(own_mean, step.gradients, images, devices),
+            "teacher_gradients": partial(own_mean, step.teacher_gradients, images, devices),
         }
         made.append(OnDevice(**{part.name: getattr(step, part.name) for part in fields(step)} | own, together=made))
     return made
+
+
+def own_mean(gradients: Callable[[], tuple[Tensor, ...]], images: slice, devices: int) -> tuple[Tensor, ...]:
+    """The gradients of a device's own losses, whose mean over the devices the batch's are."""
+    return tuple(devices * level[images] for level in gradients())
 
 
 def leaf_rois(rois: RoIOutputs) -> RoIOutputs:

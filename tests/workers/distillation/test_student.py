@@ -8,6 +8,7 @@ import torch
 from studies.spec import MethodUse, Network
 from tests.workers.synthetic import ONE, batch, make_step
 from workers.detectors import build, describe
+from workers.detectors.memory import memory_of
 from workers.distillation.captures import Backbone
 from workers.distillation.step import Step
 from workers.distillation.student import DistilledDetector
@@ -52,6 +53,33 @@ def test_gradients_are_those_of_the_own_losses_and_computed_once_when_asked() ->
     assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
 
 
+def test_gradients_of_the_teacher_are_those_of_its_losses_on_the_same_objects() -> None:
+    model, losses, step, _ = stepped(MethodUse(id="gkd"))
+    neck = tuple(level.clone().requires_grad_() for level in step.teacher.neck)
+    own = model.teacher.bbox_head.loss(neck, step.data_samples)
+    expected = torch.autograd.grad(sum(value for losses_of in own.values() for value in losses_of), neck)
+    for ours, theirs in zip(step.teacher_gradients(), expected, strict=True):
+        assert theirs.abs().sum() > 0
+        torch.testing.assert_close(ours, theirs)
+    assert losses["loss_gkd"] > 0
+    assert "extract_feat" not in vars(model.teacher)  # the teacher sees its images again
+    model.parse_losses(losses)[0].backward()
+    assert all(parameter.grad is None for parameter in model.teacher.parameters())
+
+
+def test_a_teacher_learns_nothing_of_its_losses() -> None:
+    """Dynamic R-CNN's thresholds follow its losses; those of a teacher stay."""
+    networks = [Network(detector="dynamic_rcnn", backbone=backbone, width=8) for backbone in ("resnet18", "resnet34")]
+    torch.manual_seed(0)
+    student, teacher = (build(network, 10) for network in networks)
+    infos = describe(networks[0], student), describe(networks[1], teacher)
+    model = DistilledDetector(student, teacher, [MethodUse(id="gkd")], infos).train()
+    before = memory_of(teacher)
+    losses = model(**batch(), mode="loss")
+    assert losses["loss_gkd"] > 0
+    assert memory_of(teacher) == before != memory_of(student)
+
+
 def test_gradients_on_a_device_are_those_of_its_own_mean() -> None:
     _, _, step, _ = stepped(MethodUse(id="fitnet"))
     whole, parts = step.gradients(), step.parts([1, 1])
@@ -63,8 +91,9 @@ def test_gradients_on_a_device_are_those_of_its_own_mean() -> None:
 
 def test_what_is_not_there_is_said() -> None:
     step = make_step(ONE)
-    with pytest.raises(ValueError, match="a step outside of a training has no losses"):
-        step.gradients()
+    for gradients in (step.gradients, step.teacher_gradients):
+        with pytest.raises(ValueError, match="a step outside of a training has no losses"):
+            gradients()
     del step.teacher.captured[Backbone]
     with pytest.raises(ValueError, match="Backbone was not captured: name it in the distiller's captures"):
         step.teacher.of(Backbone)

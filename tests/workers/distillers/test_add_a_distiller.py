@@ -1,16 +1,14 @@
 """The page on adding a distiller, done as it says: its files installed beside Retort, in a process of their own."""
 
-import os
 import re
-import subprocess
-import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
-PAGE = ROOT / "docs" / "add-a-distiller.md"
+from tests.workers import package_page
+from tests.workers.package_page import ROOT, install, run
+
+PAGE = "add-a-distiller.md"
 REFUSED = "arms.2.options.loss_weight: Input should be greater than or equal to 0"
 
 CHECK = """
@@ -23,7 +21,7 @@ from studies.parse import parse_study
 from studies.problems import SpecError
 
 assert methods()["cosine"].paper == "this page"
-text = Path("cosine.yaml").read_text()
+text = Path("study.yaml").read_text()
 study = parse_study(read_document(text, "yaml"))
 assert expand(study).trial("cosine", 0).distillers[0].options == {"loss_weight": 2.0}
 assert [use.id for use in study.arms[3].uses()] == ["cosine", "fitnet"]
@@ -46,32 +44,14 @@ for name in ("cosine", "fitnet"):
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    return package_page.blocks(PAGE, language)
 
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """A folder with the page's files, installed as pip leaves them: the module beside a `dist-info` with its entry points."""
-    project = tomllib.loads(blocks("toml")[0])
-    (module,) = project["tool"]["setuptools"]["py-modules"]
-    (tmp_path / f"{module}.py").write_text(blocks("python")[0])
-    info = tmp_path / f"{project['project']['name'].replace('-', '_')}-{project['project']['version']}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['project']['name']}\nVersion: {project['project']['version']}\n")
-    sections = project["project"]["entry-points"].items()
-    lines = [line for group, points in sections for line in (f"[{group}]", *(f"{name} = {value}" for name, value in points.items()))]
-    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
-    (tmp_path / "cosine.yaml").write_text(blocks("yaml")[0])
+    """A folder with the page's files, installed."""
+    install(PAGE, tmp_path)
     return tmp_path
-
-
-def run(folder: Path, code: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_it_is_in_the_catalogue_and_in_specs(installed: Path) -> None:
@@ -110,3 +90,8 @@ def test_a_broken_file_takes_nothing_down(installed: Path) -> None:
     (installed / "retort_cosine.py").write_text("import no_such_module\n")
     code = "from studies.methods import methods\nprint('cosine' in methods(), 'fitnet' in methods())"
     assert run(installed, code).split() == ["False", "True"]
+
+
+def test_the_method_that_reads_gradients_is_shown_as_it_is() -> None:
+    source = (ROOT / "workers" / "distillers" / "gkd.py").read_text()
+    assert source.endswith(blocks("python")[2])

@@ -2,9 +2,11 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +203,32 @@ def test_a_loss_that_explodes_fails_as_nan(tmp_path: Path, data: Path) -> None:
     found = failure(spec, tmp_path, data)
     assert found.kind == "nan"
     assert "loss" in found.sentence
+
+
+@contextmanager
+def small_files(most: int) -> Iterator[None]:
+    """No file of this process may grow beyond so many bytes: what the kernel then answers to a write is what a full disk gives."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_trial_that_cannot_write_is_lost_and_ends_as_if_undisturbed_once_it_can(tmp_path: Path, data: Path) -> None:
+    undisturbed: list[EpochReport] = []
+    expected = run(trial(), tmp_path / "undisturbed", data, undisturbed.append)
+    with small_files(100_000):
+        lost = failure(trial(), tmp_path / "full", data)
+    assert lost.kind == "infra"
+    assert lost.sentence.startswith("OSError: [Errno 27] File too large")
+    written = [file.stat().st_size for file in (tmp_path / "full").rglob("*") if file.is_file()]
+    assert all(size < 100_000 for size in written)  # what was not written to its end takes no place
+    epochs: list[EpochReport] = []
+    result = run(trial(), tmp_path / "full", data, epochs.append)
+    assert numbers(epochs) == numbers(undisturbed)
+    assert result.checkpoint_sha256 == expected.checkpoint_sha256
 
 
 def test_a_missing_teacher_checkpoint_fails_as_user(tmp_path: Path, data: Path, teacher: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from studies.spec import Network
 from studies.trial import TrialFailure, TrialSpec
 from workers.datasets import prepare
 from workers.detectors import build
-from workers.training.networks import networks
+from workers.training.networks import networks, pretraining_of
 from workers.training.progress import EpochReport
 from workers.training.trial import run_trial
 from workers.weights import store as weights
@@ -249,6 +249,26 @@ def test_a_teacher_is_taken_from_the_store_instead_of_trained(tmp_path: Path, da
     other = spec.model_copy(update={"network": Network(detector="gfl", backbone="resnet34", width=8)})
     with pytest.raises(TrialFailure, match="another network"):
         run_trial(other, tmp_path / "other", tmp_path / "data", lambda epoch: None)
+
+
+@pytest.mark.parametrize(("detector", "classes", "kept"), [("gfl", 10, True), ("gfl", 3, False), ("faster_rcnn", 3, False)])
+def test_a_network_starts_from_weights_of_ones_own(tmp_path: Path, detector: str, classes: int, kept: bool) -> None:
+    """Of the same classes to go on from, of others to be tuned to new ones: then the layers of the classes are new."""
+    network = {"detector": detector, "backbone": "resnet18", "width": 8}
+    torch.manual_seed(7)
+    state = build(Network.model_validate(network), classes).state_dict()
+    torch.save({"state_dict": state}, tmp_path / "own.pth")
+    store = Store(tmp_path / "weights")
+    store.import_file("lab/own", tmp_path / "own.pth")
+    schedule = {"epochs": 1, "batch_size": 2, "lr": 0.01}
+    for scale in ("smoke", "nano", "paper"):
+        given = {"dataset": "digits", "scale": scale, "network": network, "schedule": schedule, "seed": 0, "init": "lab/own"}
+        spec = TrialSpec.model_validate(given)
+        assert pretraining_of(spec) is None
+        found = networks(spec, 10, store).state_dict()
+        differing = {name for name, tensor in found.items() if tensor.shape != state[name].shape or not torch.equal(tensor, state[name])}
+        of_classes = {"gfl": {"bbox_head.gfl_cls"}, "faster_rcnn": {"roi_head.bbox_head.fc_cls", "roi_head.bbox_head.fc_reg"}}[detector]
+        assert {name.rsplit(".", 1)[0] for name in differing} == (set() if kept else of_classes)
 
 
 def test_a_trial_at_paper_scale_without_weights_says_the_command(tmp_path: Path, data: Path) -> None:

@@ -1,0 +1,1 @@
+"""MLflow and Ray's dashboard behind the service's login."""

@@ -1,0 +1,60 @@
+"""`retort export`: a trained detector for use outside of Retort."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    trial: Annotated[
+        str, typer.Argument(metavar="TRIAL", help="a trial key or its first digits, a trial's folder, or with --study its id")
+    ],
+    study: Annotated[int | None, typer.Option("--study", metavar="ID", help="the study that TRIAL is the id of a trial in")] = None,
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="where its files go")] = Path("export"),
+    onnx: Annotated[bool, typer.Option("--onnx", help="also as ONNX, tried with onnxruntime on validation images")] = False,
+) -> None:
+    """Write a finished trial's detector as plain mmdet loads it: config.py and model.pth."""
+    from contextlib import redirect_stdout
+    from sys import stderr
+
+    from studies.home import retort_home
+
+    home = retort_home()
+    key = trial if study is None else _key_of(study, trial)
+    with redirect_stdout(stderr):  # mmdet prints while it is imported
+        from workers.export.mmdet_files import CONFIG, write_mmdet
+        from workers.export.onnx_file import GRAPH, OPSET, write_onnx
+        from workers.export.trained import ExportError, find_folder, trained
+        from workers.process import quiet
+
+        try:
+            found = trained(find_folder(home / "trials", key), home / "data")
+            with quiet():
+                imports = write_mmdet(found, to)
+            lines = [f"{to / CONFIG} and model.pth: AP {found.result.metrics.get('AP', 0.0):.1f} when it was trained"]
+            if imports:
+                lines.append(f"it has parts that mmdet has not, and needs Retort beside mmdet: {', '.join(imports)}")
+            if onnx:
+                with quiet():
+                    apart = write_onnx(found, to)
+                lines.append(
+                    f"{to / GRAPH}: opset {OPSET}, outputs of the dense head, at most {apart:.0e} of the largest off in onnxruntime"
+                )
+        except ExportError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(1) from None
+    for line in lines:
+        typer.echo(line)
+
+
+def _key_of(study: int, trial: str) -> str:
+    """The key of a study's trial, from the service."""
+    from api.client import Client
+
+    found = Client().trials(study, [trial])
+    key = found[0]["key"] if found else None
+    if not key:
+        typer.echo(f"study {study} has no trial {trial!r} with a key; its trials: retort show {study}", err=True)
+        raise typer.Exit(1)
+    return str(key)

@@ -1,0 +1,251 @@
+"""Who may have devices: grants as drivers see them, priorities and pauses as people set them, and what the broker decides from.
+
+A trial is *shared* while an equal one has its devices, or has finished: then it waits for those results, and needs no devices.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, exists, func, insert, or_, select, update
+from sqlalchemy.orm import aliased
+
+from orchestrator import machine
+from orchestrator.machine import StudyState, TrialState
+from orchestrator.records.leases import LEASE_SECONDS, Known, holds, know
+from orchestrator.records.patience import patient
+from orchestrator.records.queries import Queries
+from orchestrator.records.rows import served
+from orchestrator.records.schema import MEASUREMENT, DeviceGrant, Lease, Need, Place, Study, Trial
+from orchestrator.records.unit import Units
+
+OPEN_STUDIES = (StudyState.QUEUED, StudyState.RUNNING)
+
+
+@dataclass(frozen=True)
+class WaitingTrial:
+    """A trial that is ready and has no devices yet. position: in its study. epoch: the last that is recorded, of `epochs`."""
+
+    id: int
+    study_id: int
+    position: int
+    epoch: int
+    epochs: int | None
+
+
+@dataclass(frozen=True)
+class GrantedTrial:
+    """A trial with its devices. state: ready until its process is there. held: its driver has claimed it."""
+
+    id: int
+    study_id: int
+    state: TrialState
+    epoch: int
+    epochs: int | None
+    nodes: tuple[str, ...]
+    granted: int
+    leaving: int | None
+    held: bool
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """A study that is not over, as the broker looks at it."""
+
+    id: int
+    owner: str
+    priority: int
+    paused: bool
+    created: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a study's spec asks for, which does not change. resources: of each of its trials."""
+
+    resources: Mapping[str, Any]
+    dataset: str
+    scale: str
+
+
+class Queue(Queries, Units):
+    """Grants, wishes to leave, and places in the queue."""
+
+    # --- for drivers
+
+    @patient
+    def granted_trials(self, study_id: int, without: Iterable[str] = ()) -> list[Trial]:
+        """The trials that a driver may start, in the order in which they were granted."""
+        query = select(Trial).join(DeviceGrant, DeviceGrant.trial_id == Trial.id)
+        query = query.where(Trial.study_id == study_id, Trial.state == TrialState.READY, Trial.name.not_in(list(without)))
+        with self._reads() as session:
+            return list(session.scalars(query.order_by(DeviceGrant.granted, Trial.position)))
+
+    @patient
+    def leaving_trials(self, study_id: int) -> dict[str, int]:
+        """The trials that are asked to make room, and when they were."""
+        query = select(Trial.name, DeviceGrant.leaving).join(DeviceGrant, DeviceGrant.trial_id == Trial.id)
+        with self._reads() as session:
+            rows = session.execute(query.where(Trial.study_id == study_id, DeviceGrant.leaving.is_not(None)))
+            return {name: leaving for name, leaving in rows if leaving is not None}
+
+    @patient
+    def is_shared(self, study_id: int) -> bool:
+        """Whether a ready trial of the study waits for the results of an equal one."""
+        with self._reads() as session:
+            query = select(Trial.id).where(Trial.study_id == study_id, Trial.state == TrialState.READY, _shared(self.now()))
+            return session.scalar(query.limit(1)) is not None
+
+    @patient
+    def served_trials(self, study_id: int) -> list[Trial]:
+        """The ready trials of a study of which an equal has finished."""
+        with self._reads() as session:
+            query = select(Trial).where(Trial.study_id == study_id, Trial.state == TrialState.READY, served())
+            return list(session.scalars(query.order_by(Trial.position)))
+
+    @patient
+    def know_trials(self, study_id: int, attempt: int, known: Mapping[str, Known]) -> None:
+        """Writes down what ready trials are to train. Raises Superseded."""
+        with self._unit(study_id, attempt) as unit:
+            for name, each in known.items():
+                trial = unit.trial(name)
+                if trial.state == TrialState.READY:
+                    know(unit.session, trial, each)
+
+    @patient
+    def preempt_trial(self, study_id: int, attempt: int, name: str, fence: int) -> None:
+        """A trial has made room after its checkpoint. Raises LeaseLost."""
+        with self._unit(study_id, attempt) as unit:
+            trial = unit.trial(name)
+            if holds(unit, trial, fence):
+                unit.note(f"{trial.title} makes room and goes on later")
+                unit.advance(machine.TrialPreempted(name))
+
+    # --- for people
+
+    def set_priority(self, study_id: int, priority: int) -> Study:
+        """Raises NoSuchStudy."""
+        with self._unit(study_id) as unit:
+            if unit.study.priority != priority:
+                unit.study.priority = priority
+                unit.note(f"priority {priority}")
+        return self.study(study_id)
+
+    def set_paused(self, study_id: int, paused: bool) -> Study:
+        """A paused study is granted nothing, and its trials make room at their next checkpoints. Raises NoSuchStudy."""
+        with self._unit(study_id) as unit:
+            if unit.study.paused != paused:
+                unit.study.paused = paused
+                unit.note("paused: its trials make room, and none starts" if paused else "it goes on")
+        return self.study(study_id)
+
+    def places(self) -> list[tuple[Place, Study]]:
+        """The studies that wait for devices, the next one first; without their specs."""
+        with self._reads() as session:
+            query = select(Place, Study).join(Study, Study.id == Place.study_id).where(Study.state.in_(OPEN_STUDIES))
+            return [(place, study) for place, study in session.execute(query.order_by(Place.number))]
+
+    def place(self, study_id: int) -> Place | None:
+        """Where a study stands in the queue; None where no trial of it waits for devices."""
+        with self._reads() as session:
+            return session.scalar(select(Place).join(Study).where(Place.study_id == study_id, Study.state.in_(OPEN_STUDIES)))
+
+    def devices_held(self) -> dict[int, int]:
+        """How many trials of each study have devices."""
+        with self._reads() as session:
+            query = select(DeviceGrant.study_id, func.count()).group_by(DeviceGrant.study_id)
+            return dict(session.execute(query).tuples().all())
+
+    # --- for the broker
+
+    def open_studies(self) -> list[OpenStudy]:
+        """Studies that are not over and have trials that wait for devices, or hold them."""
+        concerned = or_(
+            exists().where(DeviceGrant.study_id == Study.id), exists().where(Trial.study_id == Study.id, Trial.state == TrialState.READY)
+        )
+        query = select(Study.id, Study.owner, Study.priority, Study.paused, Study.created).order_by(Study.id)
+        with self._reads() as session:
+            rows = session.execute(query.where(Study.state.in_((*OPEN_STUDIES, StudyState.CANCELLING)), concerned))
+            return [OpenStudy(row[0], row[1] or "", *row[2:]) for row in rows]
+
+    def asked_for(self, study_ids: Iterable[int]) -> dict[int, Asked]:
+        """What these studies' specs ask for."""
+        spec = Study.spec
+        query = select(Study.id, spec["resources"], spec["dataset"].as_string(), spec["scale"].as_string())
+        with self._reads() as session:
+            return {id: Asked(*asked) for id, *asked in session.execute(query.where(Study.id.in_(list(study_ids))))}
+
+    def waiting_trials(self, most: int) -> list[WaitingTrial]:
+        """The first `most` trials of each study that wait for devices, in the study's order."""
+        number = func.row_number().over(partition_by=Trial.study_id, order_by=Trial.position)
+        fields = (Trial.id, Trial.study_id, Trial.position, Trial.epoch, Trial.epochs)
+        granted = exists().where(DeviceGrant.trial_id == Trial.id)
+        open_ = Study.state.in_(OPEN_STUDIES), Study.paused.is_(False)
+        ready = select(*fields, number.label("number")).join(Study, Study.id == Trial.study_id)
+        found = ready.where(*open_, Trial.state == TrialState.READY, ~granted, ~_shared(self.now())).subquery()
+        columns = [found.c[field.name] for field in fields]
+        with self._reads() as session:
+            rows = session.execute(select(*columns).where(found.c.number <= most).order_by(found.c.study_id, found.c.position))
+            return [WaitingTrial(*row) for row in rows]
+
+    def all_granted(self) -> list[GrantedTrial]:
+        """Every trial with its devices, those that may start among them."""
+        held = exists().where(Lease.trial_id == Trial.id)
+        fields = (Trial.id, Trial.study_id, Trial.state, Trial.epoch, Trial.epochs)
+        of_grant = (DeviceGrant.nodes, DeviceGrant.granted, DeviceGrant.leaving)
+        query = select(*fields, *of_grant, held).join(DeviceGrant, DeviceGrant.trial_id == Trial.id)
+        query = query.where(Trial.state.in_((TrialState.READY, TrialState.RUNNING)))
+        with self._reads() as session:
+            rows = session.execute(query.order_by(Trial.id))
+            return [
+                GrantedTrial(id, study, state, epoch, epochs, tuple(nodes), since, leaving, held)
+                for id, study, state, epoch, epochs, nodes, since, leaving, held in rows
+            ]
+
+    def makeup(self, study_id: int) -> dict[int, tuple[int | None, list[int]]]:
+        """Of each trial of a study, in its order: its arm (None for a measurement), and the trials that it needs."""
+        with self._reads() as session:
+            trials = select(Trial.id, Trial.arm_id, Trial.role).where(Trial.study_id == study_id).order_by(Trial.position)
+            found: dict[int, tuple[int | None, list[int]]] = {
+                trial_id: (None if role == MEASUREMENT else arm_id, []) for trial_id, arm_id, role in session.execute(trials)
+            }
+            needs = select(Need.trial_id, Need.needed_id).join(Trial, Trial.id == Need.trial_id).where(Trial.study_id == study_id)
+            for trial_id, needed_id in session.execute(needs):
+                found[trial_id][1].append(needed_id)
+        return found
+
+    def carry_out(self, grants: Mapping[int, Sequence[str]], leave: Iterable[int]) -> None:
+        """Writes down grants (trial -> its nodes) and wishes to leave; a trial that was claimed by nobody just loses its grant."""
+        now = self.now()
+        asked = list(leave)
+        with self._writes.begin() as session:
+            over = select(Trial.id).where(Trial.id == DeviceGrant.trial_id, Trial.state.not_in((TrialState.READY, TrialState.RUNNING)))
+            session.execute(delete(DeviceGrant).where(over.exists()))
+            open_ = select(Trial.id, Trial.study_id).join(Study).where(Study.state.in_(OPEN_STUDIES), Study.paused.is_(False))
+            may = dict(session.execute(open_.where(Trial.id.in_(grants), Trial.state == TrialState.READY)).tuples().all())
+            new = [{"trial_id": t, "study_id": may[t], "nodes": list(n), "granted": now} for t, n in grants.items() if t in may]
+            if new:
+                session.execute(insert(DeviceGrant), new)
+            if asked:
+                claimed = exists().where(Lease.trial_id == DeviceGrant.trial_id)
+                running = exists().where(Trial.id == DeviceGrant.trial_id, Trial.state == TrialState.RUNNING)
+                of = DeviceGrant.trial_id.in_(asked)
+                session.execute(delete(DeviceGrant).where(of, ~claimed, ~running))
+                session.execute(update(DeviceGrant).where(of, DeviceGrant.leaving.is_(None)).values(leaving=now))
+
+    def set_places(self, places: Sequence[Place]) -> None:
+        """The whole queue as it stands now."""
+        with self._writes.begin() as session:
+            session.execute(delete(Place))
+            rows = [{"study_id": p.study_id, "number": p.number, "reason": p.reason, "expected": p.expected} for p in places]
+            if rows:
+                session.execute(insert(Place), rows)
+
+
+def _shared(now: int) -> ColumnElement[bool]:
+    """Of rows of `trial`: an equal one has its devices, or has finished."""
+    other = aliased(Trial)
+    equal = other.key == Trial.key, other.folder == Trial.folder, other.id != Trial.id
+    granted = exists().where(DeviceGrant.trial_id == other.id)
+    at_work = exists().where(Lease.folder == Trial.folder, Lease.trial_id != Trial.id, Lease.heartbeat > now - LEASE_SECONDS * 1000)
+    return or_(select(other.id).where(*equal, or_(other.state == TrialState.FINISHED, granted)).exists(), at_work)

@@ -1,0 +1,1 @@
+"""A trained detector for the world outside: as plain mmdet loads it, and as ONNX."""
