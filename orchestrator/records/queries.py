@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session, defer
 
-from orchestrator.machine import StudyState, TrialState
+from orchestrator.machine import OPEN, StudyState, TrialState
 from orchestrator.records.database import Database
 from orchestrator.records.errors import NoSuchStudy
 from orchestrator.records.patience import patient
@@ -19,7 +19,7 @@ from studies.presentation import Presentation, Tried
 @dataclass(frozen=True)
 class Queued:
     """A study that waits for a driver. ended: when its last attempt did. granted: it has devices. looks: it may be done without any, for
-    nobody has looked yet, or an equal of a trial of it has finished."""
+    nobody has looked yet, an equal of a trial of it has finished, or its search has to say what comes next."""
 
     study_id: int
     stalls: int
@@ -187,7 +187,9 @@ class Queries(Database):
         granted = select(DeviceGrant.trial_id).where(DeviceGrant.study_id == Study.id).exists()
         new = ~select(Attempt.number).where(Attempt.study_id == Study.id).exists()
         ready = select(Trial.id).where(Trial.study_id == Study.id, Trial.state == TrialState.READY, served())
-        query = select(Study.id, Study.stalls, ended, granted, or_(new, ready.exists())).where(Study.state == StudyState.QUEUED, ~live)
+        open_ = select(Trial.id).where(Trial.study_id == Study.id, Trial.state.in_(OPEN)).exists()
+        looks = or_(new, ready.exists(), and_(Study.searching, ~open_))
+        query = select(Study.id, Study.stalls, ended, granted, looks).where(Study.state == StudyState.QUEUED, ~live)
         with self._reads() as session:
             found = [Queued(*row) for row in session.execute(query.order_by(Study.id))]
         return sorted(found, key=lambda study: not study.granted)

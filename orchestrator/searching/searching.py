@@ -5,6 +5,7 @@ last one was.
 """
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -47,11 +48,8 @@ class Searching:
         self.over = False
 
     @classmethod
-    def of(cls, store: Store, study_id: int, attempt: int, spec: Mapping[str, Any]) -> "Searching | None":
-        """Of a stored study, None where nothing is searched. Raises TrialFailure where the catalogue no longer has what it names."""
-        asked = spec.get("search")
-        if not asked or not asked.get("algorithm"):
-            return None
+    def of(cls, store: Store, study_id: int, attempt: int, spec: Mapping[str, Any]) -> "Searching":
+        """Of a stored study. Raises TrialFailure where the catalogue no longer has what it names."""
         try:
             return cls(store, study_id, attempt, StudySpec.model_validate(spec))
         except ValueError as error:
@@ -130,7 +128,7 @@ class Searching:
         """Whether a training stops after this epoch: its scheduler says so, or a training of the same combination was stopped."""
         arm = self.arm_of.get(trial)
         value = metrics.get(self.search.objective[0].metric)
-        if arm not in self.rungs or value is None:
+        if arm not in self.rungs or value is None or not math.isfinite(value):
             return False
         stopped = self.rungs[arm].judge(Epoch(trial, epoch, epochs, value))
         return stopped or (epoch < epochs and any(self.rungs[arm].stopped(name) for name in self._siblings(trial)))
