@@ -122,7 +122,7 @@ def _of_rows(spec: StudySpec, search: Search) -> Iterator[Problem]:
     if search.trials is None and "choice" in kinds:
         yield Problem("search.trials", "choice spaces need `trials`: how many combinations to draw")
         return
-    sizes = {name: len(search.space[name][way]) for name, way in ways.items()}  # type: ignore[index]
+    sizes = {name: len(search.space[name][way]) for name, way in ways.items()}
     if "sweep" in kinds:
         count = 1 + sum(sizes.values())
     else:

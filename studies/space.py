@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from studies.spec import Arm, Search, StudySpec
+from studies.spec import Arm, Network, Search, StudySpec
 
 LISTED = ("grid", "choice", "sweep")  # ways that list their values
 RANGES = ("int", "logint", "uniform", "loguniform")  # ways from a lowest to a highest value, both included
@@ -112,10 +112,14 @@ def arm_with(study: StudySpec, arm: Arm, values: Mapping[str, Any]) -> Arm:
     """
     data = arm.model_dump(exclude_unset=True)
     if values.get("distiller", arm.distiller) != arm.distiller:
-        for own in ("options", "weight", "per_device_images"):
-            data.pop(own, None)
+        for of_method in ("options", "weight", "per_device_images"):
+            data.pop(of_method, None)
     placed = {(place_of(name) or (None, name))[1]: value for name, value in values.items()}
-    for role, own, of_study in (("teacher", arm.teacher, study.teacher), ("student", arm.student, study.student)):
+    networks: dict[str, tuple[Network | None, Network | None]] = {
+        "teacher": (arm.teacher, study.teacher),
+        "student": (arm.student, study.student),
+    }
+    for role, (own, of_study) in networks.items():
         if own is None and of_study is not None and any(path.startswith(f"{role}.") for path in placed):
             data[role] = of_study.model_dump(exclude_unset=True)
     for path, value in sorted(placed.items(), key=lambda entry: entry[0].count(".")):

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from orchestrator.searching.tried import End, Outcome, Tried
 from studies.catalog import wants_less
-from studies.space import Factor, combinations_of, factors_of, label
+from studies.space import WHOLE, Factor, combinations_of, factors_of, label
 from studies.spec import Search
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -95,8 +95,9 @@ class Sampling:
         return int.from_bytes(hashlib.sha256(told.encode()).digest()[:4], "big")
 
     def _begin(self) -> optuna.Study:
-        directions = ["minimize" if wants_less(objective.metric) else "maximize" for objective in self.search.objective]
-        return optuna.create_study(directions=directions, sampler=self._sampler(self._seed()), pruner=optuna.pruners.NopPruner())
+        return optuna.create_study(
+            directions=_directions(self.search), sampler=self._sampler(self._seed()), pruner=optuna.pruners.NopPruner()
+        )
 
     def _points(self) -> list[dict[str, Any]]:
         """Combinations that are tried before any is drawn; of a grid all there are."""
@@ -127,7 +128,7 @@ def _drawn(trial: optuna.Trial, factor: Factor) -> Any:
         return labels[trial.suggest_categorical(factor.name, list(labels))]
     low, high = factor.values
     log = factor.way.startswith("log")
-    if factor.way in ("int", "logint"):
+    if factor.way in WHOLE:
         return trial.suggest_int(factor.name, low, high, log=log)
     return trial.suggest_float(factor.name, low, high, log=log)
 
@@ -146,16 +147,19 @@ def _frozen(tried: Tried, factors: Iterable[Factor]) -> optuna.trial.FrozenTrial
 def _distribution(factor: Factor) -> BaseDistribution:
     if factor.listed:
         return CategoricalDistribution(list(factor.labels))
+    low, high = factor.values
     log = factor.way.startswith("log")
-    if factor.way in ("int", "logint"):
-        return IntDistribution(*factor.values, log=log)
-    return FloatDistribution(*factor.values, log=log)
+    return IntDistribution(low, high, log=log) if factor.way in WHOLE else FloatDistribution(low, high, log=log)
+
+
+def _directions(search: Search) -> list[optuna.study.StudyDirection]:
+    both = optuna.study.StudyDirection
+    return [both.MINIMIZE if wants_less(objective.metric) else both.MAXIMIZE for objective in search.objective]
 
 
 def as_study(search: Search, history: Iterable[Tried]) -> optuna.Study:
     """What was tried as a study of Optuna's, for its pictures."""
-    directions = ["minimize" if wants_less(objective.metric) else "maximize" for objective in search.objective]
-    study = optuna.create_study(directions=directions)
+    study = optuna.create_study(directions=_directions(search))
     factors = factors_of(search)
     for tried in sorted(history, key=lambda tried: tried.number):
         study.add_trial(_frozen(tried, factors))

@@ -156,4 +156,4 @@ class Searching:
         default = next(row for row in self.expansion.rows if row.id == arm).schedule.epochs or 1
         factors = {factor.path: factor.values for factor in factors_of(self.search)}
         of_recipes = [RECIPES[name].epochs for name in factors.get("schedule.recipe", ()) if name in RECIPES]
-        return max([default, *factors.get("schedule.epochs", ()), *of_recipes])
+        return max([default, *map(int, factors.get("schedule.epochs", ())), *of_recipes])

@@ -334,8 +334,8 @@ class _Compiler:
                 [Problem(f"{self.where[name]}.teacher", f"teacher {teacher!r} teaches no row of this table, so nothing of it is trained")]
             )
         first = next(row for row in expansion.rows if row.id.partition("~")[0] == taught)
-        teacher = next(row for row in expansion.rows if row.id == first.teacher)
-        return row_of(teacher, expansion.measured_by(teacher))
+        planned = next(row for row in expansion.rows if row.id == first.teacher)
+        return row_of(planned, expansion.measured_by(planned))
 
     def _names(self, arm: _Arm, teacher: str) -> bool:
         """Whether an arm's teacher is the one that this table calls so."""
