@@ -19,7 +19,6 @@ from studies.space import WHOLE, Factor, combinations_of, factors_of, label
 from studies.spec import Search
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 STATES = {Outcome.DONE: TrialState.COMPLETE, Outcome.STOPPED: TrialState.PRUNED, Outcome.FAILED: TrialState.FAIL}
 
@@ -110,7 +109,9 @@ class Sampling:
                 return optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(10, max(4, few // 4)))
             case "cmaes":
                 pruned = self.search.scheduler != "none"
-                return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False, consider_pruned_trials=pruned)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # for learning from stopped trainings
+                    return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False, consider_pruned_trials=pruned)
             case "qmc":
                 return optuna.samplers.QMCSampler(
                     seed=seed, scramble=True, warn_independent_sampling=False, warn_asynchronous_seeding=False
