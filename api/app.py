@@ -33,6 +33,7 @@ from api.queue import endpoints as queue
 from api.queue.schemas import Quota
 from api.schedules import endpoints as schedules
 from api.schedules.schemas import schedule_schemas
+from api.searches import endpoints as searches
 from api.studies import endpoints as studies
 from api.studies.schemas import study_schemas
 from api.tables import endpoints as tables
@@ -79,7 +80,17 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
     app.add_middleware(Gate, names=reached.hosts)
     problems.install(app)
     login.install(app)
-    of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, logs.router, schedules.router, queue.queue)
+    of_studies = (
+        studies.router,
+        studies.plans,
+        plans.router,
+        tables.router,
+        figures.router,
+        searches.router,
+        logs.router,
+        schedules.router,
+        queue.queue,
+    )
     of_access = (queue.owners, access.tokens, access.others, login.router)
     of_health = (outbox.router, health.router, health.watched, metrics.router)
     for router in (*of_studies, catalog.router, checks.router, *of_access, webhooks.router, *of_health, docs.router, pages.router):

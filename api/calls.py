@@ -69,6 +69,11 @@ class Calls(Asking):
         return self._items("GET", f"/v1/studies/{study}/figures")
 
     @call
+    def best(self, study: int) -> Steps[dict[str, Any]]:
+        """What its searches found, and its spec with that filled in."""
+        return self._json("GET", f"/v1/studies/{study}/best")
+
+    @call
     def file(self, path: str) -> Steps[bytes]:
         """What the service has at a path of its own."""
         return (yield from self._send("GET", path)).content

@@ -53,7 +53,7 @@ def studies_table(studies: Sequence[dict[str, Any]]) -> Table:
     table = _table("id", "study", "owner", "state", "trials", "submitted", "took", wraps="study")
     for study in studies:
         counts = study["trials"]
-        good = counts.get("finished", 0) + counts.get("cached", 0)
+        good = sum(counts.get(state, 0) for state in ("finished", "cached", "stopped"))
         table.add_row(
             str(study["id"]),
             Text(one_line(study["name"])),

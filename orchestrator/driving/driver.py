@@ -54,7 +54,7 @@ def drive(study_id: int, attempt: int) -> None:
     except KeyboardInterrupt:
         pass
     counts = store.counts(study_id)
-    if not any(counts[state] for state in OPEN):
+    if not any(counts[state] for state in OPEN) and not store.study(study_id).searching:
         store.conclude(study_id, attempt)
     elif store.study(study_id).state == StudyState.CANCELLING:
         store.stopped(study_id, attempt)

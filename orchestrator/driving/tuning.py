@@ -16,7 +16,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
 import ray
 from ray import tune
-from ray.tune.schedulers import FIFOScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.broker.decide import LEAVING_SECONDS
@@ -64,8 +64,9 @@ class GraphSearcher(Searcher):
         raise NotImplementedError("a study is resumed from the database")
 
 
-class GivingBack(FIFOScheduler):
-    """Tune's order of trials, first come first served; and it ends the process that Tune keeps idle while others of the study run."""
+class Choosing(FIFOScheduler):
+    """Tune's order of trials, first come first served. It ends the process that Tune keeps idle while others of the study run, and stops
+    trainings of a search that have no promise."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
@@ -76,6 +77,14 @@ class GivingBack(FIFOScheduler):
             # Tune has no public way; its version is pinned, and tests/faults holds this against a real stack.
             tune_controller._tune_controller._cleanup_cached_actors(force_all=True)
         return super().choose_trial_to_run(tune_controller)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """result: flat, as Tune shows it."""
+        if "epoch" not in result or "step" in result:
+            return str(TrialScheduler.CONTINUE)
+        metrics = {name.removeprefix("metrics/"): value for name, value in result.items() if name.startswith("metrics/")}
+        stops = self.graph.stops(Order.of(trial.config).trial, result["epoch"], result["epochs"], metrics)
+        return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)
 
 
 class Recorder(tune.Callback):
@@ -129,6 +138,8 @@ class Recorder(tune.Callback):
         else:
             self.watch.heard(name, epoch_ended="epoch" in result and "step" not in result)
         self.graph.reported(name, result)
+        if name not in self.graph.claimed:  # it has no promise
+            self.watch.over(name)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = Order.of(trial.config).trial
@@ -155,7 +166,7 @@ def tuner(graph: Graph, pulse: Pulse) -> tune.Tuner:
         tune.with_resources(train, {"cpu": resources.all_cpus, "gpu": resources.gpus, "memory": resources.memory * 2**30}),
         tune_config=tune.TuneConfig(
             search_alg=GraphSearcher(graph, warm),
-            scheduler=GivingBack(graph),
+            scheduler=Choosing(graph),
             num_samples=-1,
             max_concurrent_trials=MOST_AT_ONCE,
             reuse_actors=warm,

@@ -49,6 +49,7 @@ STUDY_STATUS = {StudyState.FINISHED: "FINISHED", StudyState.FAILED: "FAILED", St
 TRIAL_STATUS = {
     TrialState.FINISHED: "FINISHED",
     TrialState.CACHED: "FINISHED",
+    TrialState.STOPPED: "FINISHED",
     TrialState.FAILED: "FAILED",
     TrialState.CANCELLED: "KILLED",
 }
