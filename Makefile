@@ -2,7 +2,7 @@
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo containers test notebook lint setup format clean chaos
+.PHONY: demo containers test mutations notebook lint setup format clean chaos
 
 demo: setup
 	@$(BIN)/python -m api.command.demo
@@ -17,6 +17,10 @@ PROCESSES := $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 test: setup lint
 	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(addprefix --ignore=,$(STACKS))
 	@$(BIN)/python -m pytest $(STACKS)
+
+# 10,000 mutated studies and headers, and what was answered (minutes).
+mutations: setup
+	@$(BIN)/python -m pytest -m slow -s tests/api/test_mutations.py
 
 # Executes examples/notebook.ipynb; its thirty packages get a folder of their own.
 notebook: setup

@@ -33,6 +33,7 @@ from api.queue import endpoints as queue
 from api.queue.schemas import Quota
 from api.schedules import endpoints as schedules
 from api.schedules.schemas import schedule_schemas
+from api.searches import endpoints as searches
 from api.studies import endpoints as studies
 from api.studies.schemas import study_schemas
 from api.tables import endpoints as tables
@@ -42,6 +43,7 @@ from orchestrator.access.schema import Scope
 from orchestrator.access.tokens import Tokens
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
+from orchestrator.storage.files import opened_files
 
 _REFUSALS = {"401": "nobody known asks", "403": "not allowed", "429": "too many requests"}
 
@@ -54,7 +56,7 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.store = Store(chosen.database)
+        app.state.store = Store(chosen.database, files=opened_files(chosen))
         app.state.tokens = Tokens(app.state.store)
         app.state.tokens.take_from_file(operator_token(reached.token_file), operator_name())
         async with keeping(app.state.tokens):
@@ -78,7 +80,17 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
     app.add_middleware(Gate, names=reached.hosts)
     problems.install(app)
     login.install(app)
-    of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, logs.router, schedules.router, queue.queue)
+    of_studies = (
+        studies.router,
+        studies.plans,
+        plans.router,
+        tables.router,
+        figures.router,
+        searches.router,
+        logs.router,
+        schedules.router,
+        queue.queue,
+    )
     of_access = (queue.owners, access.tokens, access.others, login.router)
     of_health = (outbox.router, health.router, health.watched, metrics.router)
     for router in (*of_studies, catalog.router, checks.router, *of_access, webhooks.router, *of_health, docs.router, pages.router):

@@ -32,9 +32,10 @@ class Calls(Asking):
         return self._json("POST", "/v1/plans", json={"studies": specs})
 
     @call
-    def studies(self, cursor: str | None = None, limit: int = 50) -> Steps[dict[str, Any]]:
-        """A page of studies, newest first."""
-        return self._json("GET", "/v1/studies", params={"limit": limit, **({"cursor": cursor} if cursor else {})})
+    def studies(self, cursor: str | None = None, limit: int = 50, owner: str | None = None) -> Steps[dict[str, Any]]:
+        """A page of studies, newest first; with `owner`, theirs alone."""
+        asked = {"limit": limit, "cursor": cursor, "owner": owner}
+        return self._json("GET", "/v1/studies", params={name: value for name, value in asked.items() if value is not None})
 
     @call
     def study(self, study: int) -> Steps[dict[str, Any]]:
@@ -66,6 +67,11 @@ class Calls(Asking):
     def figures(self, study: int) -> Steps[list[dict[str, Any]]]:
         """Its pictures: name, and where each is as svg and png."""
         return self._items("GET", f"/v1/studies/{study}/figures")
+
+    @call
+    def best(self, study: int) -> Steps[dict[str, Any]]:
+        """What its searches found, and its spec with that filled in."""
+        return self._json("GET", f"/v1/studies/{study}/best")
 
     @call
     def file(self, path: str) -> Steps[bytes]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
+from orchestrator.storage.storage import StorageError
 from studies.problems import Problem
 
 MEDIA_TYPE = "application/problem+json"
@@ -103,6 +104,13 @@ def install(app: FastAPI) -> None:
         _log.error("%s %s: the database failed: %s", request.method, request.url.path, error)
         problem = ProblemError(503, "unavailable", "Not available", "the database does not answer; try again")
         problem.headers["Retry-After"] = "1"
+        return answer(problem)
+
+    @app.exception_handler(StorageError)
+    async def _storage(request: Request, error: StorageError) -> Response:
+        _log.error("%s %s: %s", request.method, request.url.path, error)
+        problem = ProblemError(503, "unavailable", "Not available", "the store of the trials' files does not answer; try again")
+        problem.headers["Retry-After"] = "5"
         return answer(problem)
 
     @app.exception_handler(Exception)

@@ -3,12 +3,14 @@
     python -m benchmarks.pages
 
 The service runs as a process of its own on SQLite. `first` is the first answer after an event of the study, when its table is built anew;
-`then` the median of the ten that follow. Chromium's numbers are of an empty cache: bytes that came over the wire for the page with all it
-loads, and the time from the request to the end of its load event.
+`then` the mean of the ten that follow; both as CPU time of the service, which others on the machine do not change, and the median of the
+ten as seconds on the clock. Chromium's numbers are of an empty cache: bytes that came over the wire for the page with all it loads, and
+the time from the request to the end of its load event.
 """
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import tempfile
@@ -16,6 +18,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 
 from orchestrator.reporting.rendering.markdown import grid
 from tests.browser.chromium import Browser, Service, serving
@@ -54,15 +57,17 @@ def main() -> None:
             body = [_measured(service, browser, name, path) for name, path in PAGES.items()]
         finally:
             browser.driver.quit()
-    header = ["page", "first, s", "then, s", "HTML, kB", "over the wire, kB", "loaded in Chromium, s"]
-    out.write_text("\n".join([_HEAD.format(machine=platform.machine()), *grid(header, body)]) + "\n")
+    header = ["page", "first, CPU s", "then, CPU s", "then, s", "HTML, kB", "over the wire, kB", "loaded in Chromium, s"]
+    load = f"{os.getloadavg()[1]:.0f}"
+    out.write_text("\n".join([_HEAD.format(machine=platform.machine(), cores=os.cpu_count(), load=load), *grid(header, body)]) + "\n")
 
 
 _HEAD = """# Pages: sizes and times
 
 `python -m benchmarks.pages`: a database (SQLite) of 20,000 trials in 48 studies, one of them of 10,000 trials and 200 rows; the service and
-Chromium on one core of {machine}. `first` is the first answer after something has happened in the study, `then` the median of the ten
-after it. Over the wire came everything that the page needs, with an empty cache.
+Chromium on a machine ({machine}) of {cores} cores with a load of {load}. `first` is the first answer after something has happened in the
+study, `then` the ten after it: CPU time of the service, and the median on the clock, which that load lengthens. Over the wire came
+everything that the page needs, with an empty cache.
 """
 
 
@@ -70,7 +75,8 @@ def _measured(service: Service, browser: Browser, name: str, path: str) -> list[
     with httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {service.token}"}, trust_env=False) as client:
         service.filled.store.note(LARGE, "something happened")
         client.get("/queue")  # the connection stands
-        times = [_seconds(client, path) for _ in range(11)]
+        process = psutil.Process(service.pid)
+        first, *times = [_seconds(client, process, path) for _ in range(11)]
         size = len(client.get(path).content)
     browser.driver.execute_cdp_cmd("Network.clearBrowserCache", {})
     browser.driver.get_log("performance")
@@ -79,14 +85,16 @@ def _measured(service: Service, browser: Browser, name: str, path: str) -> list[
     time.sleep(1)  # for what scripts fetch after that
     messages = (json.loads(entry["message"])["message"] for entry in browser.driver.get_log("performance"))
     wire = sum(each["params"]["encodedDataLength"] for each in messages if each["method"] == "Network.loadingFinished")
-    return [name, f"{times[0]:.3f}", f"{statistics.median(times[1:]):.3f}", f"{size / 1000:.0f}", f"{wire / 1000:.0f}", f"{loaded:.2f}"]
+    cpu, clock = statistics.mean(each[0] for each in times), statistics.median(each[1] for each in times)
+    return [name, f"{first[0]:.2f}", f"{cpu:.2f}", f"{clock:.2f}", f"{size / 1000:.0f}", f"{wire / 1000:.0f}", f"{loaded:.2f}"]
 
 
-def _seconds(client: httpx.Client, path: str) -> float:
-    began = time.perf_counter()
-    answer = client.get(path)
-    answer.raise_for_status()
-    return time.perf_counter() - began
+def _seconds(client: httpx.Client, process: psutil.Process, path: str) -> tuple[float, float]:
+    """CPU time of the service for one answer (the system counts hundredths), and the clock's."""
+    used, began = process.cpu_times(), time.perf_counter()
+    client.get(path).raise_for_status()
+    now = process.cpu_times()
+    return now.user + now.system - used.user - used.system, time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ FROM build AS installed
 COPY pyproject.toml README.md ./
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=docker/wheels,target=/wheels \
     --mount=type=bind,from=mmcv,source=/mmcv,target=/mmcv \
-    pip install --no-build-isolation --find-links /mmcv '.[workers,driver,postgres]' \
+    pip install --no-build-isolation --find-links /mmcv '.[workers,driver,postgres,s3]' \
     # Both packages of OpenCV bring the same cv2; this one needs no screen's libraries.
     && pip uninstall --yes opencv-python opencv-python-headless && pip install --no-deps opencv-python-headless \
     && python -c 'import cv2, mmcv.ops'

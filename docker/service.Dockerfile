@@ -12,7 +12,7 @@ WORKDIR /build
 # What it stands on first: that layer stays as long as these files do.
 COPY pyproject.toml constraints.txt README.md ./
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=docker/wheels,target=/wheels \
-    pip install setuptools wheel && pip install --no-build-isolation '.[api,orchestrator,postgres]'
+    pip install setuptools wheel && pip install --no-build-isolation '.[api,orchestrator,postgres,s3]'
 
 # The code in a layer of its own: what it stands on stays when it changes.
 FROM build AS code

@@ -11,7 +11,7 @@ import tomllib
 
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 extras = project["optional-dependencies"]
-names = [*project["dependencies"], *(name for extra in ("api", "workers", "orchestrator", "driver", "postgres") for name in extras[extra])]
+names = [*project["dependencies"], *(name for extra in ("api", "workers", "orchestrator", "driver", "postgres", "s3") for name in extras[extra])]
 print("\n".join(name for name in [*names, "mlflow", "setuptools", "wheel", "ninja"] if not name.startswith("retort")))
 PYTHON
 )

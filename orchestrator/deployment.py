@@ -18,11 +18,12 @@ import httpx
 from sqlalchemy import text
 
 from orchestrator.credentials import NoCredentials
-from orchestrator.driving.probe import MARK
+from orchestrator.driving.probe import MARK, note_of
 from orchestrator.driving.ray_api import Node, RayAnswer, RayCluster, RayUnreachable
 from orchestrator.records.migrations import newest
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
+from orchestrator.storage.storage import Storage, StorageError
 from studies.code import code_version
 
 PROBE_SECONDS = 90.0  # a node has so long to answer: it starts a Python process for it
@@ -104,7 +105,7 @@ def _nodes(cluster: RayCluster, nodes: list[Node], settings: Settings) -> list[C
         for node, submission, own in probes:
             own.mkdir()
             _ask(cluster, node, submission, own, settings)
-        return [check for node, submission, own in probes for check in _answer(cluster, node, submission, own, started)]
+        return [check for node, submission, own in probes for check in _answer(cluster, node, submission, own, settings, started)]
     except (RayUnreachable, RayAnswer, NoCredentials) as error:
         return [Check("nodes", str(error), "see that Ray's head stays up, and ask again")]
     finally:
@@ -117,7 +118,7 @@ def _ask(cluster: RayCluster, node: Node, submission: str, folder: Path, setting
     cluster.submit(entrypoint, submission, environment, {f"node:{node.address}": 0.001})
 
 
-def _answer(cluster: RayCluster, node: Node, submission: str, folder: Path, asked: float) -> list[Check]:
+def _answer(cluster: RayCluster, node: Node, submission: str, folder: Path, settings: Settings, asked: float) -> list[Check]:
     name = f"node {node.host}" if node.host == node.address else f"node {node.host} ({node.address})"
     while (job := cluster.job(submission)) is None or not job.ended:
         if time.time() > asked + PROBE_SECONDS:
@@ -128,7 +129,7 @@ def _answer(cluster: RayCluster, node: Node, submission: str, folder: Path, aske
     if said is None:
         mend = "the node needs the same image, or the same Python and Retort at the same path, as the service"
         return [Check(name, f"cannot run Retort: {(job.message.strip().splitlines() or ['no reason given'])[-1]}", mend)]
-    return [_node(name, node, said, folder), _clock(f"clock of {name}", said["time"], asked, time.time())]
+    return [_node(name, node, said, folder, settings.store), _clock(f"clock of {name}", said["time"], asked, time.time())]
 
 
 def _said(log: str) -> dict[str, Any] | None:
@@ -139,19 +140,37 @@ def _said(log: str) -> dict[str, Any] | None:
     return None
 
 
-def _node(name: str, node: Node, said: dict[str, Any], folder: Path) -> Check:
+def _node(name: str, node: Node, said: dict[str, Any], folder: Path, store: str) -> Check:
     ours = version("retort")
     if said["version"] != ours or said["code"] != code_version():
         return Check(name, f"runs Retort {said['version']}, the service {ours}, with other code", "run the same version everywhere")
-    shared = not said["state"] and (folder / "answer").exists()
-    if not shared:
+    if store:
+        if trouble := said["state"] or _not_seen(store, folder):
+            mend = (
+                "give the node the store's address and credentials in its own environment, and whatever library opens it (docs/storage.md)"
+            )
+            return Check(name, f"does not reach the store: {trouble}", mend)
+    elif said["state"] or not (folder / "answer").exists():
         mend = "mount one folder as RETORT_HOME on the service and all nodes, writable by the user that runs them (in the images: 10001)"
         return Check(name, f"does not share the state folder: {said['state'] or 'what it writes is not seen here'}", mend)
     if said["database"]:
         mend = "the database's address must hold on the node, and its password's file be readable there (RETORT_DATABASE_PASSWORD_FILE)"
         return Check(name, f"cannot open the database: {said['database']}", mend)
     devices = ", ".join(f"{count:g} {what}s" for what, count in node.devices.items() if count)
-    return Check(name, f"{'head; ' if node.head else ''}{devices or 'trains nothing'}; same code, shares the state, reaches the database")
+    role = f"{'head; ' if node.head else ''}{devices or 'trains nothing'}"
+    return Check(name, f"{role}; same code, {'reaches the store' if store else 'shares the state'}, reaches the database")
+
+
+def _not_seen(store: str, folder: Path) -> str:
+    """Empty where this machine finds in the store what the node left there; else what is wrong."""
+    name, note = note_of(folder)
+    try:
+        storage = Storage(store)
+        found = note in storage.notes(name)
+        storage.take_note_away(name, note)
+    except (StorageError, ValueError) as error:
+        return f"nor does the service: {error}"
+    return "" if found else "what it writes there is not seen here"
 
 
 def _clock(name: str, there: float, asked: float, seen: float) -> Check:

@@ -4,9 +4,10 @@ Everything that acts records what happened by passing an event here and storing 
 raises `IllegalMove`, which tells the study's story.
 
     study:  queued -> running -> finished | failed            trial:  waiting -> ready -> running -> finished | failed
-               \\        \\-> cancelling -> cancelled                              \\-> cached
-                \\-> cancelled                                          any but finished and cached -> cancelled
+               \\        \\-> cancelling -> cancelled                              \\-> cached | stopped
+                \\-> cancelled                                          any without an end -> cancelled
     resume: cancelled, failed or finished with gaps -> queued, and its missing trials back to waiting or ready
+    search: a study that searches gets further trials while it runs, and is not over before its search is
 """
 
 from collections import Counter
@@ -25,7 +26,7 @@ class StudyState(StrEnum):
     RUNNING = "running"  # a driver is at work
     CANCELLING = "cancelling"  # its driver has been asked to stop
     CANCELLED = "cancelled"  # stopped with its state kept
-    FINISHED = "finished"  # every trial has an end, one at least a good one
+    FINISHED = "finished"  # every trial has an end, one at least with results
     FAILED = "failed"  # could not be run, or every trial failed
 
     @property
@@ -39,6 +40,7 @@ class TrialState(StrEnum):
     RUNNING = "running"  # in a trial process
     FINISHED = "finished"  # trained here
     CACHED = "cached"  # took the results of an equal trial
+    STOPPED = "stopped"  # ended early by its search, having no promise; its epochs remain
     FAILED = "failed"
     CANCELLED = "cancelled"
 
@@ -48,12 +50,18 @@ class TrialState(StrEnum):
         return self in (TrialState.FINISHED, TrialState.CACHED)
 
     @property
+    def kept(self) -> bool:
+        """Came to a good end, so that a resume leaves it as it is."""
+        return self.good or self == TrialState.STOPPED
+
+    @property
     def final(self) -> bool:
-        return self.good or self in (TrialState.FAILED, TrialState.CANCELLED)
+        return self.kept or self in (TrialState.FAILED, TrialState.CANCELLED)
 
 
 OPEN = tuple(state for state in TrialState if not state.final)
 GOOD = tuple(state for state in TrialState if state.good)
+KEPT = tuple(state for state in TrialState if state.kept)
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,7 @@ class Study:
     startable: int = 0  # trials without a result that lack no other's; to be known for ResumeRequested
     first_reason: str | None = None  # why the first failed trial failed; to be known where a study may end
     stalls: int = 0  # attempts lost in a row without a new epoch
+    searching: bool = False  # its search may add trials yet
     driven: bool = False  # an attempt was handed to Ray and its end is not recorded yet
     reason: str | None = None  # one sentence when failed
     story: tuple[str, ...] = ()  # what happened last, oldest first
@@ -175,6 +184,25 @@ class TrialPreempted:
 
 
 @dataclass(frozen=True)
+class TrialStopped:
+    """Its search gives a trial up, which has no promise; that is a good end."""
+
+    trial: str
+
+
+@dataclass(frozen=True)
+class TrialsAdded:
+    """A search asks for further trials: how many are in which state from the beginning."""
+
+    counts: Mapping[TrialState, int]
+
+
+@dataclass(frozen=True)
+class SearchEnded:
+    """The study's search adds nothing any more."""
+
+
+@dataclass(frozen=True)
 class AllTrialsEnded:
     """The driver has nothing left to do."""
 
@@ -200,6 +228,9 @@ Event = (
     | TrialCached
     | TrialFailed
     | TrialPreempted
+    | TrialStopped
+    | TrialsAdded
+    | SearchEnded
     | AllTrialsEnded
     | StudyFailed
 )
@@ -319,7 +350,7 @@ class _Move:
         self.study = replace(self.study, counts={state: count for state, count in counts.items() if count})
 
     def all_ended(self) -> bool:
-        return not self.study.count(OPEN)
+        return not self.study.count(OPEN) and not self.study.searching
 
 
 _DRIVEN = (StudyState.RUNNING, StudyState.CANCELLING)
@@ -375,16 +406,16 @@ def _cancel(move: _Move) -> None:
 
 def _resume_requested(move: _Move, event: ResumeRequested) -> None:
     move.need(StudyState.CANCELLED, StudyState.FAILED, StudyState.FINISHED, to="resuming")
-    good = {state: count for state, count in move.study.counts.items() if state.good}
-    startable, missing = move.study.startable, sum(move.study.counts.values()) - sum(good.values())
-    if not missing:
+    kept = {state: count for state, count in move.study.counts.items() if state.kept}
+    startable, missing = move.study.startable, sum(move.study.counts.values()) - sum(kept.values())
+    if not missing and not move.study.searching:
         raise move.refuse("nothing is missing, every trial has its results")
     groups = (
         GroupChange(Group.STARTABLE, TrialState.READY, startable),
         GroupChange(Group.LACKING, TrialState.WAITING, missing - startable),
     )
     move.changes += [group for group in groups if group.count]
-    move.study = replace(move.study, counts=good | {group.state: group.count for group in groups if group.count})
+    move.study = replace(move.study, counts=kept | {group.state: group.count for group in groups if group.count})
     move.study = replace(move.study, stalls=0)
     move.go(StudyState.QUEUED)
 
@@ -452,10 +483,30 @@ def _trial_preempted(move: _Move, event: TrialPreempted) -> None:
     move.put(event.trial, replace(trial, state=TrialState.READY))
 
 
+def _trial_stopped(move: _Move, event: TrialStopped) -> None:
+    move.need(*_DRIVEN, to="stopping a trial")
+    trial = move.trial(event.trial, TrialState.READY, TrialState.RUNNING, to="stopping it")
+    move.put(event.trial, replace(trial, state=TrialState.STOPPED))
+    move.study = replace(move.study, stalls=0)
+
+
+def _trials_added(move: _Move, event: TrialsAdded) -> None:
+    move.need(StudyState.RUNNING, to="adding trials")
+    if not move.study.searching:
+        raise move.refuse("only a search adds trials, and this study has none that goes on")
+    counts = Counter(move.study.counts) + Counter(event.counts)
+    move.study = replace(move.study, counts={state: count for state, count in counts.items() if count})
+
+
+def _search_ended(move: _Move, event: SearchEnded) -> None:
+    move.need(*_DRIVEN, to="ending its search")
+    move.study = replace(move.study, searching=False)
+
+
 def _all_trials_ended(move: _Move, event: AllTrialsEnded) -> None:
     move.need(*_DRIVEN, to="finishing")
     if not move.all_ended():
-        raise move.refuse("there are trials without an end")
+        raise move.refuse("its search goes on" if move.study.searching else "there are trials without an end")
     _conclude(move)
 
 
@@ -487,6 +538,9 @@ _RULES: dict[type, Callable[..., None]] = {
     TrialCached: _trial_cached,
     TrialFailed: _trial_failed,
     TrialPreempted: _trial_preempted,
+    TrialStopped: _trial_stopped,
+    TrialsAdded: _trials_added,
+    SearchEnded: _search_ended,
     AllTrialsEnded: _all_trials_ended,
     StudyFailed: _study_failed,
 }

@@ -2,9 +2,10 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from orchestrator.records.errors import NoSuchTrial
@@ -13,6 +14,7 @@ from orchestrator.settings import Settings
 
 TRIAL_OUTPUT = "output.log"  # in the trial's folder; it outlives attempts, as the folder does
 PIECE_BYTES = 64 * 1024
+Output = Callable[[int, int], bytes]  # (start, count) -> bytes of what was printed, fewer at its end
 
 
 @dataclass(frozen=True)
@@ -49,37 +51,57 @@ def driver_output(settings: Settings, study_id: int, attempt: int) -> Path:
     return settings.home / "logs" / f"study-{study_id}" / f"attempt-{attempt}.log"
 
 
-def outputs_of(store: Store, settings: Settings, study_id: int, trial: str | None) -> dict[int, Path]:
-    """The files of a study's drivers by attempt, or of one trial. Raises NoSuchStudy, NoSuchTrial."""
+def driver_log(study_id: int, attempt: int) -> str:
+    """What that is called in the store."""
+    return f"logs/study-{study_id}/attempt-{attempt}"
+
+
+def outputs_of(store: Store, settings: Settings, study_id: int, trial: str | None) -> dict[int, Output]:
+    """What a study's drivers printed, by attempt, or one trial did. Raises NoSuchStudy, NoSuchTrial."""
     if trial is None:
         store.study(study_id)
-        return {attempt.number: driver_output(settings, study_id, attempt.number) for attempt in store.attempts(study_id)}
+        return {attempt.number: _of_driver(store, settings, study_id, attempt.number) for attempt in store.attempts(study_id)}
     found = next((each for each in store.trials(study_id) if each.name == trial), None)
     if found is None:
         raise NoSuchTrial(f"study {study_id} has no trial {trial!r}")
-    return {0: settings.trials / found.folder / TRIAL_OUTPUT} if found.folder else {}
+    return {0: partial(store.files.read, found.folder, TRIAL_OUTPUT)} if found.folder else {}
 
 
-def read(files: dict[int, Path], cursor: Cursor, ended: bool) -> Piece:
+def _of_driver(store: Store, settings: Settings, study_id: int, attempt: int) -> Output:
+    """As its own machine has it, else as it was mirrored."""
+    file = driver_output(settings, study_id, attempt)
+    return of_file(file) if file.exists() else partial(store.files.mirrored, driver_log(study_id, attempt))
+
+
+def of_file(file: Path) -> Output:
+    """What a process wrote to a file of this machine."""
+
+    def read(start: int, count: int) -> bytes:
+        try:
+            with file.open("rb") as opened:
+                opened.seek(start)
+                return opened.read(count)
+        except FileNotFoundError:
+            return b""
+
+    return read
+
+
+def read(outputs: Mapping[int, Output], cursor: Cursor, ended: bool) -> Piece:
     """The next piece. ended: nobody writes any more, so that a last line without its end is given too."""
-    for number in sorted(each for each in files if each >= cursor.file):
+    for number in sorted(each for each in outputs if each >= cursor.file):
         offset = cursor.offset if number == cursor.file else 0
-        later = any(each > number for each in files)
-        lines = _lines(files[number], offset, ended or later)
+        later = any(each > number for each in outputs)
+        lines = _lines(outputs[number], offset, ended or later)
         if lines:
             return Piece(lines.decode(errors="replace"), Cursor(number, offset + len(lines)), more=True)
         cursor = Cursor(number, offset)
     return Piece("", cursor, more=False)
 
 
-def _lines(file: Path, offset: int, ended: bool) -> bytes:
+def _lines(output: Output, offset: int, ended: bool) -> bytes:
     """Whole lines from an offset on, at most PIECE_BYTES; a longer line comes in pieces."""
-    try:
-        with file.open("rb") as opened:
-            opened.seek(offset)
-            found = opened.read(PIECE_BYTES)
-    except FileNotFoundError:
-        return b""
+    found = output(offset, PIECE_BYTES)
     end = found.rfind(b"\n") + 1
     return found if (ended and len(found) < PIECE_BYTES) or (len(found) == PIECE_BYTES and not end) else found[:end]
 

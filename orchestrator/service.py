@@ -22,6 +22,7 @@ from orchestrator.relaying.reaper import Reaper
 from orchestrator.relaying.relay import Relay
 from orchestrator.schedules.loop import Cron
 from orchestrator.settings import settings
+from orchestrator.storage.files import opened_files
 from orchestrator.webhooks.loop import Telling
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     configured = settings()
-    store = Store(configured.database)
+    store = Store(configured.database, files=opened_files(configured))
     leadership = Lock(store.engine, "leader")
     if not _await_leadership(leadership, stop):
         return

@@ -19,7 +19,8 @@ class Settings:
     people. ray: address that a driver connects to ("auto": the cluster of this machine). ray_jobs: HTTP address of Ray's dashboard.
     concurrent_studies: how many studies may have devices at once, each of which takes a driver process; further ones stay queued.
     autoscaler: whether the cluster has Ray's, which is then told what waiting trials need. least_free: bytes; while the disk of `home` has
-    less, no trial is started.
+    less, no trial is started. store: where the files of trials are kept, a folder or a URL; empty: in the state folder, which all machines
+    share. cache: folder on this machine's own disk, for those who have a store.
     """
 
     home: Path
@@ -31,16 +32,18 @@ class Settings:
     concurrent_studies: int
     autoscaler: bool = False
     least_free: int = 2**29
+    store: str = ""
+    cache: Path = Path()
 
     @property
     def data(self) -> Path:
-        """Folder of the datasets."""
+        """Folder of the datasets, where they are prepared."""
         return self.home / "data"
 
     @property
     def trials(self) -> Path:
-        """Folder of the trials' own folders (checkpoints)."""
-        return self.home / "trials"
+        """Folder of the trials' own folders (checkpoints): shared, or those of this machine where there is a store."""
+        return (self.cache if self.store else self.home) / "trials"
 
     def environment(self) -> dict[str, str]:
         """The variables that make a job on a node read these same settings; none of them is a secret."""
@@ -54,6 +57,7 @@ class Settings:
             "RETORT_CONCURRENT_STUDIES": str(self.concurrent_studies),
             "RETORT_AUTOSCALER": str(int(self.autoscaler)),
             "RETORT_LEAST_FREE_MB": str(self.least_free // 2**20),
+            "RETORT_STORE": self.store,  # and no RETORT_CACHE: every node has its own
             **{name: value for name, value in os.environ.items() if name.startswith("RETORT_DEADLINE_")},
         }
 
@@ -72,4 +76,6 @@ def settings() -> Settings:
         concurrent_studies=int(os.environ.get("RETORT_CONCURRENT_STUDIES", "32")),
         autoscaler=os.environ.get("RETORT_AUTOSCALER", "0") != "0",
         least_free=int(os.environ.get("RETORT_LEAST_FREE_MB", "512")) * 2**20,
+        store=os.environ.get("RETORT_STORE", ""),
+        cache=Path(os.environ.get("RETORT_CACHE", home / "cache")).expanduser().resolve(),
     )

@@ -419,3 +419,9 @@ METRICS: dict[str, str] = {
 COUNTED = frozenset({"Params", "FLOPs"})  # they follow from the network alone
 COSTS = COUNTED | {"FPS"}  # what a network costs, not how well it detects
 DECIMALS = {"Params": 2, "FLOPs": 3, "D_pred": 4}  # as printed; a metric in percent has one
+LOWER_IS_BETTER = ("D_pred", "err_")  # how the names of such metrics begin
+
+
+def wants_less(metric: str) -> bool:
+    """Whether a search is for small values of a metric: of errors, and of what a network needs."""
+    return metric in COUNTED or metric.startswith(LOWER_IS_BETTER)

@@ -6,7 +6,7 @@ import json
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from studies.catalog import AS_CONFIGURED, BACKBONES, channels_of, family_of
@@ -16,6 +16,7 @@ from studies.methods.base import device_shares
 from studies.planned_measures import Measurable, PlannedMeasurement, measured_by, measures_of, misfit, planned_measurements
 from studies.presentation import Role
 from studies.recipes import NANO_WIDTH
+from studies.space import arm_with, fresh_seeds, label, told
 from studies.spec import Arm, MethodUse, Network, Schedule, Search, StudyNetwork, StudySpec, Teacher
 from studies.trial import Setting, TeacherRef, TrialSpec
 
@@ -106,8 +107,8 @@ class Expansion:
 
 
 def expand(study: StudySpec) -> Expansion:
-    """All rows and trials of a study, rows in the order of the spec."""
-    return _Expander(study).expansion()
+    """All rows and trials of a study, rows in the order of the spec; of an arm whose values are drawn while it runs, its default."""
+    return Expander(study).expansion()
 
 
 class Origin(NamedTuple):
@@ -117,8 +118,25 @@ class Origin(NamedTuple):
     init: str | None
 
 
-class _Expander:
-    """Gathers the trials of a study, each once."""
+@dataclass(frozen=True)
+class Grown:
+    """What a study gets while it runs. row: with the ids of its trials, of which some may have been there before. rows, trials: new ones,
+    every teacher before its students. measurements: of the new trials."""
+
+    row: PlannedRow
+    rows: list[PlannedRow]
+    trials: list[PlannedTrial]
+    measurements: list[PlannedMeasurement] = field(default_factory=list)
+    compared: str | None = None  # id of the teacher's trial that the row's D_pred is measured with
+
+    @property
+    def measured_by(self) -> tuple[str, ...]:
+        """Ids of the measurements that complete the row's metrics."""
+        return measured_by(self.row, self.compared, self.measurements)
+
+
+class Expander:
+    """Gathers the trials of a study, each once: those that are known from the beginning, then those of combinations as they are drawn."""
 
     def __init__(self, study: StudySpec) -> None:
         self.study = study
@@ -130,21 +148,49 @@ class _Expander:
     def expansion(self) -> Expansion:
         planned = [(row, arm, values, self._taught_by(arm)) for row, arm, values in _rows(self.study)]
         for row, arm, values, teacher in planned:
-            uses = _settled(self.study, arm)
-            said = arm.student or self.study.student
-            network = _sized(self.study, said, "student")
-            stated = arm.schedule.over(self.study.schedule).as_methods_state(uses, self.study.scale)
-            schedule = stated.resolved(self.study.scale, network, self.study.dataset)
-            told = ", ".join(f"{path.rsplit('.', 1)[-1]}={value}" for path, value in values)
-            title = (arm.title or arm.id) + (f" [{told}]" if told else "")
-            role: Role = "distilled" if uses else "baseline"
-            self.rows.append(self._row(row, title, role, network, self._origin(said), schedule, uses, teacher, self.study.seeds, values))
+            self._arm_row(row, arm, values, teacher, self._seeds(arm))
         known = [Measurable(made, self._compared(made, arm)) for made, (_, arm, *_) in zip(self.rows, planned, strict=True)]
         teachers = [Measurable(row, None) for row in self.teachers.values()]
         compared = {each.row.id: each.teacher.trials[0] for each in known if each.teacher}
         measurements = planned_measurements(self.study, [*teachers, *known])
         rows = [*self.teachers.values(), *self.rows]
         return Expansion(rows, list(self.trials.values()), self.identities, measurements, compared)
+
+    def tried(self, arm: Arm, number: int, values: dict[str, Any]) -> Grown:
+        """A combination that a search tries, on the study's seeds; its trainings are measured by no jobs of their own."""
+        return self._grown(f"{arm.id}~{number}", arm, values, self.study.seeds)
+
+    def confirmed(self, arm: Arm, number: int, values: dict[str, Any]) -> Grown:
+        """A combination that a search found, on fresh seeds."""
+        grown = self._grown(f"{arm.id}~best-{number}", arm, values, fresh_seeds(self.study))
+        teacher = next((row for row in self.teachers.values() if row.id == grown.row.teacher), None)
+        measurements = planned_measurements(self.study, [Measurable(grown.row, teacher)])
+        return replace(grown, measurements=measurements, compared=teacher.trials[0] if teacher else None)
+
+    def _grown(self, row: str, arm: Arm, values: dict[str, Any], seeds: Sequence[int]) -> Grown:
+        rows, trials = len(self.teachers), len(self.trials)
+        sampled = arm_with(self.study, arm, values)
+        made = self._arm_row(row, sampled, tuple(values.items()), self._taught_by(sampled), seeds)
+        return Grown(made, [*list(self.teachers.values())[rows:], made], list(self.trials.values())[trials:])
+
+    def _seeds(self, arm: Arm) -> Sequence[int]:
+        """The study's seeds, and those that a search confirms with: these alone for an arm that is searched."""
+        search, fresh = self.study.search, fresh_seeds(self.study)
+        return fresh if search and fresh and searched(search, arm) else [*self.study.seeds, *fresh]
+
+    def _arm_row(
+        self, row: str, arm: Arm, values: tuple[tuple[str, Any], ...], teacher: PlannedRow | None, seeds: Sequence[int]
+    ) -> PlannedRow:
+        uses = _settled(self.study, arm)
+        said = arm.student or self.study.student
+        network = _sized(self.study, said, "student")
+        stated = arm.schedule.over(self.study.schedule).as_methods_state(uses, self.study.scale)
+        schedule = stated.resolved(self.study.scale, network, self.study.dataset)
+        title = (arm.title or arm.id) + _beside(self.study, arm, values)
+        role: Role = "distilled" if uses else "baseline"
+        made = self._row(row, title, role, network, self._origin(said), schedule, uses, teacher, seeds, values)
+        self.rows.append(made)
+        return made
 
     def _compared(self, row: PlannedRow, arm: Arm) -> PlannedRow | None:
         """The row of the teacher that is known for an arm; one that teaches nobody is trained where a measurement needs it."""
@@ -260,13 +306,22 @@ def _rows(study: StudySpec) -> list[tuple[str, Arm, tuple[tuple[str, Any], ...]]
     rows: list[tuple[str, Arm, tuple[tuple[str, Any], ...]]] = []
     for arm in study.arms:
         search = study.search
-        if search is None or not searched(search, arm):
+        if search is None or search.algorithm or not searched(search, arm):
             rows.append((arm.id, arm, ()))
             continue
         for number, values in enumerate(combinations(search), start=1):
             row = f"{arm.id}~{number}" if values else arm.id  # no other id has a tilde
-            rows.append((row, with_values(arm, values), tuple(values.items())))
+            rows.append((row, arm_with(study, arm, values), tuple(values.items())))
     return rows
+
+
+def _beside(study: StudySpec, arm: Arm, values: tuple[tuple[str, Any], ...]) -> str:
+    """What a row's title says of its values."""
+    search = study.search
+    if search and search.algorithm:
+        return f" [{told(dict(values))}]" if values else " (default)" if searched(search, arm) else ""
+    named = ", ".join(f"{path.rsplit('.', 1)[-1]}={label(value)}" for path, value in values)
+    return f" [{named}]" if named else ""
 
 
 def searched(search: Search, arm: Arm) -> bool:
@@ -304,15 +359,3 @@ def _at(choices: dict[str, list[Any]], number: int) -> dict[str, Any]:
         number, place = divmod(number, len(listed))
         values[path] = listed[place]
     return values
-
-
-def with_values(arm: Arm, values: dict[str, Any]) -> Arm:
-    """The arm with sampled values in place. Raises pydantic's ValidationError where one does not fit its field."""
-    data = arm.model_dump(exclude_unset=True)
-    for path, value in values.items():
-        *folders, leaf = path.split(".")
-        target = data
-        for folder in folders:
-            target = target.setdefault(folder, {})
-        target[leaf] = value
-    return Arm.model_validate(data)

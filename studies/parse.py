@@ -4,8 +4,7 @@
 (`arms.1.options.temperature`) and what is allowed there.
 """
 
-import math
-import re
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,16 +12,14 @@ from pydantic import ValidationError
 
 from studies.catalog import AS_CONFIGURED, DATASETS, FORMS, Scale, detectors, family_of, misfit_of, of_pdf_distil
 from studies.datasets import datasets
-from studies.expand import combinations, searched, with_values
 from studies.measures import KINDS
 from studies.methods import methods
 from studies.planned_measures import D_PRED, misfit
-from studies.problems import Problem, SpecError, problems_of
+from studies.problems import MOST, Problem, SpecError, problems_of
 from studies.recipes import RECIPES
-from studies.spec import Arm, Network, Schedule, Search, StudyNetwork, StudySpec
+from studies.search_checks import search_misfits
+from studies.spec import Arm, Network, Schedule, StudyNetwork, StudySpec
 from studies.weights import wrong_weights
-
-MAX_TRIALS = 10_000  # of one study
 
 
 def parse_study(data: Any) -> StudySpec:
@@ -32,11 +29,26 @@ def parse_study(data: Any) -> StudySpec:
     try:
         spec = StudySpec.model_validate(data)
     except ValidationError as error:
-        raise SpecError(problems_of(error, (), StudySpec)) from None
+        told = problems_of(error, (), StudySpec)
+        raise SpecError([*told, *itertools.islice(_wrong_options(data), max(0, MOST - len(told)))]) from None
     problems = list(_misfits(spec))
     if problems:
         raise SpecError(problems)
     return spec
+
+
+def _wrong_options(data: dict[str, Any]) -> Iterator[Problem]:
+    """Options that their distillers do not have, of a study with other errors: so that all of an arm's are told at once."""
+    arms = data.get("arms")
+    for index, arm in enumerate(arms[:MOST] if isinstance(arms, list) else []):
+        method = methods().get(str(arm.get("distiller"))) if isinstance(arm, dict) else None
+        options = arm.get("options") if method else None
+        if method is None or not isinstance(options, dict):
+            continue
+        try:
+            method.options.model_validate(options)
+        except ValidationError as error:
+            yield from problems_of(error, ("arms", index, "options"), method.options)
 
 
 def _misfits(spec: StudySpec) -> Iterator[Problem]:
@@ -57,67 +69,14 @@ def _misfits(spec: StudySpec) -> Iterator[Problem]:
         yield from _arm_misfits(spec, arm, ("arms", index))
     if spec.search is None:
         return
-    for position, arm_id in enumerate(spec.search.arms or []):
-        if arm_id not in ids:
-            yield Problem(f"search.arms.{position}", f"no arm {arm_id!r}; arms: {', '.join(ids)}")
-    for path, way in spec.search.space.items():
-        where = f"search.space.{path}"
-        if not re.fullmatch(r"options\.[a-z][a-z0-9_]*|weight|schedule\.(recipe|epochs|batch_size|lr)", path):
-            yield Problem(
-                where, "a path inside an arm: options.NAME, weight, schedule.recipe, schedule.epochs, schedule.batch_size or schedule.lr"
-            )
-            return
-        if len(way) != 1:
-            yield Problem(where, "exactly one of grid, choice, sweep")
-            return
-        listed = next(iter(way.values()))
-        if not 1 <= len(listed) <= 100:
-            yield Problem(where, f"1 to 100 values, not {len(listed)}")
-            return
-        twice = next((value for index, value in enumerate(listed) if value in listed[:index]), None)
-        if twice is not None or listed.count(None) > 1:
-            yield Problem(where, f"the value {twice!r} is there twice")
-            return
-    yield from _searched_misfits(spec, spec.search)
+    yield from search_misfits(spec, spec.search, lambda arm: list(_searched_misfits(spec, arm)))
 
 
-def _searched_misfits(spec: StudySpec, search: Search) -> Iterator[Problem]:
-    """A search whose space is well formed: how its ways go together, how many trials it makes, and whether every combination fits."""
-    ways = [next(iter(way)) for way in search.space.values()]
-    if "sweep" in ways and len(set(ways)) > 1:
-        yield Problem(
-            "search.space", "a sweep changes one factor at a time: all factors of the search must be swept, none by grid or choice"
-        )
-        return
-    if search.trials is None and "choice" in ways:
-        yield Problem("search.trials", "choice spaces need `trials`: how many combinations to draw")
-        return
-    sizes = [len(listed) for way in search.space.values() for listed in way.values()]
-    if "sweep" in ways:
-        count = 1 + sum(sizes)
-    else:
-        count = math.prod(size for size, way in zip(sizes, ways, strict=True) if way == "grid") * (
-            (search.trials or 1) if "choice" in ways else 1
-        )
-    if count > 1000:
-        yield Problem("search.space", f"{count} combinations; at most 1000")
-        return
-    chosen = [arm for arm in spec.arms if searched(search, arm)]
-    trials = (len(spec.arms) + len(chosen) * (count - 1)) * len(spec.seeds)
-    if trials > MAX_TRIALS:
-        yield Problem("search.space", f"{trials} trials; at most {MAX_TRIALS}")
-        return
-    for values in combinations(search):
-        for arm in chosen:
-            try:
-                sampled = with_values(arm, values)
-            except ValidationError as error:
-                yield from problems_of(error, ("search", "space"), Arm)
-                return
-            found = [Problem(p.field, f"with {values}: {p.message}") for p in _arm_misfits(spec, sampled, ("search", "space"))]
-            if found:
-                yield from found
-                return
+def _searched_misfits(spec: StudySpec, arm: Arm) -> Iterator[Problem]:
+    """Of an arm with sampled values, its networks among them."""
+    where = ("search", "space")
+    yield from _network_misfits(spec, ("search.space.teacher", arm.teacher), ("search.space.student", arm.student))
+    yield from _arm_misfits(spec, arm, where)
 
 
 def _network_misfits(spec: StudySpec, *networks: tuple[str, StudyNetwork | None]) -> Iterator[Problem]:

@@ -1,6 +1,7 @@
 """How a study's results are shown: rows, groups and columns with what a paper published, frozen with the study when it is made.
 
-A table is a pure function of this record and of what the trials measured, so no later change of the catalogue reaches it.
+A table is a pure function of this record and of what the trials measured, so no later change of the catalogue reaches it. A search alone
+adds to it: the rows of what it found, with the trials that these need.
 """
 
 from typing import Literal
@@ -67,6 +68,43 @@ class Row(Part):
     hidden: bool = False
 
 
+class Goal(Part):
+    """What a search is for: a metric, by the mean over the seeds or the worse end of its 95% interval. less: small values are wanted."""
+
+    metric: str
+    over: Literal["mean", "lower"] = "mean"
+    less: bool = False
+
+
+class Tried(Part):
+    """A combination that a search tried. outcome: done, stopped or failed; None while it has no end. goals: its value in each, where it is
+    done."""
+
+    number: int
+    values: dict[str, object]
+    trials: tuple[str, ...] = ()
+    outcome: str | None = None
+    goals: tuple[float, ...] = ()
+
+
+class Searched(Part):
+    """An arm that is searched. default: id of the row of the arm as it is. planned: how many combinations are to be tried. found: ids of
+    the rows of the best, trained anew with fresh seeds; empty before they are known. tried: filled in when it is read."""
+
+    arm: str
+    title: str
+    algorithm: str
+    scheduler: str
+    seed: int
+    goals: tuple[Goal, ...]
+    planned: int
+    seeds: tuple[int, ...]
+    confirm: tuple[int, ...]
+    default: str
+    found: tuple[str, ...] = ()
+    tried: tuple[Tried, ...] = ()
+
+
 class Source(Part):
     """The publication that a table is of. lines: what `Row.line` counts in."""
 
@@ -90,6 +128,7 @@ class Presentation(Part):
     source: Source | None = None
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    searches: tuple[Searched, ...] = ()
     comparable: str | None = Field(None, description="why published numbers cannot be judged")
     variants: tuple[str, ...] = Field((), description="forms used where paper and released code disagree: 'LD (code)'")
     warnings: tuple[str, ...] = ()

@@ -6,8 +6,12 @@ from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 MOST = 100  # problems that are told of one spec
+UNKNOWN = "extra_forbidden"  # pydantic's type of an unknown field
+WAYS = {"str", "float", "MethodUse", "TableColumn", "PublishedCell"}  # of the schema's unions, as pydantic names them
+NAMES = {"rows", "networks", "teachers", "options", "space"}  # fields whose keys are the user's own words
 LONGEST_NAME = 128  # no name of the catalogue is longer; looking for the one most like a longer text costs its square
 
 
@@ -43,13 +47,10 @@ def _plain(name: str) -> str:
 def problems_of(error: ValidationError, where: tuple[int | str, ...], model: type[BaseModel]) -> list[Problem]:
     """Pydantic's errors as problems; an unknown field's message lists the fields there are."""
     problems = []
-    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    errors = _without_other_ways(error.errors(include_url=False, include_context=False, include_input=False))
     for e in errors[:MOST]:
-        unknown = e["type"] == "extra_forbidden"  # then the last part is the user's own word, not pydantic's name of a union's way
-        parts, own = (e["loc"][:-1], e["loc"][-1:]) if unknown else (e["loc"], ())
-        loc = [*(part for part in parts if not (isinstance(part, str) and ("[" in part or part in {"str", "MethodUse"}))), *own]
-        message = e["msg"]
-        if unknown:
+        loc, message = _place(e), e["msg"]
+        if e["type"] == UNKNOWN:
             allowed = _fields_at(model, loc[:-1])
             near = nearest(str(loc[-1]), allowed)
             message = (
@@ -61,7 +62,29 @@ def problems_of(error: ValidationError, where: tuple[int | str, ...], model: typ
     return problems
 
 
-def _fields_at(model: type[BaseModel], loc: list[int | str]) -> list[str]:
+def _without_other_ways(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without those that tell only that a value is not of another of its types, where one tells what is wrong with it as it is."""
+    telling = {place[:end] for e in errors if not _of_another_type(e) for place in [_place(e)] for end in range(len(place) + 1)}
+    return [e for e in errors if not (_of_another_type(e) and _place(e) in telling)]
+
+
+def _of_another_type(error: ErrorDetails) -> bool:
+    return error["type"].endswith("_type") and _place(error) != error["loc"]
+
+
+def _place(error: ErrorDetails) -> tuple[int | str, ...]:
+    """The path of the field, without pydantic's names of the ways of a union; the user's own words stay."""
+    loc = error["loc"]
+    return tuple(
+        part
+        for before, part in zip((None, *loc), loc, strict=False)
+        if before in NAMES
+        or not (isinstance(part, str) and ("[" in part or part in WAYS))
+        or (error["type"] == UNKNOWN and part is loc[-1])
+    )
+
+
+def _fields_at(model: type[BaseModel], loc: Iterable[int | str]) -> list[str]:
     """Names of the fields of the model that `loc` leads to (empty where it is no model)."""
     current: type[BaseModel] | None = model
     for part in loc:

@@ -247,17 +247,50 @@ class Arm(SpecModel):
         return [item if isinstance(item, MethodUse) else MethodUse(id=item) for item in self.distiller]
 
 
-class Search(SpecModel):
-    """Values to try: `space` maps a path inside an arm to `{grid: [...]}`, `{choice: [...]}` or `{sweep: [...]}`.
+Algorithm = Literal["grid", "random", "tpe", "cmaes", "qmc", "nsga2"]
+Scheduler = Literal["none", "asha", "hyperband", "median"]
+WayName = Literal["grid", "choice", "sweep", "int", "logint", "uniform", "loguniform", "when"]
 
-    grid: every combination. choice: `trials` combinations drawn with `seed` from all there are. sweep: the arm as it is, and one factor
-    changed at a time. Each combination is a row of its own.
+
+class Objective(SpecModel):
+    """What a search wants: a metric, better as its table has it. over: of the seeds, their mean, or the lower end of its 95% interval
+    (the upper one where less is better)."""
+
+    metric: MetricName
+    over: Literal["mean", "lower"] = "mean"
+
+
+class Search(SpecModel):
+    """Values to try: `space` maps a path inside an arm to the way its values are taken.
+
+    Without `algorithm` every combination is a row of its own. grid: every combination. choice: `trials` combinations drawn with `seed` from
+    all there are. sweep: the arm as it is, and one factor changed at a time.
+
+    With `algorithm` combinations are drawn one after another while the study runs, each from what those before it came to, and the best
+    is trained anew with `confirm` fresh seeds. Ways are then {choice: [...]} (or grid), and {int|logint|uniform|loguniform: [LOW, HIGH]};
+    `when: {path: value}` beside a way draws it only where that path has that value. `scheduler` stops trainings without promise early.
     """
 
-    space: dict[str, dict[Literal["grid", "choice", "sweep"], list[Any]]] = Field(min_length=1, max_length=10)
+    space: dict[str, dict[WayName, Any]] = Field(min_length=1, max_length=30)
     arms: list[str] | None = Field(None, description="ids of the arms that are searched; None: all with a distiller")
-    trials: int | None = Field(None, ge=1, le=1000, description="how many combinations of the `choice` spaces")
+    trials: int | None = Field(None, ge=1, le=1000, description="how many combinations are drawn")
     seed: int = Field(0, ge=0, lt=2**31)
+    algorithm: Algorithm | None = Field(None, description="how combinations are drawn; null: all are rows from the beginning")
+    scheduler: Scheduler = Field("none", description="which trainings are stopped early, by how they compare with others at an epoch")
+    objective: list[Objective] = Field([Objective(metric="AP")], min_length=1, max_length=3, description="several: their Pareto front")
+    first: list[dict[str, Any]] = Field([], max_length=100, description="combinations to try before any is drawn")
+    confirm: int = Field(3, ge=1, le=20, description="fresh seeds that the best is trained with, and all rows that are not searched")
+    parallel: int = Field(
+        4, ge=1, le=256, description="combinations that are tried at once; each is drawn without knowing the others' ends"
+    )
+    grace: int = Field(1, ge=1, le=1000, description="epochs before which no training is stopped")
+    reduction: float = Field(3.0, gt=1, le=16, description="of so many trainings at a rung one goes on (asha, hyperband)")
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _objective(cls, value: Any) -> Any:
+        listed = value if isinstance(value, list) else [value]
+        return [{"metric": each} if isinstance(each, str) else each for each in listed]
 
 
 class Measure(SpecModel):

@@ -6,8 +6,9 @@ environment of its jobs, so it is for administrators, and to look at alone: what
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
+from starlette.concurrency import run_in_threadpool
 
-from api.access.callers import needs
+from api.access.callers import AuditOf, HolderOf, needs
 from api.behind.forwarding import Behind, not_answered
 from api.problems import not_found
 from orchestrator.access.schema import Scope
@@ -57,7 +58,14 @@ def behind(settings: Settings) -> tuple[APIRouter, list[Behind]]:
         return await mlflow.forward(request, path)
 
     router.add_api_route(f"{MLFLOW}/{{path:path}}", of_mlflow, methods=["GET", "HEAD"], dependencies=reading)
-    router.add_api_route(f"{MLFLOW}/{{path:path}}", of_mlflow, methods=_CHANGES, dependencies=administering)
+
+    async def change_mlflow(request: Request, path: str, holder: HolderOf, audit: AuditOf) -> Response:
+        answer = await mlflow.forward(request, path)
+        if answer.status_code < 400:
+            await run_in_threadpool(audit.note, holder, "mlflow.change", "mlflow", method=request.method, path=path[:200])
+        return answer
+
+    router.add_api_route(f"{MLFLOW}/{{path:path}}", change_mlflow, methods=_CHANGES, dependencies=administering)
 
     @router.api_route(f"{RAY}/{{path:path}}", methods=["GET", "HEAD"], dependencies=administering)
     async def of_ray(request: Request, path: str) -> Response:

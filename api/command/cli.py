@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.command import data, detectors, profiles, queue, schedules, tokens, webhooks, weights
+from api.command import data, detectors, profiles, queue, schedules, searches, tokens, webhooks, weights
 from api.command.doctor import doctor
 from api.command.export import export
 from api.command.output import Json, print_json, tell
@@ -35,6 +35,7 @@ app.add_typer(detectors.app, name="detectors")
 app.add_typer(weights.app, name="weights")
 app.add_typer(schedules.app, name="schedule")
 app.command()(doctor)
+app.command()(searches.best)
 app.add_typer(tokens.app, name="token")
 app.add_typer(webhooks.app, name="webhook")
 app.add_typer(profiles.app, name="profile")
@@ -235,6 +236,7 @@ def submit(
     setting: Setting = None,
     all_tables: AllTables = False,
     watch: Annotated[bool, typer.Option("--watch", help="show it live and end with its table; several one after the other")] = False,
+    search_only: Annotated[str | None, typer.Option(metavar="ARM", help="of a study with a search this arm's alone")] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="the same key and spec make no second study [one made up for this call]")
     ] = None,
@@ -243,6 +245,8 @@ def submit(
 ) -> None:
     """Submit studies; they are queued and run."""
     asked = _documents(studies, all_tables, scale, setting)
+    if search_only:
+        asked = [searches.only(document, search_only) for document in asked]
     if idempotency_key and len(asked) > 1:
         raise typer.BadParameter("a key is of one study; submit them one by one", param_hint="--idempotency-key")
     if as_json and watch:
@@ -256,7 +260,7 @@ def submit(
     for study in made:
         _say(f"study {study['id']}: {one_line(study['name'])} ({study['state']})")
     if not watch:
-        _say(f"watch it: retort watch {ids[-1]}    its table: retort table {ids[-1]}")
+        _say(f"watch it: retort watch {ids[-1]}    its table: retort table {ids[-1]}    its page: {client.url}/studies/{ids[-1]}")
         return
     raise typer.Exit(max([_followed(client, study) for study in ids]))
 
@@ -290,20 +294,24 @@ def show(study: StudyId, as_json: Json = False) -> None:
 
 
 @app.command("list")
-def list_(limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=200, help="how many")] = 20, as_json: Json = False) -> None:
+def list_(
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=200, help="how many")] = 20,
+    owner: Annotated[str | None, typer.Option(help="only what is theirs, a person's or a project's")] = None,
+    as_json: Json = False,
+) -> None:
     """List studies, newest first."""
     from api.command.views import studies_table
 
-    page = _client().studies(limit=limit)
+    page = _client().studies(limit=limit, owner=owner)
     if as_json:
         print_json(page["items"])
         return
     if not page["items"]:
-        _say("no study yet; submit one: retort submit digits --watch")
+        _say(f"no study of {one_line(owner)}" if owner else "no study yet; submit one: retort submit digits --watch")
         return
     _console().print(studies_table(page["items"]))
     if page["next"]:
-        _say(f"there are more: retort list -n {min(200, limit * 2)}")
+        _say(f"there are more: retort list -n {min(200, limit * 2)}" + (f" --owner {one_line(owner)}" if owner else ""))
 
 
 @app.command()

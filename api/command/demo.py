@@ -51,7 +51,8 @@ def _run(stack: Stack, console: Console) -> int:
     console.print()
     told = client.table(study)
     print(f"{fitted(told, console.width)}\n" if console.is_terminal else told)
-    console.print(f"Open   {last['mlflow'] or stack.url('mlflow')}", soft_wrap=True)
+    console.print(f"Open   {client.link()}    (its pages; the link works once, another: {retort()} link)", soft_wrap=True)
+    console.print(f"       {last['mlflow'] or stack.url('mlflow')}    (MLflow)", soft_wrap=True)
     console.print(f"Type   {retort()} submit {STUDY} --set 'seeds=[0,1,2]' --watch    (the same with intervals)", soft_wrap=True)
     console.print(f"Stop   {retort()} down", soft_wrap=True)
     return 0 if last["state"] == "finished" else 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.command.output import Json, print_json
+from api.command.output import Json, print_json, tell
 from studies.inert import one_line
 
 if TYPE_CHECKING:
@@ -20,29 +20,27 @@ StudyId = Annotated[int, typer.Argument(metavar="ID", min=1, help="number of a s
 def queue(as_json: Json = False) -> None:
     """Show who waits for devices, why, and when they are thought to come."""
     places = _client().queue()
-    if as_json:
-        print_json(places)
-        return
-    if not places:
-        typer.echo("nothing waits for devices")
-    for place in places:
-        typer.echo(one_line(_told(place)))
+    tell(as_json, places, *([one_line(_told(place)) for place in places] or ["nothing waits for devices"]))
 
 
-def priority(study: StudyId, priority: Annotated[int, typer.Argument(metavar="N", min=-100, max=100, help="0 at first")]) -> None:
+def priority(
+    study: StudyId, priority: Annotated[int, typer.Argument(metavar="N", min=-100, max=100, help="0 at first")], as_json: Json = False
+) -> None:
     """Set a study's priority: the higher the sooner, and trials of lower priority make room. A negative one stands behind `--`."""
     answer = _client().prioritize(study, priority)
-    typer.echo(f"study {answer['id']} has priority {answer['priority']}")
+    tell(as_json, answer, f"study {answer['id']} has priority {answer['priority']}")
 
 
-def pause(study: StudyId) -> None:
+def pause(study: StudyId, as_json: Json = False) -> None:
     """Start no trial of a study; those that run leave their devices at the next checkpoint, and go on later."""
-    typer.echo(f"study {_client().pause(study)['id']} is paused; it goes on with: retort unpause {study}")
+    answer = _client().pause(study)
+    tell(as_json, answer, f"study {answer['id']} is paused; it goes on with: retort unpause {study}")
 
 
-def unpause(study: StudyId) -> None:
+def unpause(study: StudyId, as_json: Json = False) -> None:
     """Let a paused study go on."""
-    typer.echo(f"study {_client().unpause(study)['id']} goes on")
+    answer = _client().unpause(study)
+    tell(as_json, answer, f"study {answer['id']} goes on")
 
 
 def quota(
@@ -63,22 +61,21 @@ def quota(
         kept = {name: stood[name] for name in (("weight",) if unlimited else ("devices", "hours", "weight")) if name in stood}
         client.set_quota(owner, kept | wanted)
     shown = [each for each in client.owners() if owner in (None, each["name"])]
-    if as_json:
-        print_json(shown)
-        return
-    if not shown:
-        typer.echo("nobody has a quota or has used devices" if owner is None else one_line(f"{owner} has no quota and has used no devices"))
-    for each in shown:
-        typer.echo(one_line(_owner(each)))
+    nobody = "nobody has a quota or has used devices" if owner is None else f"{owner} has no quota and has used no devices"
+    tell(as_json, shown, *map(one_line, [_owner(each) for each in shown] or [nobody]))
 
 
 def timeline(
     studies: Annotated[list[int], typer.Argument(metavar="ID...", min=1, help="numbers of studies (retort list)")],
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="where it goes [timeline-ID.json]")] = None,
+    as_json: Json = False,
 ) -> None:
     """Write when the trials of studies had devices, as a trace that https://ui.perfetto.dev shows."""
     client = _client()
     answers = [client.timeline(study) for study in studies]
+    if as_json:
+        print_json(answers[0] if len(answers) == 1 else answers)
+        return
     file = out or Path(f"timeline-{'-'.join(map(str, studies))}.json")
     file.write_text(json.dumps(trace(answers)))
     typer.echo(f"{file}: {sum(len(answer['items']) for answer in answers)} stays on devices; open it at https://ui.perfetto.dev")

@@ -53,7 +53,7 @@ def studies_table(studies: Sequence[dict[str, Any]]) -> Table:
     table = _table("id", "study", "owner", "state", "trials", "submitted", "took", wraps="study")
     for study in studies:
         counts = study["trials"]
-        good = counts.get("finished", 0) + counts.get("cached", 0)
+        good = sum(counts.get(state, 0) for state in ("finished", "cached", "stopped"))
         table.add_row(
             str(study["id"]),
             Text(one_line(study["name"])),
@@ -131,7 +131,7 @@ def _measurements(planned: Sequence[dict[str, Any]]) -> Iterable[Sequence[str]]:
         of_kind = [each for each in planned if each["kind"] == kind]
         to_make = [each for each in of_kind if not each["reused"]]
         runs = "reused" if not to_make else "measures" if len(to_make) == len(of_kind) else f"{len(to_make)} measure"
-        yield f"{KINDS[kind].short} of {len(of_kind)} trainings", "measurement", runs, _time_of_all(to_make)
+        yield f"{len(of_kind)} x {KINDS[kind].short}", "measurement", runs, _time_of_all(to_make)
 
 
 def plan_summary(plan: dict[str, Any]) -> str:

@@ -38,6 +38,7 @@ STYLES = {
     "finished": "green",
     "failed": "bold red",
     "cached": "green",
+    "stopped": "green",
     "ready": "yellow",
     "waiting": "dim",
 }
@@ -221,9 +222,9 @@ def header(snapshot: Snapshot, now: datetime) -> list[Text]:
     first.append(study["state"], style=STYLES[study["state"]])
     if study["reason"]:
         first.append(f": {one_line(study['reason'])}", style="red")
-    done = counts.get("finished", 0) + counts.get("cached", 0)
+    done = sum(counts.get(state, 0) for state in ("finished", "cached", "stopped"))
     told = [f"{done} of {sum(counts.values())} trials done"]
-    told += [f"{counts[state]} {state}" for state in ("running", "cached", "failed", "cancelled") if counts.get(state)]
+    told += [f"{counts[state]} {state}" for state in ("running", "cached", "stopped", "failed", "cancelled") if counts.get(state)]
     measured = [trial["state"] in {"finished", "cached"} for trial in snapshot.trials if trial["role"] == "measurement"]
     told += [f"{sum(measured)} of {len(measured)} measurements"] if measured else []
     told.append(span(_seconds(study["started"] or study["created"], study["finished"] or now)))
@@ -252,7 +253,7 @@ def trial_cells(trial: dict[str, Any], pace: Pace | None, width: int) -> list[Re
     state, epochs = trial["state"], trial["epochs"]
     bar: RenderableType = Text()
     if epochs and (trial["epoch"] or state == "running"):
-        style = "green" if state in {"finished", "cached"} else "cyan"
+        style = "green" if state in {"finished", "cached", "stopped"} else "cyan"
         bar = ProgressBar(total=epochs, completed=epochs_done(trial, pace), width=width, complete_style=style, finished_style=style)
     metrics = trial["metrics"] or trial["latest"] or {}
     return [
@@ -277,6 +278,8 @@ def _remark(trial: dict[str, Any], pace: Pace | None) -> tuple[str, str]:
         return trial["reason"] or "", "red"
     if state == "cached":
         return "an equal trial was finished before", "dim"
+    if state == "stopped":
+        return "without promise", "dim"
     if state == "waiting":
         return "for what it measures" if trial["role"] == "measurement" else "for its teacher", "dim"
     if state == "running" and trial["role"] == "measurement":
@@ -314,7 +317,7 @@ def _fitting(trials: list[dict[str, Any]], lines: int) -> tuple[list[dict[str, A
     """At most `lines` trials in their order: those that run or failed first, then the next ones, then the last ended."""
     if len(trials) <= lines:
         return trials, 0
-    weight = {"running": 0, "failed": 1, "ready": 2, "finished": 3, "waiting": 4, "cached": 5, "cancelled": 5}
+    weight = {"running": 0, "failed": 1, "ready": 2, "finished": 3, "waiting": 4, "cached": 5, "stopped": 5, "cancelled": 5}
     ranked = sorted(range(len(trials)), key=lambda i: (weight[trials[i]["state"]], -i if trials[i]["state"] == "finished" else i))
     chosen = sorted(ranked[:lines])
     return [trials[i] for i in chosen], len(trials) - lines

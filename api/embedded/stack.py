@@ -31,9 +31,11 @@ DEADLINES = ("START", "SILENCE", "EPOCH", "LOCK", "DRIVER", "STOP")
 # What a person sets for `up` and the parts read.
 _PASSED_ON = (
     "RETORT_AUTOSCALER",
+    "RETORT_CACHE",
     "RETORT_CONCURRENT_STUDIES",
     "RETORT_MLFLOW_UI",
     "RETORT_STILL_SECONDS",
+    "RETORT_STORE",
     "RETORT_LEAST_FREE_MB",
     "RETORT_DATABASE_PASSWORD_FILE",
     *(f"RETORT_DEADLINE_{name}" for name in DEADLINES),

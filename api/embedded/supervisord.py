@@ -16,6 +16,7 @@ from api.embedded.processes import stands_still
 from api.embedded.stack import Stack, StackError
 
 ANSWER_SECONDS = 10.0  # a supervisor that is stopped keeps its socket open and says nothing
+BECOMING_SECONDS = 120.0  # a daemon, on a machine that may be busy
 LAUNCH_SECONDS = 20.0
 WAITING_SECONDS = 40.0  # for calls that end a part: it has stopwaitsecs to end by itself
 NO_ANSWER = (OSError, http.client.HTTPException, xmlrpc.client.Error)
@@ -68,15 +69,19 @@ def launch(stack: Stack) -> None:
     config = stack.run / "supervisord.conf"
     config.write_text(configuration(stack))
     stack.socket.unlink(missing_ok=True)  # of one that was killed
-    done = subprocess.run(
-        [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)],
-        env=stack.environment(),
-        cwd=stack.run,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,  # ends when it has become a daemon
-        text=True,
-        start_new_session=True,  # a Ctrl-C in the terminal is not meant for the stack
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)],
+            env=stack.environment(),
+            cwd=stack.run,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,  # ends when it has become a daemon
+            text=True,
+            start_new_session=True,  # a Ctrl-C in the terminal is not meant for the stack
+            timeout=BECOMING_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise StackError(f"the supervisor does not start within {BECOMING_SECONDS:.0f} s") from None
     if done.returncode:
         raise StackError(f"the supervisor does not start: {(done.stderr or done.stdout).strip()}")
     deadline = time.monotonic() + LAUNCH_SECONDS

@@ -101,15 +101,20 @@ def main() -> None:
     stack = load_stack(home)
     if stack is None:
         sys.exit(f"no stack is up in {home}")
+    watch(stack)
+
+
+def watch(stack: Stack) -> None:
+    """For ever: a round every LOOK_SECONDS."""
     watchdog = Watchdog(stack)
     while True:
         time.sleep(LOOK_SECONDS)
-        with home_lock(Path(home), wait=False) as mine:
+        with home_lock(Path(stack.home), wait=False) as mine:
             if not mine:
                 continue
             try:
                 done = watchdog.look()
-            except (StackError, OSError) as error:
+            except (StackError, OSError, psutil.Error) as error:
                 done = [f"trouble: {error}"]
         # Not to stdout: that is a pipe to the supervisor, which may be the one that is gone.
         with (stack.logs / "watchdog.log").open("a") as log:

@@ -17,7 +17,7 @@ from orchestrator.records.store import Store
 if TYPE_CHECKING:
     from orchestrator.figures.study import Draw
 
-Name = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[a-z][a-z-]*$")]
+Name = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[a-z][A-Za-z0-9_.+-]*$")]
 router = APIRouter(prefix="/v1/studies", tags=["studies"], dependencies=[needs(Scope.READ)])
 _drawing = threading.Lock()  # matplotlib shares fonts and settings between figures
 

@@ -42,7 +42,7 @@ class Progress:
 
     @property
     def done(self) -> int:
-        return sum(count for state, count in self.counts.items() if state.good)
+        return sum(count for state, count in self.counts.items() if state.kept)
 
 
 @dataclass(frozen=True)
@@ -311,7 +311,7 @@ class Reading:
 
 
 def _progress(counts: Counter[TrialState], parts: float, pace: float | None) -> Progress:
-    total, ended = sum(counts.values()), sum(count for state, count in counts.items() if state.good or state == TrialState.FAILED)
+    total, ended = sum(counts.values()), sum(count for state, count in counts.items() if state.kept or state == TrialState.FAILED)
     share = (ended + parts) / total if total else 0.0
     left = (total - ended - parts) / pace if pace else None
     return Progress(counts, min(1.0, share), left)

@@ -1,7 +1,6 @@
 """The page of one trial: what it was, how it went epoch by epoch, why it failed, and what it finds on images beside its teacher."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,10 @@ from orchestrator.figures.boxes import is_right
 from orchestrator.figures.documents import Document, read
 from orchestrator.records.schema import Trial
 from orchestrator.reporting.links import run_page
-from orchestrator.settings import Settings
+from orchestrator.storage.files import TrialFiles
 
 TAIL = 8_000  # bytes of a log
+MOST_OF_RESULT = 1_000_000  # bytes of the file that lists a measurement's files
 LOGS = {"error.txt": "Error", "output.log": "Output"}  # files of a trial's folder and what they are
 IMAGES = 4
 BOXES = 60  # of an image
@@ -84,8 +84,8 @@ def trial(request: Request, study_id: StudyId, name: str, reading: ReadingOf, se
         epochs=epochs[-EPOCHS:],
         earlier=max(0, len(epochs) - EPOCHS),
         source=source,
-        logs=logs_of(settings, found),
-        files=files_of(settings, found),
+        logs=logs_of(reading.store.files, found),
+        files=digests_of(reading.store.files, found),
         pictures=pictures_of(reading, found),
         mlflow=run_page(mlflow, study.experiment, found.run),
         last_event=reading.last_event(study_id),
@@ -110,11 +110,15 @@ def picture(
     file: Annotated[str, Query(max_length=100)],
 ) -> FileResponse:
     """An image that a measurement keeps: only those that its document names."""
-    document = read(reading.trial(study_id, measurement)[0])
+    document = read(reading.trial(study_id, measurement)[0], reading.store.files)
     names = {image["file"] for image in document.content.get("images", ())} if document else set()
-    if document is None or file not in names or Path(file).name != file or not (document.folder / file).is_file():
+    if document is None or file not in names:
         raise not_found("picture", file)
-    return FileResponse(document.folder / file, media_type="image/png", headers=HEADERS | {"Cache-Control": "private, max-age=86400"})
+    try:
+        path = document.path(file)
+    except (ValueError, FileNotFoundError):
+        raise not_found("picture", file) from None
+    return FileResponse(path, media_type="image/png", headers=HEADERS | {"Cache-Control": "private, max-age=86400"})
 
 
 def order_of(metric: str) -> tuple[int, str]:
@@ -122,53 +126,37 @@ def order_of(metric: str) -> tuple[int, str]:
     return (0 if metric.startswith("AP") else 1 if metric.startswith("loss") else 2, metric)
 
 
-def folder_of(settings: Settings, trial: Trial) -> Path | None:
-    """The folder that a trial trained in, where this machine has it."""
-    if not trial.folder or Path(trial.folder).name != trial.folder:
-        return None
-    folder = settings.trials / trial.folder
-    return folder if folder.is_dir() else None
-
-
-def logs_of(settings: Settings, trial: Trial) -> dict[str, str]:
+def logs_of(files: TrialFiles, trial: Trial) -> dict[str, str]:
     """The ends of what the trial has written, by what it is."""
-    folder = folder_of(settings, trial)
-    found = {}
-    for name, title in LOGS.items() if folder else ():
-        assert folder
-        try:
-            found[title] = _end_of(folder / name)
-        except OSError:
-            continue
-    return found
+    ends = {title: _end_of(files, trial.folder, name) for name, title in LOGS.items()} if trial.folder else {}
+    return {title: end for title, end in ends.items() if end}
 
 
-def _end_of(file: Path) -> str:
+def _end_of(files: TrialFiles, folder: str, name: str) -> str:
     """Its last TAIL bytes as text, from a whole line on."""
-    with file.open("rb") as opened:
-        size = opened.seek(0, os.SEEK_END)
-        opened.seek(max(0, size - TAIL))
-        text = opened.read(TAIL).decode(errors="replace")
+    size = files.size(folder, name)
+    text = files.read(folder, name, max(0, size - TAIL), TAIL).decode(errors="replace")
     return text if size <= TAIL else text.partition("\n")[2] or text
 
 
-def files_of(settings: Settings, trial: Trial) -> dict[str, str]:
+def digests_of(files: TrialFiles, trial: Trial) -> dict[str, str]:
     """sha256 of its files by name, as they were recorded."""
-    files = {Path(trial.checkpoint).name: trial.checkpoint_sha256} if trial.checkpoint and trial.checkpoint_sha256 else {}
-    folder = folder_of(settings, trial)
-    if folder:
+    found = {Path(trial.checkpoint).name: trial.checkpoint_sha256} if trial.checkpoint and trial.checkpoint_sha256 else {}
+    if trial.folder:
         try:
-            listed = json.loads((folder / "result.json").read_text()).get("files", {})
-        except (OSError, ValueError):
+            listed = json.loads(files.read(trial.folder, "result.json", 0, MOST_OF_RESULT) or b"{}").get("files", {})
+        except ValueError:
             listed = {}
-        files |= {str(name): str(digest) for name, digest in listed.items()} if isinstance(listed, dict) else {}
-    return files
+        found |= {str(name): str(digest) for name, digest in listed.items()} if isinstance(listed, dict) else {}
+    return found
 
 
 def pictures_of(reading: Reading, trial: Trial) -> list[Picture]:
     """Images with the boxes of the trial and of its teacher, where `detections` was measured of them."""
     wanted = {trial.teacher: "teacher", trial.name: "student" if trial.teacher else "detector"}
-    measured = [(each, document) for each in reading.measurements_of(trial.study_id, "detections") if (document := read(each))]
+    measured = [
+        (each, document) for each in reading.measurements_of(trial.study_id, "detections") if (document := read(each, reading.store.files))
+    ]
     usual = [(each, document) for each, document in measured if document.options.get("threshold") is None and document.detector in wanted]
     own = next(((each.name, document) for each, document in usual if document.detector == trial.name), None)
     if own is None:

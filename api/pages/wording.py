@@ -28,6 +28,7 @@ MARKS = {
     "cancelled": "◼",
     "finished": "✓",
     "cached": "✓",
+    "stopped": "✓",
     "failed": "✗",
     "submitted": "✓",
     "skipped": "◼",

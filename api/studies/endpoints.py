@@ -76,9 +76,10 @@ def page(
     studies: StudiesOf,
     cursor: Annotated[int | None, Query(ge=1, le=_LARGEST, description="`next` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    owner: Annotated[str | None, Query(max_length=200, description="only what is theirs")] = None,
 ) -> StudyPage:
     """Studies, newest first."""
-    return studies.page(cursor, limit)
+    return studies.page(cursor, limit, owner)
 
 
 @router.get("/{study_id}", responses=responses(404, 422))

@@ -37,6 +37,7 @@ from orchestrator.settings import Settings
 from studies.costs import EFFICIENCY
 from studies.expand import PlannedTrial
 from studies.planned_measures import PlannedMeasurement
+from studies.presentation import Searched
 from studies.submission import Submission
 
 HIGHEST_OF_ALL = 10  # priority that whoever may submit may give
@@ -91,12 +92,12 @@ class Studies:
             measurements=measurements,
             device=found.device,
             efficiency=EFFICIENCY,
-            warnings=list(submission.presentation.warnings),
+            warnings=[*submission.presentation.warnings, *map(_further, submission.presentation.searches)],
         )
 
-    def page(self, cursor: int | None, limit: int) -> StudyPage:
-        """Studies with a smaller id than `cursor`, newest first."""
-        studies = self.store.studies(cursor, limit + 1)
+    def page(self, cursor: int | None, limit: int, owner: str | None = None) -> StudyPage:
+        """Studies with a smaller id than `cursor`, newest first; with `owner`, theirs alone."""
+        studies = self.store.studies(cursor, limit + 1, owner)
         more, studies = len(studies) > limit, studies[:limit]
         counts = self.store.trial_counts(study.id for study in studies)
         return StudyPage(items=[self._answer(study, counts[study.id]) for study in studies], next=str(studies[-1].id) if more else None)
@@ -255,3 +256,12 @@ def sums(plan: Plan) -> dict[str, Any]:
 def event_data(event: Event) -> dict[str, Any]:
     """An event as it is streamed: what happened, and when."""
     return {**event.data, "time": at(event.time).isoformat()}
+
+
+def _further(search: Searched) -> str:
+    """What a plan cannot list, as it is drawn while the study runs."""
+    seeds = f"{len(search.seeds)} seed{'s' * (len(search.seeds) > 1)}"
+    return (
+        f"of {search.title} {search.planned} combinations are drawn while the study runs and trained with {seeds} each; "
+        f"then the best with {len(search.confirm)} fresh ones"
+    )

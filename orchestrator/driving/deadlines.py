@@ -15,6 +15,9 @@ from typing import Any
 
 import psutil
 
+from orchestrator.storage.files import PROCESS, TrialFiles
+from orchestrator.storage.storage import StorageError
+
 ABSENT_SECONDS = 10.0  # between two looks: whoever looks was away
 LAXITY = 5.0  # times the longest silence, or epoch, that the trial has shown before
 
@@ -50,11 +53,11 @@ class _Life:
 
 @dataclass
 class Watch:
-    """The trials that run, each with its signs of life. `clock`: seconds, monotonic; `end`: ends the process that works in a folder."""
+    """The trials that run, each with its signs of life. `end`: ends the process that works in a folder; `clock`: seconds, monotonic."""
 
+    end: Callable[[Path], None]
     deadlines: Deadlines = field(default_factory=Deadlines.from_environment)
     clock: Callable[[], float] = time.monotonic
-    end: Callable[[Path], None] = lambda folder: end_process(folder)
     _lives: dict[str, _Life] = field(default_factory=dict)
     _looked: float | None = None  # last
 
@@ -120,18 +123,18 @@ def leave_process(folder: Path, node: str) -> None:
     """Notes in a trial's folder which process works there. node: Ray's id of the machine."""
     me = psutil.Process()
     noted = {"pid": me.pid, "created": me.create_time(), "host": socket.gethostname(), "node": node}
-    (folder / "process.json").write_text(json.dumps(noted))
+    (folder / PROCESS).write_text(json.dumps(noted))
 
 
-def node_of(folder: Path) -> str | None:
+def node_of(folder: Path, files: TrialFiles) -> str | None:
     """Ray's id of the machine on which a process works in a trial's folder; None where none has noted itself."""
-    noted = _noted(folder)
+    noted = _noted(folder, files)
     return str(noted["node"]) if noted else None
 
 
-def end_process(folder: Path) -> None:
+def end_process(folder: Path, files: TrialFiles) -> None:
     """Kills the process that works in a trial's folder, wherever that is; nothing where none has noted itself."""
-    noted = _noted(folder)
+    noted = _noted(folder, files)
     if noted is None:
         return
     if noted["host"] == socket.gethostname():
@@ -144,10 +147,10 @@ def end_process(folder: Path) -> None:
     ray.remote(num_cpus=0)(_kill).options(scheduling_strategy=there).remote(noted["pid"], noted["created"])
 
 
-def _noted(folder: Path) -> dict[str, Any] | None:
+def _noted(folder: Path, files: TrialFiles) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads((folder / "process.json").read_text())
-    except (OSError, ValueError):
+        found: dict[str, Any] = json.loads(files.note(folder.name, PROCESS))
+    except (OSError, ValueError, StorageError):
         return None
     return found
 

@@ -10,17 +10,21 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import nullcontext
 
 from orchestrator import logs
 from orchestrator.driving.graph import LOOK_SECONDS, Graph
 from orchestrator.driving.pulse import PREPARATION_SECONDS, Pulse
 from orchestrator.driving.trainable import prepare_dataset
 from orchestrator.machine import OPEN, IllegalMove, StudyState
-from orchestrator.outputs import driver_output, written_to
+from orchestrator.outputs import driver_log, driver_output, written_to
 from orchestrator.records.errors import Superseded
 from orchestrator.records.locks import alone
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
+from orchestrator.storage.files import opened_files
+from orchestrator.storage.mirror import mirrored
+from orchestrator.storage.storage import Storage
 from studies.trial import Setting, TrialFailure
 
 PATIENCE_SECONDS = 150.0  # so long a database may be locked or away without a driver or its trials coming to harm
@@ -30,7 +34,7 @@ log = logging.getLogger("orchestrator.driving.driver")  # run as a module it has
 def drive(study_id: int, attempt: int) -> None:
     """Runs an attempt to its end. Raises Superseded when another attempt has taken over."""
     configured = settings()
-    store = Store(configured.database, patience=PATIENCE_SECONDS)
+    store = Store(configured.database, patience=PATIENCE_SECONDS, files=opened_files(configured))
     try:
         study = store.start_attempt(study_id, attempt)
     except IllegalMove as refused:
@@ -50,7 +54,7 @@ def drive(study_id: int, attempt: int) -> None:
     except KeyboardInterrupt:
         pass
     counts = store.counts(study_id)
-    if not any(counts[state] for state in OPEN):
+    if not any(counts[state] for state in OPEN) and not store.study(study_id).searching:
         store.conclude(study_id, attempt)
     elif store.study(study_id).state == StudyState.CANCELLING:
         store.stopped(study_id, attempt)
@@ -92,7 +96,7 @@ def _dataset(store: Store, study_id: int, name: str, settings: Settings, pulse: 
         store.note(study_id, f"preparing dataset {name}")
     with alone(store.engine, f"dataset-{name}", waiting=pulse.beat):
         pulse.beat(PREPARATION_SECONDS)
-        digest = prepare_dataset(name, settings.data)
+        digest = prepare_dataset(name, settings, store.dataset_digest(name))
         store.record_dataset(name, digest)
     return digest
 
@@ -114,9 +118,11 @@ def _connect(settings: Settings) -> bool:
 def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job's shell may have left it ignored
     study_id, attempt = (int(argument) for argument in sys.argv[1:])
-    output = driver_output(settings(), study_id, attempt)
+    configured = settings()
+    output = driver_output(configured, study_id, attempt)
+    sent = mirrored(Storage(configured.store), driver_log(study_id, attempt), output) if configured.store else nullcontext()
     try:
-        with written_to(output):
+        with sent, written_to(output):
             logs.configure(study=study_id, attempt=attempt)
             log.info("the driver is up, process %s", os.getpid())
             try:

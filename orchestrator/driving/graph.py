@@ -7,9 +7,9 @@ import functools
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.driving.order import Order
 from orchestrator.driving.source import source_of_code
@@ -25,11 +25,24 @@ from studies.measurement import MeasurementSpec, measurement_code
 from studies.spec import Schedule
 from studies.trial import FailureKind, Setting, TeacherRef, TrialSpec
 
+if TYPE_CHECKING:
+    from orchestrator.searching.searching import Searching
+
 LOOK_SECONDS = 0.3  # between two looks for granted trials
 SERVED_SECONDS = 2.0  # and for trials whose equals another study has finished
 GRANT_SECONDS = 3.0  # a driver that has nothing to do waits so long for a first grant
 IDLE_SECONDS = 30.0  # and one that had devices, or whose trials another study trains, so long for the next
 PAGE = 64  # trials that are looked at together
+
+
+def _searching(store: Store, study_id: int, attempt: int) -> "Searching | None":
+    """The search of a study, None where nothing is drawn while it runs: then neither Optuna nor Tune's schedulers are imported."""
+    spec = store.study(study_id).spec
+    if not (spec.get("search") or {}).get("algorithm"):
+        return None
+    from orchestrator.searching.searching import Searching
+
+    return Searching.of(store, study_id, attempt, spec)
 
 
 class Graph:
@@ -52,21 +65,28 @@ class Graph:
         self._full = False  # the disk, when last looked at
         self._looked = False  # at all trials that were ready when it began
         self._look_due = self._served_due = 0.0
+        self._without_promise: set[str] = set()  # trials that stop with the epoch at hand
         self._asked: set[str] = set()  # trials asked to make room
         self._done: dict[str, TeacherRef] = {}  # trials whose checkpoints others have asked for
+        self.searching = _searching(store, study_id, attempt)
+        if self.searching:
+            self._stop_without_promise(self.searching.stopped())
         self.refresh()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune writes its arguments down for a restore; ours is the database
 
     def refresh(self) -> None:
-        """Counts anew."""
+        """Lets the search go on, and counts anew."""
+        if self.searching and self.searching.step():
+            self.arms = {arm.id: arm for arm in self.store.arms(self.study_id)}
+            self._served_due = 0.0  # what is new is to be looked at
         counts = self.store.counts(self.study_id)
         self.open = sum(counts[state] for state in OPEN)
 
     @property
     def ended(self) -> bool:
-        return not self.open
+        return not self.open and (self.searching is None or self.searching.over)
 
     @property
     def waiting(self) -> bool:
@@ -169,7 +189,8 @@ class Graph:
         self.folders[name] = self.settings.trials / known.folder
         self.had_devices, self.changed = True, time.monotonic()
         job = "training" if isinstance(spec, TrialSpec) else "measurement"
-        return Order(name, spec.model_dump(mode="json"), str(self.folders[name]), str(self.settings.data), job, claimed.fence)
+        data = str(self.settings.data)
+        return Order(name, spec.model_dump(mode="json"), str(self.folders[name]), data, self.digest, job, claimed.fence)
 
     def _resolve(self, trial: Trial) -> TrialSpec | MeasurementSpec:
         """What it trains or measures. Raises ValueError where the catalogue no longer has what it names."""
@@ -235,6 +256,26 @@ class Graph:
 
     def _epoch(self, name: str, result: dict[str, Any], fence: int) -> None:
         self.store.record_epoch(self.study_id, self.attempt, name, result["epoch"], result["epochs"], result["metrics"], fence)
+        if name in self._without_promise:
+            assert self.searching
+            self._stop_without_promise(self.searching.with_siblings(name))
+
+    # --- those without promise
+
+    def stops(self, name: str, epoch: int, epochs: int, metrics: Mapping[str, float]) -> bool:
+        """Whether a training stops after the epoch that it reports. Asked before that is recorded, so that Tune stops it in this round."""
+        if self.searching and self.searching.judge(name, epoch, epochs, metrics):
+            self._without_promise.add(name)
+        return name in self._without_promise
+
+    def _stop_without_promise(self, names: list[str]) -> None:
+        """Gives trainings up that reported and are stopped, and those of their combinations that have not started; one that runs is
+        stopped at its next epoch."""
+        mine = {name: self.claimed[name] for name in names if name in self._without_promise and name in self.claimed}
+        waiting = [name for name in names if name not in self.claimed]
+        for name in self.store.stop_trials(self.study_id, self.attempt, [*mine, *waiting], mine):
+            self._without_promise.discard(name)
+            self._over(name)
 
     def _preempted(self, name: str, fence: int) -> None:
         self.store.preempt_trial(self.study_id, self.attempt, name, fence)

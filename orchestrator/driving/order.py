@@ -8,12 +8,14 @@ from typing import Any
 @dataclass(frozen=True)
 class Order:
     """What a trial process is given. `spec`: the TrialSpec or, for the job "measurement", the MeasurementSpec as JSON data; `folder`,
-    `data`: absolute paths. `fence`: number of the lease that it is trained under; a folder takes none that is smaller than its last."""
+    `data`: absolute paths, of which a node that has a store knows the last part alone. `dataset_digest`: of the dataset in the spec.
+    `fence`: number of the lease that it is trained under; a folder takes none that is smaller than its last."""
 
     trial: str
     spec: dict[str, Any]
     folder: str
     data: str
+    dataset_digest: str
     job: str = "training"
     fence: int = 0
 

@@ -7,11 +7,12 @@ import contextlib
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from orchestrator.machine import TrialState
 from orchestrator.records.store import Store
 from orchestrator.settings import settings
+from orchestrator.storage.files import TrialFiles, opened_files
+from orchestrator.storage.storage import StorageError
 from studies.trial import CHECKPOINT_NOW
 
 CHECKPOINT_SECONDS = 20.0  # the longest that a planned stop waits for checkpoints
@@ -26,46 +27,49 @@ class Paused:
     written: int
 
 
-def pause(store: Store, trials: Path, why: str, seconds: float = CHECKPOINT_SECONDS) -> Paused:
+def pause(store: Store, why: str, seconds: float = CHECKPOINT_SECONDS) -> Paused:
     """Ends the attempts of all studies that run, as planned: the studies are queued, and go on from their checkpoints.
 
-    trials: the folder of the trials' folders. why: for those who watch. To be called when nobody can open a new attempt (the service's
+    why: for those who watch. To be called when nobody can open a new attempt (the service's
     loops are down). The caller then ends the processes.
     """
     live = {study.id: attempt for study, attempt in store.driven_studies()}
     folders = [
-        trials / trial.folder
+        trial.folder
         for study_id in live
         for trial in store.trials(study_id)
         if trial.state == TrialState.RUNNING and trial.folder and trial.measurement is None
     ]
-    written = ask_for_checkpoints(folders, seconds)
+    written = ask_for_checkpoints(store.files, folders, seconds)
     for study_id, attempt in live.items():
         store.end_attempt(study_id, attempt.number, why, planned=True)
         store.forget_driver(study_id, attempt.number)
     return Paused(list(live), len(folders), written)
 
 
-def ask_for_checkpoints(folders: list[Path], seconds: float) -> int:
+def ask_for_checkpoints(files: TrialFiles, folders: list[str], seconds: float) -> int:
     """Asks the processes that train in these folders for a checkpoint, and gives how many wrote one within so many seconds."""
-    asked = []
+    waiting = set()
     for folder in folders:
-        with contextlib.suppress(OSError):
-            (folder / CHECKPOINT_NOW).touch()
-            asked.append(folder / CHECKPOINT_NOW)
+        with contextlib.suppress(OSError, StorageError):
+            files.leave_note(folder, CHECKPOINT_NOW)
+            waiting.add(folder)
+    asked = len(waiting)
     deadline = time.monotonic() + seconds
-    while any(file.exists() for file in asked) and time.monotonic() < deadline:
+    while waiting and time.monotonic() < deadline:
         time.sleep(0.1)
-    written = [file for file in asked if not file.exists()]
-    for file in asked:
-        file.unlink(missing_ok=True)
-    return len(written)
+        with contextlib.suppress(StorageError):
+            waiting = {folder for folder in waiting if files.has_note(folder, CHECKPOINT_NOW)}
+    for folder in waiting:
+        with contextlib.suppress(StorageError):
+            files.take_note_away(folder, CHECKPOINT_NOW)
+    return asked - len(waiting)
 
 
 def main() -> None:
     (why,) = sys.argv[1:]
     configured = settings()
-    done = pause(Store(configured.database), configured.trials, why)
+    done = pause(Store(configured.database, files=opened_files(configured)), why)
     if done.studies:
         told = f"{len(done.studies)} studies will go on from here"
         print(f"{told}; {done.written} of {done.asked} trials wrote a checkpoint" if done.asked else told)

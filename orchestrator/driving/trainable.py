@@ -8,85 +8,98 @@ import logging
 import os
 import re
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from orchestrator import logs
 from orchestrator.driving.deadlines import leave_process
+from orchestrator.driving.node import Node
 from orchestrator.driving.order import Order
 from orchestrator.outputs import TRIAL_OUTPUT, written_to
+from orchestrator.settings import Settings, settings
+from orchestrator.storage.patience import patiently
+from orchestrator.storage.staging import has_dataset, share_dataset, share_made, share_weights, stage_dataset, stored_weights
+from orchestrator.storage.storage import Storage
 from studies.measurement import MeasurementSpec
 from studies.trial import TrialFailure, TrialSpec
 
 log = logging.getLogger(__name__)
 
 
-def train(config: dict[str, Any]) -> None:
-    """Does the job of an order: trains, or measures. Reports {epoch, epochs, metrics} per epoch, now and then inside one
-    {epoch, epochs, step, steps, metrics}, and at the end {result}, {failure, reason}, or {left} where it was asked to make room.
+Report = Callable[[dict[str, Any]], None]
 
-    A TrialFailure is reported, not raised: the driver decides what is tried again, never Tune.
-    """
+
+def train(config: dict[str, Any]) -> None:
+    """Does the job of an order, and reports to Tune what `carry_out` tells."""
     order = Order.of(config)
     _hide_gpus(order)
     from ray import get_runtime_context, tune
 
+    _configure_logs(order)
+    tune.report(carry_out(order, get_runtime_context().get_node_id(), tune.report))
+
+
+def carry_out(order: Order, node_id: str, report: Report) -> dict[str, Any]:
+    """Trains, or measures: reports {epoch, epochs, metrics} per epoch, now and then inside one {epoch, epochs, step, steps, metrics}, and
+    gives what it came to: {result}, {failure, reason}, or {left} where it was asked to make room.
+
+    A TrialFailure is told, not raised: the driver decides what is tried again, never Tune. node_id: Ray's, of this machine.
+    """
     from workers.folder import alone_in
     from workers.training.progress import Left
 
-    folder = Path(order.folder)
+    node = Node.of(settings())
+    folder = node.folder(order)
     try:
-        with alone_in(folder, order.fence), written_to(folder / TRIAL_OUTPUT):
-            _configure_logs(order)
-            leave_process(folder, get_runtime_context().get_node_id())
-            result = _measured(order, folder) if order.job == "measurement" else _trained(order, folder)
+        with alone_in(folder, order.fence):
+            leave_process(folder, node_id)
+            with node.kept(folder, order.fence), written_to(folder / TRIAL_OUTPUT), _traceback_left(folder):
+                log.info("%s in process %s", order.job, os.getpid())
+                return {"result": _measured(order, node) if order.job == "measurement" else _trained(order, node, report)}
     except Left:
-        tune.report({"left": True})
-        return
+        return {"left": True}
     except TrialFailure as failed:
-        _leave_traceback(folder)
-        tune.report({"failure": failed.kind, "reason": failed.sentence})
-        return
-    except Exception:
-        _leave_traceback(folder)
-        raise
-    tune.report({"result": result})
+        return {"failure": failed.kind, "reason": failed.sentence}
 
 
-def _trained(order: Order, folder: Path) -> dict[str, Any]:
+def _trained(order: Order, node: Node, report: Report) -> dict[str, Any]:
     """The result of a training, as `Store.finish_trial` takes it."""
-    from ray import tune
-
     from workers.training.progress import EpochReport, StepReport
     from workers.training.trial import run_trial
 
-    def report(done: EpochReport) -> None:
+    def report_epoch(done: EpochReport) -> None:
         log.info("epoch %s/%s %s", done.epoch, done.epochs, " ".join(f"{name}={value:.4g}" for name, value in done.metrics.items()))
-        tune.report({"epoch": done.epoch, "epochs": done.epochs, "metrics": done.metrics})
+        report({"epoch": done.epoch, "epochs": done.epochs, "metrics": done.metrics})
 
     def report_step(done: StepReport) -> None:
-        tune.report(asdict(done))
+        report(asdict(done))
 
-    result = run_trial(TrialSpec.model_validate(order.spec), folder, Path(order.data), report, report_step)
+    spec, data = TrialSpec.model_validate(node.localised(order.spec)), _data(order, node)
+    if node.cache:
+        _bring_weights(spec, data, node)
+    result = run_trial(spec, node.folder(order), data, report_epoch, report_step)
     return {
         "metrics": result.metrics,
-        "checkpoint": str(result.checkpoint),
+        "checkpoint": node.reference(result.checkpoint),
         "checkpoint_sha256": result.checkpoint_sha256,
-        "best_checkpoint": str(result.best_checkpoint),
+        "best_checkpoint": node.reference(result.best_checkpoint),
         "seconds": result.seconds,
         "environment": result.environment,
     }
 
 
-def _measured(order: Order, folder: Path) -> dict[str, Any]:
+def _measured(order: Order, node: Node) -> dict[str, Any]:
     """The result of a measurement, likewise: its document stands where a training has its checkpoint."""
     from workers.measuring.run import run_measurement
 
-    result = run_measurement(MeasurementSpec.model_validate(order.spec), folder, Path(order.data))
+    spec = MeasurementSpec.model_validate(node.localised(order.spec))
+    result = run_measurement(spec, node.folder(order), _data(order, node))
     return {
         "metrics": result.metrics,
-        "checkpoint": str(result.document),
+        "checkpoint": node.reference(result.document),
         "checkpoint_sha256": result.files[result.document.name],
         "best_checkpoint": None,
         "seconds": result.seconds,
@@ -103,11 +116,61 @@ def _hide_gpus(order: Order) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-def prepare_dataset(name: str, data: Path) -> str:
-    """Makes or checks a dataset in this process and gives its digest. Raises TrialFailure."""
-    from workers.datasets import prepare
+def _data(order: Order, node: Node) -> Path:
+    """The folder of the datasets, with the one that the order needs."""
+    from workers.datasets.archive import unpack
 
-    return prepare(name, data)
+    if node.cache is None:
+        return Path(order.data)
+    data = node.data(order.dataset_digest)
+    stage_dataset(node.cache.storage, order.dataset_digest, data / str(order.spec["dataset"]), unpack)
+    return data
+
+
+def _bring_weights(spec: TrialSpec, data: Path, node: Node) -> None:
+    """What the network starts from, where the store or this node has it; what nobody has yet is pretrained here and shared."""
+    from workers.process import quiet
+    from workers.training.networks import pretraining_of, start_weights
+    from workers.weights.pretraining import pretrained, pretrained_file
+    from workers.weights.store import store_beside
+
+    assert node.cache
+    if pretraining := pretraining_of(spec):
+        with quiet():
+            share_made(
+                node.cache.storage,
+                pretrained_file(spec.network, pretraining, data),
+                lambda: pretrained(spec.network, pretraining, data),
+            )
+    name, weights = start_weights(spec), store_beside(data)
+    if name and name not in weights.entries() and (path := stored_weights(node.cache, name)):
+        weights.import_file(name, path)
+
+
+def prepare_dataset(name: str, settings: Settings, known: str | None) -> str:
+    """Makes or checks a dataset in this process and gives its digest; where there is a store, nodes find it there afterwards, and all
+    weights that were fetched to this machine.
+
+    known: its digest when it was prepared last; what is not on this machine, the store has then. Raises TrialFailure.
+    """
+    from workers.datasets import prepare
+    from workers.datasets.archive import pack
+    from workers.weights.store import store_beside
+
+    if not settings.store:
+        return prepare(name, settings.data)
+    storage, weights = Storage(settings.store), store_beside(settings.data)
+    fetched = {entry.name: weights.path(entry.name) for entry in weights.entries().values() if weights.state(entry) == "present"}
+
+    def share() -> str:
+        share_weights(storage, fetched)
+        if known and not (settings.data / name).exists() and has_dataset(storage, known):
+            return known
+        digest = prepare(name, settings.data)
+        share_dataset(storage, digest, lambda archive: pack(name, settings.data, archive), settings.cache)
+        return digest
+
+    return patiently(share)
 
 
 def _configure_logs(order: Order) -> None:
@@ -116,12 +179,19 @@ def _configure_logs(order: Order) -> None:
 
     name = re.fullmatch(r"study-(\d+)-a(\d+)", tune.get_context().get_experiment_name() or "")
     logs.configure(trial=order.trial, **({"study": name[1], "attempt": name[2]} if name else {}))
-    log.info("%s in process %s", order.job, os.getpid())
 
 
-def _leave_traceback(folder: Path) -> None:
+@contextmanager
+def _traceback_left(folder: Path) -> Iterator[None]:
     """For whoever looks into why: the whole story beside the checkpoints, and where `retort logs` shows it."""
-    with contextlib.suppress(OSError):  # the disk may be what it died of
-        (folder / "error.txt").write_text(traceback.format_exc())
-        with (folder / TRIAL_OUTPUT).open("a") as output:
-            output.write(traceback.format_exc())
+    from workers.training.progress import Left
+
+    try:
+        yield
+    except Left:
+        raise
+    except Exception:
+        with contextlib.suppress(OSError):  # the disk may be what it died of
+            (folder / "error.txt").write_text(traceback.format_exc())
+            traceback.print_exc()
+        raise

@@ -1,5 +1,6 @@
 """Ray Tune around a study's graph: a searcher that suggests what is granted, and a callback that records what happens."""
 
+import contextlib
 import logging
 import os
 import time
@@ -15,7 +16,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
 import ray
 from ray import tune
-from ray.tune.schedulers import FIFOScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.broker.decide import LEAVING_SECONDS
@@ -24,6 +25,7 @@ from orchestrator.driving.graph import Graph
 from orchestrator.driving.order import Order
 from orchestrator.driving.pulse import Pulse
 from orchestrator.driving.trainable import train
+from orchestrator.storage.storage import StorageError
 from studies.trial import LEAVE_NOW
 
 log = logging.getLogger(__name__)
@@ -62,8 +64,9 @@ class GraphSearcher(Searcher):
         raise NotImplementedError("a study is resumed from the database")
 
 
-class GivingBack(FIFOScheduler):
-    """Tune's order of trials, first come first served; and it ends the process that Tune keeps idle while others of the study run."""
+class Choosing(FIFOScheduler):
+    """Tune's order of trials, first come first served. It ends the process that Tune keeps idle while others of the study run, and stops
+    trainings of a search that have no promise."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
@@ -75,13 +78,21 @@ class GivingBack(FIFOScheduler):
             tune_controller._tune_controller._cleanup_cached_actors(force_all=True)
         return super().choose_trial_to_run(tune_controller)
 
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """result: flat, as Tune shows it."""
+        if "epoch" not in result or "step" in result:
+            return str(TrialScheduler.CONTINUE)
+        metrics = {name.removeprefix("metrics/"): value for name, value in result.items() if name.startswith("metrics/")}
+        stops = self.graph.stops(Order.of(trial.config).trial, result["epoch"], result["epochs"], metrics)
+        return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)
+
 
 class Recorder(tune.Callback):
     """Writes what Tune reports into the graph, and watches over the trials' deadlines. pulse: told of every round of Tune's loop."""
 
     def __init__(self, graph: Graph, pulse: Pulse) -> None:
         self.graph, self.pulse = graph, pulse
-        self.watch = Watch()
+        self.watch = Watch(lambda folder: end_process(folder, graph.store.files))
         self._leaving: dict[str, float] = {}  # trials asked to make room -> when
         self._look_due = 0.0
 
@@ -100,14 +111,16 @@ class Recorder(tune.Callback):
         for name, since in self._leaving.items():
             folder = self.graph.folders[name]
             if now - since > LEAVING_SECONDS:
-                end_process(folder)
-            elif folder.is_dir():
-                (folder / LEAVE_NOW).touch()
+                end_process(folder, self.graph.store.files)
+            else:
+                with contextlib.suppress(OSError, StorageError):  # its process has not come up yet, or the store is away: asked again
+                    self.graph.store.files.leave_note(folder.name, LEAVE_NOW)
 
     def _on_nodes_that_leave(self) -> list[str]:
         """Trials at work on nodes that have announced their end (`ray drain-node`; a spot instance that is taken back)."""
         draining = ray._private.state.state.get_draining_nodes()  # Ray has no public way to ask; its version is pinned
-        return [name for name, folder in self.graph.folders.items() if node_of(folder) in draining] if draining else []
+        files = self.graph.store.files
+        return [name for name, folder in self.graph.folders.items() if node_of(folder, files) in draining] if draining else []
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         order = Order.of(trial.config)
@@ -125,6 +138,8 @@ class Recorder(tune.Callback):
         else:
             self.watch.heard(name, epoch_ended="epoch" in result and "step" not in result)
         self.graph.reported(name, result)
+        if name not in self.graph.claimed:  # it has no promise
+            self.watch.over(name)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = Order.of(trial.config).trial
@@ -151,7 +166,7 @@ def tuner(graph: Graph, pulse: Pulse) -> tune.Tuner:
         tune.with_resources(train, {"cpu": resources.all_cpus, "gpu": resources.gpus, "memory": resources.memory * 2**30}),
         tune_config=tune.TuneConfig(
             search_alg=GraphSearcher(graph, warm),
-            scheduler=GivingBack(graph),
+            scheduler=Choosing(graph),
             num_samples=-1,
             max_concurrent_trials=MOST_AT_ONCE,
             reuse_actors=warm,

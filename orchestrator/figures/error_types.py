@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from orchestrator.figures.style import grid, nothing, wrapped
 from orchestrator.records.schema import Trial
+from orchestrator.storage.files import TrialFiles, beside
 from studies.trial import ERROR_CURVES
 
 if TYPE_CHECKING:
@@ -31,12 +31,14 @@ COLOURS = ("#ffffff", "#c6dbef", "#6baed6", "#fdd0a2", "#fd8d3c", "#bcbddc", "#f
 PER_ROW, MOST = 4, 24  # panels
 
 
-def read(trial: Trial) -> Curves | None:
-    """The curves that a training left beside its checkpoint; None where there are none, as in a dataset without objects."""
+def read(trial: Trial, files: TrialFiles) -> Curves | None:
+    """The curves that a training left beside its checkpoint; None where there are none, as in a dataset without objects. Raises
+    StorageError."""
     if not trial.checkpoint or not trial.metrics:
         return None
     try:
-        curves = json.loads((Path(trial.checkpoint).parent / ERROR_CURVES).read_text())
+        path = files.local(beside(trial.checkpoint, ERROR_CURVES))
+        curves = json.loads(path.read_text()) if path else {}
         return {name: curves[name] for name in LABELS}
     except (OSError, ValueError, KeyError):
         return None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from orchestrator.figures import components, error_types, forest, learning_curves, pictures, sensitivity, teachers
+from orchestrator.figures import components, error_types, forest, learning_curves, pictures, search, sensitivity, teachers
 from orchestrator.figures.documents import Document, read
 from orchestrator.figures.factors import factors_of
 from orchestrator.figures.networks import network_title, taught_title
@@ -16,7 +16,10 @@ from orchestrator.records.schema import Arm, Trial
 from orchestrator.records.store import Store
 from orchestrator.reporting.build import build
 from orchestrator.reporting.table import Row, Table
+from orchestrator.searching.tried import Tried
+from orchestrator.storage.files import TrialFiles
 from studies.catalog import COSTS
+from studies.spec import Search
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,15 +37,22 @@ class Material:
     arms: Mapping[int, Arm]
     epochs: Epochs
     metric: str
+    files: TrialFiles
+    search: Search | None = None  # of the study, where values are drawn while it runs
+    tried: Mapping[str, Sequence[Tried]] = field(default_factory=dict)  # by arm
 
     @classmethod
     def of(cls, store: Store, study_id: int) -> Material:
         """Of a stored study. Raises NoSuchStudy."""
-        table = told_apart(build(store.study(study_id), store.presentation(study_id), trials := store.trials(study_id)))
+        study = store.study(study_id)
+        table = told_apart(build(study, store.presentation(study_id), trials := store.trials(study_id)))
         accuracy = [column.metric for column in table.columns if column.better is not None and column.metric not in COSTS]
         metric = accuracy[0] if accuracy else "AP"
         arms = {arm.id: arm for arm in store.arms(study_id)}
-        return cls(table, {trial.name: trial for trial in trials}, arms, store.epochs_of(study_id, metric), metric)
+        found = cls(table, {trial.name: trial for trial in trials}, arms, store.epochs_of(study_id, metric), metric, store.files)
+        if not table.searches:
+            return found
+        return replace(found, search=Search.model_validate(study.spec["search"]), tried=store.tried(study_id))
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -59,7 +69,7 @@ class Material:
     def documents(self, kind: str) -> list[Document]:
         """Finished measurements of a kind, in the order of the study."""
         mine = (trial for trial in self.trials.values() if trial.measurement and trial.measurement["kind"] == kind)
-        return [found for trial in mine if (found := read(trial))]
+        return [found for trial in mine if (found := read(trial, self.files))]
 
     def measured(self, kind: str) -> Iterable[tuple[Row, list[Document]]]:
         """Rows with their measurements of a kind."""
@@ -79,7 +89,8 @@ def pictures_of(material: Material) -> dict[str, Draw]:
         found["learning-curves"] = partial(learning_curves.draw, curves, material.metric)
     if gains := gains_of(material):
         found["gains"] = partial(forest.draw, gains, material.metric)
-    if factors := factors_of(material.rows, material.metric, lambda row: material.arm(row).detail):
+    best = {name for search in material.table.searches for name in search.found}
+    if factors := factors_of([row for row in material.rows if row.id not in best], material.metric, lambda row: material.arm(row).detail):
         found["sensitivity"] = partial(sensitivity.draw, factors, material.metric, baseline_of(material))
     pairs, alone = pairs_of(material)
     if len({pair.teacher for pair in pairs}) > 1:
@@ -88,6 +99,9 @@ def pictures_of(material: Material) -> dict[str, Draw]:
         found["errors"] = partial(error_types.draw, panels, len(panels[0][1]))
     if costs := costs_of(material):
         found["components"] = partial(components.draw, costs)
+    for searched in material.table.searches:
+        assert material.search
+        found |= search.pictures(material.search, searched, material.tried.get(searched.arm, ()))
     return found | pictures.of_measurements(material.measured)
 
 
@@ -140,7 +154,9 @@ def error_panels(material: Material) -> list[tuple[str, error_types.ByArea]]:
     measured = [(row.title, error_types.mean_by_area([d.content["curves"] for d in found])) for row, found in material.measured("errors")]
     if measured:
         return measured
-    left = [(row.title, [c for run in row.runs if (c := error_types.read(material.trials[run.trial]))]) for row in material.rows]
+    left = [
+        (row.title, [c for run in row.runs if (c := error_types.read(material.trials[run.trial], material.files))]) for row in material.rows
+    ]
     return [(title, {"all": error_types.mean(curves)}) for title, curves in left if curves]
 
 

@@ -77,8 +77,12 @@ def wrapped(title: str, width: int = 34) -> str:
 
 def legend_beside(axis: Axes, count: int) -> None:
     """A legend to the right of the panel, in as many columns as its entries need."""
-    columns = 1 + (count - 1) // 18
-    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, ncols=columns)
+    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, ncols=legend_columns(count))
+
+
+def legend_columns(count: int) -> int:
+    """How many columns a legend of so many entries has."""
+    return 1 + (count - 1) // 18
 
 
 def without_frame(axis: Axes) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pair:
-    """A taught student. student: whose points one line goes through (network and method); teacher: as printed beside the point."""
+    """A taught student. student: whose points one line goes through (network and method); teacher: as listed beside the panel."""
 
     student: str
     teacher: str
@@ -26,12 +26,15 @@ class Pair:
 
 
 def draw(pairs: Sequence[Pair], metric: str, baselines: Mapping[str, float] | None = None) -> Figure:
-    """Points and a line for each student. baselines: AP of a student that learns alone, as a line of its colour."""
+    """Points and a line for each student; a point has the number of its teacher, in the order of their AP. baselines: AP of a student that
+    learns alone, as a line of its colour."""
     if not pairs:
         return nothing(f"no student and its teacher have {metric} yet")
     figure = canvas(8.2, 4.8)
     axis = figure.subplots()
     students = list(dict.fromkeys(pair.student for pair in pairs))
+    ordered = sorted(pairs, key=lambda pair: pair.teacher_ap)
+    numbers = {name: place for place, name in enumerate(dict.fromkeys((pair.teacher, pair.teacher_ap) for pair in ordered), 1)}
     for index, student in enumerate(students):
         own = [pair for pair in pairs if pair.student == student]
         x, y = (np.array([getattr(pair, name) for pair in own]) for name in ("teacher_ap", "student_ap"))
@@ -44,20 +47,16 @@ def draw(pairs: Sequence[Pair], metric: str, baselines: Mapping[str, float] | No
             axis.plot(ends, fitted[0] * ends + fitted[1], color=colour, linewidth=1.4)
         if baselines and student in baselines:
             axis.axhline(baselines[student], color=colour, linestyle=":", linewidth=1.2)
-        if len(pairs) <= 14:
-            for pair in own:
-                axis.annotate(
-                    wrapped(pair.teacher, 24),
-                    (pair.teacher_ap, pair.student_ap),
-                    xytext=(5, 4),
-                    textcoords="offset points",
-                    fontsize=7,
-                )
+        for pair in own:
+            at = (pair.teacher_ap, pair.student_ap)
+            axis.annotate(str(numbers[pair.teacher, pair.teacher_ap]), at, xytext=(5, 4), textcoords="offset points", fontsize=8)
     if baselines:
         axis.plot([], [], ":", color="black", label="the student alone")
-    axis.margins(0.14)
+    for (teacher, _), place in numbers.items():
+        axis.plot([], [], " ", label=f"{place}  {wrapped(teacher)}")
+    axis.margins(0.1)
     axis.set(xlabel=f"{metric} of the teacher", ylabel=f"{metric} of the student")
-    legend_beside(axis, len(students))
+    legend_beside(axis, len(students) + len(numbers))
     return figure
 
 

@@ -14,6 +14,8 @@ from sqlalchemy.orm import sessionmaker
 from orchestrator.credentials import database_url
 from orchestrator.records.migrations import upgrade
 from orchestrator.records.patience import patiently
+from orchestrator.storage.files import SharedFolder, TrialFiles
+from studies.home import retort_home
 
 
 def engine_for(url: str) -> Engine:
@@ -46,10 +48,12 @@ class Database:
     """The database of one Retort. Opening it brings the schema up to date.
 
     clock: gives seconds since 1970. patience: for how many seconds a `patient` unit is tried again while the database is locked or away.
+    files: those of the trials, of which results may be gone; without: those of this machine's state folder.
     """
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.time, patience: float = 0.0) -> None:
+    def __init__(self, url: str, clock: Callable[[], float] = time.time, patience: float = 0.0, files: TrialFiles | None = None) -> None:
         self.engine = engine_for(url)
+        self.files = files or SharedFolder(retort_home() / "trials")
         self.patience = patience
         self._clock = clock
         self._reads = sessionmaker(self.engine, expire_on_commit=False)

@@ -2,7 +2,7 @@
 
 from sqlalchemy import ColumnElement, select
 
-from orchestrator.machine import GOOD, OPEN, Group, TrialState
+from orchestrator.machine import KEPT, OPEN, Group, TrialState
 from orchestrator.records.schema import Need, Trial
 
 
@@ -16,9 +16,9 @@ def members(study_id: int, group: Group, of: Trial | None = None, lacking: int =
         case Group.OPEN:
             return [*mine, Trial.state.in_(OPEN)]
         case Group.STARTABLE:
-            return [*mine, Trial.state.not_in(GOOD), Trial.lacking == 0]
+            return [*mine, Trial.state.not_in(KEPT), Trial.lacking == 0]
         case Group.LACKING:
-            return [*mine, Trial.state.not_in(GOOD), Trial.lacking > 0]
+            return [*mine, Trial.state.not_in(KEPT), Trial.lacking > 0]
     assert of is not None
     if group == Group.STUDENTS:
         needing = select(Need.trial_id).where(Need.needed_id == of.id)

@@ -4,6 +4,7 @@ A lease's id is its fencing number. All that is written of a trial names the num
 trial has had a lease of the same folder since: whoever fell silent and was taken over finds out with its next word.
 """
 
+import logging
 from dataclasses import dataclass
 from enum import Enum
 
@@ -18,9 +19,11 @@ from orchestrator.records.patience import patient
 from orchestrator.records.rows import finished_trials, live_attempt
 from orchestrator.records.schema import DeviceGrant, Lease, Point, Trial
 from orchestrator.records.unit import Unit, Units
+from orchestrator.storage.storage import StorageError
 from studies.measurement import MeasurementSpec
 from studies.trial import TrialSpec
 
+log = logging.getLogger(__name__)
 LEASE_SECONDS = 30  # a lease whose holder was silent for so long may be taken over
 
 
@@ -83,7 +86,7 @@ class Leases(Units):
                         unit.session.delete(grant)
                     return Claimed(Claim.BUSY)
                 # Looked up with the lease in hand: whoever held it before has recorded its result by now.
-                equal = finished_trials(unit.session, [known.key]).get(known.key) if reuse else None
+                equal = finished_trials(unit.session, [known.key], self.files).get(known.key) if reuse else None
                 if equal is None and grant is None:
                     unit.session.delete(lease)
                     trial.folder = None  # no equal serves it, whatever was thought: so the broker counts it among those that want devices
@@ -95,6 +98,9 @@ class Leases(Units):
                 unit.advance(machine.TrialCached(name))
                 return Claimed(Claim.CACHED)
         except IntegrityError:  # another study took the lease in the same moment
+            return Claimed(Claim.BUSY)
+        except StorageError as trouble:  # whether an equal's results are there will be known later
+            log.warning("trial %s of study %s is claimed later: %s", name, study_id, trouble)
             return Claimed(Claim.BUSY)
 
     @patient

@@ -4,28 +4,39 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, or_, select
-from sqlalchemy.orm import defer
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session, defer
 
-from orchestrator.machine import StudyState, TrialState
+from orchestrator.machine import OPEN, StudyState, TrialState
 from orchestrator.records.database import Database
 from orchestrator.records.errors import NoSuchStudy
 from orchestrator.records.patience import patient
 from orchestrator.records.rows import finished_trials, live_attempt, served, study_row, trial_row
-from orchestrator.records.schema import MEASUREMENT, Arm, Attempt, Dataset, DeviceGrant, Event, Point, Study, Trial
-from studies.presentation import Presentation
+from orchestrator.records.schema import MEASUREMENT, Arm, Attempt, Dataset, DeviceGrant, Event, Point, Study, Suggestion, Trial
+from studies.presentation import Presentation, Tried
 
 
 @dataclass(frozen=True)
 class Queued:
     """A study that waits for a driver. ended: when its last attempt did. granted: it has devices. looks: it may be done without any, for
-    nobody has looked yet, or an equal of a trial of it has finished."""
+    nobody has looked yet, an equal of a trial of it has finished, or its search has to say what comes next."""
 
     study_id: int
     stalls: int
     ended: int | None
     granted: bool = False
     looks: bool = False
+
+
+def _with_tried(presentation: Presentation, session: Session, study_id: int) -> Presentation:
+    """With what the searches have tried by now."""
+    tried: dict[str, list[Tried]] = {}
+    for row in session.scalars(select(Suggestion).where(Suggestion.study_id == study_id).order_by(Suggestion.number)):
+        goals = tuple(row.goals or ())
+        each = Tried(number=row.number, values=row.values, trials=tuple(row.trials), outcome=row.outcome, goals=goals)
+        tried.setdefault(row.arm, []).append(each)
+    searches = tuple(search.model_copy(update={"tried": tuple(tried.get(search.arm, ()))}) for search in presentation.searches)
+    return presentation.model_copy(update={"searches": searches})
 
 
 class Queries(Database):
@@ -40,11 +51,14 @@ class Queries(Database):
     def presentation(self, study_id: int) -> Presentation:
         """How the study's table is laid out, as it was frozen with it. Raises NoSuchStudy."""
         with self._reads() as session:
-            return Presentation.model_validate(study_row(session, study_id).presentation)
+            found = Presentation.model_validate(study_row(session, study_id).presentation)
+            return _with_tried(found, session, study_id) if found.searches else found
 
-    def studies(self, cursor: int | None = None, limit: int = 50) -> list[Study]:
-        """Newest first; `cursor`: only those with a smaller id (the last id of the page before)."""
+    def studies(self, cursor: int | None = None, limit: int = 50, owner: str | None = None) -> list[Study]:
+        """Newest first; `cursor`: only those with a smaller id (the last id of the page before); `owner`: only theirs."""
         query = select(Study).order_by(Study.id.desc()).limit(limit)
+        if owner is not None:
+            query = query.where(Study.owner == owner)
         with self._reads() as session:
             return list(session.scalars(query if cursor is None else query.where(Study.id < cursor)))
 
@@ -103,7 +117,7 @@ class Queries(Database):
     def finished_trials(self, keys: Iterable[str]) -> dict[str, Trial]:
         """By key the newest finished trial whose checkpoint is still there; keys without one are left out."""
         with self._reads() as session:
-            return finished_trials(session, keys)
+            return finished_trials(session, keys, self.files)
 
     @patient
     def dataset_digest(self, name: str) -> str | None:
@@ -175,7 +189,9 @@ class Queries(Database):
         granted = select(DeviceGrant.trial_id).where(DeviceGrant.study_id == Study.id).exists()
         new = ~select(Attempt.number).where(Attempt.study_id == Study.id).exists()
         ready = select(Trial.id).where(Trial.study_id == Study.id, Trial.state == TrialState.READY, served())
-        query = select(Study.id, Study.stalls, ended, granted, or_(new, ready.exists())).where(Study.state == StudyState.QUEUED, ~live)
+        open_ = select(Trial.id).where(Trial.study_id == Study.id, Trial.state.in_(OPEN)).exists()
+        looks = or_(new, ready.exists(), and_(Study.searching, ~open_))
+        query = select(Study.id, Study.stalls, ended, granted, looks).where(Study.state == StudyState.QUEUED, ~live)
         with self._reads() as session:
             found = [Queued(*row) for row in session.execute(query.order_by(Study.id))]
         return sorted(found, key=lambda study: not study.granted)

@@ -1,7 +1,6 @@
 """Single rows as several units of work need them, within a session."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, select
@@ -10,6 +9,7 @@ from sqlalchemy.orm import Session, aliased
 from orchestrator.machine import TrialState
 from orchestrator.records.errors import NoSuchStudy
 from orchestrator.records.schema import Attempt, Study, Trial
+from orchestrator.storage.files import TrialFiles
 
 
 def study_row(session: Session, study_id: int, lock: bool = False, options: Sequence[Any] = ()) -> Study:
@@ -30,14 +30,16 @@ def live_attempt(session: Session, study_id: int) -> Attempt | None:
     return session.scalar(select(Attempt).where(Attempt.study_id == study_id, Attempt.ended.is_(None)))
 
 
-def finished_trials(session: Session, keys: Iterable[str]) -> dict[str, Trial]:
+def finished_trials(session: Session, keys: Iterable[str], files: TrialFiles) -> dict[str, Trial]:
     """By key the newest finished trial whose checkpoint is still there."""
     found: dict[str, Trial] = {}
     wanted = sorted(keys)
     for start in range(0, len(wanted), 500):  # a statement has room for so many values in every database
         query = select(Trial).where(Trial.key.in_(wanted[start : start + 500]), Trial.state == TrialState.FINISHED)
-        for trial in session.scalars(query.order_by(Trial.finished.desc())):
-            if trial.key and trial.key not in found and trial.checkpoint and Path(trial.checkpoint).is_file():
+        trials = list(session.scalars(query.order_by(Trial.finished.desc())))
+        there = files.present(trial.checkpoint for trial in trials if trial.checkpoint)
+        for trial in trials:
+            if trial.key and trial.key not in found and trial.checkpoint in there:
                 found[trial.key] = trial
     return found
 

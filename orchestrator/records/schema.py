@@ -48,6 +48,7 @@ class Study(Base):
     reason: Mapped[str | None] = mapped_column(Text)  # why it failed, one sentence
     stalls: Mapped[int] = mapped_column(default=0)  # attempts lost in a row without a new epoch
     counts: Mapped[dict[str, Any]] = mapped_column(server_default="{}")  # how many of its trials are in each state
+    searching: Mapped[bool] = mapped_column(default=False, server_default=false())  # its search may add trials yet
     created: Mapped[int]
     started: Mapped[int | None]  # first attempt's driver came up
     finished: Mapped[int | None]  # entered a final state; None again after a resume
@@ -127,6 +128,24 @@ class Need(Base):
 
     needed_id: Mapped[int] = mapped_column(ForeignKey("trial.id", ondelete="CASCADE"), primary_key=True)
     trial_id: Mapped[int] = mapped_column(ForeignKey("trial.id", ondelete="CASCADE"), primary_key=True, index=True)
+
+
+class Suggestion(Base):
+    """A combination of values that a search tries for an arm. Drawings and ends of a study are numbered through by `asked` and `told`."""
+
+    __tablename__ = "suggestion"
+
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"), primary_key=True)
+    arm: Mapped[str] = mapped_column(String(64), primary_key=True)  # as in the spec
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # from 1
+    row: Mapped[str] = mapped_column(String())  # name of its row in `arm`, where it has trials of its own
+    values: Mapped[dict[str, Any]]  # by path
+    trials: Mapped[list[Any]]  # names of its trainings, one a seed
+    asked: Mapped[int]
+    told: Mapped[int | None]  # None while it has no end
+    outcome: Mapped[str | None] = mapped_column(String(16))  # done, stopped or failed
+    goals: Mapped[list[Any] | None]  # its value in each objective, where it is done
+    epochs: Mapped[dict[str, Any] | None]  # where it was stopped: the first objective at each epoch
 
 
 class Attempt(Base):

@@ -19,7 +19,7 @@ from orchestrator.records.groups import members
 from orchestrator.records.rows import live_attempt, study_row, trial_row
 from orchestrator.records.schema import MEASUREMENT, DeviceGrant, Event, Lease, Need, Outbox, Study, Trial
 
-_SHOWN = (TrialState.RUNNING, TrialState.FAILED, *machine.GOOD)  # MLflow is told of a trial in these states
+_SHOWN = (TrialState.RUNNING, TrialState.FAILED, *machine.KEPT)  # MLflow is told of a trial in these states
 
 
 class Units(Database):
@@ -66,7 +66,7 @@ class Unit:
             moved, changes = machine.advance(shown, happened)
         except machine.IllegalMove as refused:
             raise machine.IllegalMove(self._with_story(shown), refused.why) from None
-        self.study.stalls = moved.stalls
+        self.study.stalls, self.study.searching = moved.stalls, moved.searching
         if moved.counts != shown.counts:
             self.study.counts = {state.value: count for state, count in moved.counts.items()}
         for change in changes:
@@ -91,6 +91,7 @@ class Unit:
             startable=self._number(Group.STARTABLE) if isinstance(happened, machine.ResumeRequested) else 0,
             first_reason=self._first_reason() if isinstance(happened, _ENDINGS) else None,
             stalls=study.stalls,
+            searching=study.searching,
             driven=self.attempt is not None,
             reason=study.reason,
         )

@@ -33,6 +33,7 @@ from orchestrator.reporting.rendering.markdown import text
 from orchestrator.reporting.table import Table
 from orchestrator.schedules import telling
 from orchestrator.settings import Settings
+from orchestrator.storage.storage import StorageError
 from studies.inert import one_line
 from studies.trial import ERROR_CURVES
 
@@ -48,6 +49,7 @@ STUDY_STATUS = {StudyState.FINISHED: "FINISHED", StudyState.FAILED: "FAILED", St
 TRIAL_STATUS = {
     TrialState.FINISHED: "FINISHED",
     TrialState.CACHED: "FINISHED",
+    TrialState.STOPPED: "FINISHED",
     TrialState.FAILED: "FAILED",
     TrialState.CANCELLED: "KILLED",
 }
@@ -100,9 +102,9 @@ class Relay:
         return sent
 
     def _fail(self, study_id: int, trial_id: int | None, rows: Sequence[Outbox], trouble: Exception) -> None:
-        """Tries again later, or sets the rows aside. Raises `trouble` when MLflow is away, for then it is nobody's own."""
+        """Tries again later, or sets the rows aside. Raises `trouble` when MLflow or the files' store is away: it is nobody's own."""
         refused = isinstance(trouble, MlflowException) and trouble.error_code in REFUSED
-        if not refused and not answers(self.client):
+        if isinstance(trouble, StorageError) or (not refused and not answers(self.client)):
             raise trouble
         what = "the study" if trial_id is None else f"trial {trial_id}"
         why = f"{what}: {type(trouble).__name__}: {' '.join(str(trouble).split())[:300]}"
@@ -150,10 +152,10 @@ class Relay:
         tags = trial_tags(study, trial, self.store.arm_of(trial))
         self.client.log_batch(run, tags=[RunTag(name, value) for name, value in tags.items()])
         status = TRIAL_STATUS.get(trial.state, "RUNNING")
-        best = Path(trial.best_checkpoint) if trial.best_checkpoint else None
-        if trial.state == TrialState.FINISHED and best and best.is_file() and not self.client.list_artifacts(run, "checkpoint"):
+        wanted = trial.best_checkpoint if trial.state == TrialState.FINISHED else None
+        if wanted and not self.client.list_artifacts(run, "checkpoint") and (best := self.store.files.local(wanted)):
             self.client.log_artifact(run, str(best), "checkpoint")
-        curves = error_types.read(trial)
+        curves = error_types.read(trial, self.store.files)
         if curves and not any(item.path == ERROR_CURVES for item in self.client.list_artifacts(run)):
             self.client.log_figure(run, error_types.draw([(trial.title, {"all": curves})]), "error_curves.png")
             self.client.log_dict(run, dict(curves), ERROR_CURVES)

@@ -56,6 +56,7 @@ def build(study: Study, presentation: Presentation, trials: Sequence[Result], ml
         source=_source(presentation.source),
         comparable=_maybe(presentation.comparable),
         url=link(study.run),
+        searches=[search.model_copy(update={"title": one_line(search.title)}) for search in presentation.searches],
     )
     return replace(table, notes=notes(table, study, presentation))
 

@@ -1,5 +1,6 @@
 """The lines below a table: how to read it, where its numbers are from, what deviates from the source, and what failed and why."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from orchestrator.records.schema import Study
@@ -13,7 +14,7 @@ SHORT = 12  # digits of a digest
 
 def notes(table: Table, study: Study, presentation: Presentation) -> list[str]:
     """A sentence each, on one line."""
-    told = [*_reading(table), *_source(table, presentation), *_hidden(table), *_remarks(table)]
+    told = [*_reading(table), *_searches(table), *_source(table, presentation), *_hidden(table), *_remarks(table)]
     if table.scale == "smoke":
         told.append("Scale smoke proves the path; these numbers measure nothing.")
     if not study.state.final:
@@ -42,6 +43,28 @@ def _reading(table: Table) -> Iterable[str]:
     if "FPS" in table.metrics:
         devices = ", and on ".join(table.provenance.devices) or "the device of the trial"
         yield f"FPS is of one image at a time on {devices}, beside what else ran there."
+
+
+def _searches(table: Table) -> Iterable[str]:
+    """How each arm was searched, and that its best is not told by what chose it."""
+    for search in table.searches:
+        ends = Counter(tried.outcome for tried in search.tried if tried.outcome)
+        told = [f"{ends[outcome]} {word}" for outcome, word in (("stopped", "stopped early"), ("failed", "failed")) if ends[outcome]]
+        wanted = " and ".join(goal.metric if goal.over == "mean" else f"the lower end of {goal.metric}'s interval" for goal in search.goals)
+        how = search.algorithm if search.scheduler == "none" else f"{search.algorithm} with {search.scheduler}"
+        tried = f"{sum(ends.values())} of {search.planned} combinations tried" + (f" ({', '.join(told)})" if told else "")
+        yield f"{search.title} is searched for {wanted} ({how}, {_seeds(search.seeds)}): {tried}."
+        for row in (row for row in table.rows if row.id in search.found):
+            number = int(row.id.rpartition("-")[2])
+            goals = next((each.goals for each in search.tried if each.number == number), ())
+            chosen = ", ".join(f"{goal.metric} {at:.4g}" for goal, at in zip(search.goals, goals, strict=False))
+            yield f"{row.title} was chosen by {chosen} there; its numbers here are of {_seeds(search.confirm)}, which chose nothing."
+        if not search.found and len(search.tried) == search.planned and all(tried.outcome for tried in search.tried):
+            yield f"No combination of {search.title} came to its end, so it has no best."
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds))
 
 
 def _source(table: Table, presentation: Presentation) -> Iterable[str]:

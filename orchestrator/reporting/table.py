@@ -8,7 +8,7 @@ from orchestrator.reporting.claims import Claims
 from orchestrator.reporting.provenance import Provenance
 from orchestrator.reporting.statistics import Estimate
 from orchestrator.reporting.verdicts import Verdict
-from studies.presentation import Column, Difference, Source
+from studies.presentation import Column, Difference, Searched, Source
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ class Table:
     """A study's table. All its texts are one line each.
 
     name: the study's. title: the table's. table: id of the shipped table it is. comparable: why published numbers cannot be judged.
-    url: the study's MLflow run. notes: lines printed below it (how to read it, what failed and why).
+    url: the study's MLflow run. searches: what was tried of the arms that are searched.
+    notes: lines printed below it (how to read it, what failed and why).
     """
 
     study: int
@@ -124,6 +125,7 @@ class Table:
     source: Source | None = None
     comparable: str | None = None
     url: str | None = None
+    searches: Sequence[Searched] = ()
     notes: Sequence[str] = ()
 
     @property

@@ -138,6 +138,10 @@ class _Compiler:
                     target = getattr(row, field)
                     if target and "/" not in target and target not in known:
                         self._refuse(f"{where}.{field}", f"no row {target!r} in this table", nearest(target, known))
+                    elif target and field != "same_as" and (found := self.context.row(target)) and found[1].of:
+                        self._refuse(f"{where}.{field}", f"row {target!r} is a difference itself; name a row with numbers of its own")
+                if row.baseline == name:
+                    self._refuse(f"{where}.baseline", "a row gains nothing over itself; name another row")
                 if isinstance(row.published, list) and len(row.published) != len(self.table.columns):
                     self._refuse(
                         f"{where}.published",
@@ -164,6 +168,8 @@ class _Compiler:
         arms = [arm for name in self.arms if (arm := self._arm(name))]
         paper, label = self.context.paper, self.table.label
         name = f"{paper.short} {label}: {self.table.title}" if paper and label else self.table.title
+        if self.table.search and self.table.search.algorithm:
+            self._refuse("search.algorithm", "a table's rows are known from the beginning; a study of arms can be searched")
         if change.dataset is None:
             self._refuse("dataset", f"name the dataset at scale {self.scale}")
         if self.problems:
@@ -249,6 +255,8 @@ class _Compiler:
     def _place(self, field: str) -> str:
         """The place in the document of a field of the study that was made of it."""
         parts = field.split(".")
+        if parts[0] == "metrics":
+            return ".".join(["columns", *parts[1:]])
         if parts[0] != "arms" or len(parts) < 2 or not parts[1].isdecimal():
             return field
         arm = list(self.arms.values())[int(parts[1])]
@@ -264,7 +272,7 @@ class _Compiler:
         rows = list(self._rows(expansion))
         shown = {trial for row in rows for trial in row.trials}
         unseen = [row for row in expansion.rows if row.role == "teacher" and not {*row.trials} <= shown]
-        hidden = [row_of(row, expansion).model_copy(update={"hidden": True}) for row in unseen]
+        hidden = [row_of(row, expansion.measured_by(row)).model_copy(update={"hidden": True}) for row in unseen]
         return Presentation(
             title=study.name,
             table=own_table(data),
@@ -301,7 +309,7 @@ class _Compiler:
                     for each in of_arm[self.same.get(name, name)]:
                         baseline = row.baseline or baseline_of(each, baselines) or baseline_of(each, expansion.rows)
                         drawn = {"id": name + each.id[each.id.index("~") :], "title": each.title, "published": {}} if each.values else {}
-                        yield row_of(each, expansion, baseline).model_copy(update=told | drawn)
+                        yield row_of(each, expansion.measured_by(each), baseline).model_copy(update=told | drawn)
 
     def _told(self, row: TableRow) -> dict[str, Any]:
         """What a document says of a row beside its training."""
@@ -332,7 +340,8 @@ class _Compiler:
                 [Problem(f"{self.where[name]}.teacher", f"teacher {teacher!r} teaches no row of this table, so nothing of it is trained")]
             )
         first = next(row for row in expansion.rows if row.id.partition("~")[0] == taught)
-        return row_of(next(row for row in expansion.rows if row.id == first.teacher), expansion)
+        planned = next(row for row in expansion.rows if row.id == first.teacher)
+        return row_of(planned, expansion.measured_by(planned))
 
     def _names(self, arm: _Arm, teacher: str) -> bool:
         """Whether an arm's teacher is the one that this table calls so."""

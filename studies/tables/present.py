@@ -3,17 +3,17 @@
 `studies.tables.compile` makes that of a table with the same parts.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from studies.catalog import COUNTED, DECIMALS
-from studies.expand import Expansion, PlannedRow, batch_warning
+from studies.catalog import COUNTED, DECIMALS, LOWER_IS_BETTER, wants_less
+from studies.expand import Expansion, PlannedRow, batch_warning, searched
 from studies.methods import methods
-from studies.presentation import Column, Presentation, Row
+from studies.presentation import Column, Goal, Presentation, Row, Searched
+from studies.space import fresh_seeds, planned
 from studies.spec import StudySpec
 
 NONE: Mapping[str, None] = MappingProxyType({})
-LOWER_IS_BETTER = ("D_pred", "err_")
 
 
 def present(study: StudySpec, expansion: Expansion) -> Presentation:
@@ -21,7 +21,8 @@ def present(study: StudySpec, expansion: Expansion) -> Presentation:
     return Presentation(
         title=study.name,
         columns=tuple(column_of(metric) for metric in study.metrics),
-        rows=tuple(row_of(row, expansion, baseline_of(row, expansion.rows)) for row in expansion.rows),
+        rows=tuple(row_of(row, expansion.measured_by(row), baseline_of(row, expansion.rows)) for row in expansion.rows),
+        searches=tuple(searches_of(study)),
         variants=variants_of(expansion.rows),
         warnings=warnings_of(study, expansion.rows),
     )
@@ -33,14 +34,35 @@ def column_of(metric: str, title: str | None = None) -> Column:
     return Column(metric=metric, title=title or metric, decimals=DECIMALS.get(metric, 1), better=better)
 
 
-def row_of(planned: PlannedRow, expansion: Expansion, baseline: str | None = None) -> Row:
-    """The printed row of a planned one, under its own id and title."""
+def searches_of(study: StudySpec) -> Iterator[Searched]:
+    """The arms whose values are drawn while the study runs."""
+    search = study.search
+    if search is None or search.algorithm is None:
+        return
+    for arm in study.arms:
+        if searched(search, arm):
+            yield Searched(
+                arm=arm.id,
+                title=arm.title or arm.id,
+                algorithm=search.algorithm,
+                scheduler=search.scheduler,
+                seed=search.seed,
+                goals=tuple(Goal(metric=each.metric, over=each.over, less=wants_less(each.metric)) for each in search.objective),
+                planned=planned(search),
+                seeds=tuple(study.seeds),
+                confirm=tuple(fresh_seeds(study)),
+                default=arm.id,
+            )
+
+
+def row_of(planned: PlannedRow, measurements: tuple[str, ...], baseline: str | None = None) -> Row:
+    """The printed row of a planned one, under its own id and title. measurements: ids of those that complete its metrics."""
     return Row(
         id=planned.id,
         title=planned.title,
         role=planned.role,
         trials=planned.trials,
-        measurements=expansion.measured_by(planned),
+        measurements=measurements,
         baseline=baseline,
         values=dict(planned.values),
     )

@@ -153,6 +153,22 @@ def test_who_submits_owns_and_only_the_owner_and_an_administrator_move_it(servic
         assert service.request(change[0], f"/v1/schedules/1{change[1]}", headers=ann).status_code == 403
 
 
+def test_several_people_hold_tokens_of_one_owner_which_is_a_project(service: TestClient, as_: As) -> None:
+    of_ann, of_bob = (as_("submit", "vision", name=f"{who} for vision") for who in ("ann", "bob"))
+    service.post("/v1/studies", json=SPEC, headers=of_ann)
+    service.post("/v1/studies", json=SPEC, headers=as_("submit", "speech"))
+    assert service.post("/v1/studies/1:cancel", headers=of_bob).status_code == 202
+    assert service.post("/v1/studies/2:cancel", headers=of_bob).status_code == 403
+    listed = [[study["id"] for study in service.get("/v1/studies", params={"owner": owner}).json()["items"]] for owner in ("vision", "x")]
+    assert listed == [[1], []]
+    tokens = {token["id"]: token["name"] for token in service.get("/v1/tokens").json()["items"]}
+    acts = service.get("/v1/audit", params={"subject": "study 1"}).json()["items"]
+    assert [(act["action"], act["owner"], tokens[act["token"]]) for act in acts] == [
+        ("study.cancel", "vision", "bob for vision"),
+        ("study.submit", "vision", "ann for vision"),
+    ]
+
+
 def test_a_study_from_before_there_were_owners_is_everybodys(service: TestClient, store: Store, as_: As) -> None:
     store.create_study(read_submission(SPEC))
     assert service.get("/v1/studies/1").json()["owner"] is None

@@ -64,6 +64,9 @@ def upstream() -> Iterator[Upstream]:
         def do_POST(self) -> None:
             self.answer()
 
+        def do_DELETE(self) -> None:
+            self.answer()
+
         def log_message(self, *_: Any) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -138,6 +141,9 @@ def test_what_says_who_asked_stays_here_and_what_an_answer_may_is_ours_to_say(be
     assert "script-src" not in answer.headers["content-security-policy"]
     assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
     assert before.get("/mlflow/missing").status_code == 404
+    assert before.delete("/mlflow/missing").status_code == 404
+    [act] = before.get("/v1/audit").json()["items"]  # of what was changed
+    assert (act["action"], act["detail"]) == ("mlflow.change", {"method": "POST", "path": "a b/c"})
     assert before.head("/mlflow/x").text == ""
 
 

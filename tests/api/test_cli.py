@@ -36,11 +36,12 @@ def retort(live: LiveService, tmp_path: Path) -> Retort:
     return run
 
 
-def test_submit_tells_the_id_and_what_to_type_next(retort: Retort) -> None:
+def test_submit_tells_the_id_and_what_to_type_next(retort: Retort, live: LiveService) -> None:
     done = retort("submit", "study.yaml", "--set", "name=Second try")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0] == "study 1: Second try (queued)"
     assert "retort watch 1" in done.stdout
+    assert f"its page: {live.url}/studies/1\n" in done.stdout
 
 
 def test_the_same_idempotency_key_makes_one_study(retort: Retort, store: Store) -> None:
@@ -73,7 +74,7 @@ def test_a_plan_at_paper_scale_tells_device_hours_and_what_they_assume(retort: R
 
 def test_a_plan_tells_its_measurements_by_kind(retort: Retort) -> None:
     lines = retort("plan", "pdf-distil2021/table-2", "--scale", "paper").stdout.splitlines()
-    row = next(line for line in lines if "D_pred of 24 trainings" in line)
+    row = next(line for line in lines if "24 x D_pred" in line)
     assert [word in row for word in ("measurement", "measures", "A100-hours")] == [True] * 3
     assert any("then 24 measurements; about" in line for line in lines)
 
@@ -93,6 +94,7 @@ def test_list_show_and_table_tell_what_is_stored(retort: Retort, store: Store) -
     retort("submit", "study.yaml")
     Driver(store, 1).train_all()
     assert "3 of 3" in retort("list").stdout
+    assert retort("list", "--owner", "nobody").stdout == "no study of nobody\n"
     shown = retort("show", "1").stdout
     assert "study 1  Does FitNet help?  finished" in shown
     assert "42.0" in shown

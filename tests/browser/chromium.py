@@ -24,11 +24,12 @@ CHROMEDRIVER = shutil.which("chromedriver")
 
 @dataclass
 class Service:
-    """A service of its own process. filled: the database behind it. token: the operator's."""
+    """A service of its own process. filled: the database behind it. token: the operator's. pid: of the process."""
 
     url: str
     filled: Filled
     token: str
+    pid: int
 
 
 @contextmanager
@@ -47,7 +48,7 @@ def serving(home: Path, more: Callable[[Filled], None] = lambda _: None) -> Iter
         while not _ready(url):
             assert process.poll() is None, "the service ended"
             time.sleep(0.1)
-        yield Service(url, filled, (home / "token").read_text().strip())
+        yield Service(url, filled, (home / "token").read_text().strip(), process.pid)
     finally:
         process.terminate()
         process.wait()

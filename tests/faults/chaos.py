@@ -21,7 +21,7 @@ import psutil
 
 from api.embedded.processes import processes_of
 from api.embedded.stack import Stack
-from tests.faults.conftest import Bench, running
+from tests.faults.conftest import PATIENCE, Bench, running
 
 # What a command line says -> what the process is. The first that fits.
 KINDS = {
@@ -173,14 +173,18 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pause", type=float, default=20.0, help="mean seconds between two hits")
+    parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds before a study is thought to hang")
+    parser.add_argument("--data", type=Path, help="folder with the digits prepared; they are made anew without")
     parser.add_argument("--keep", action="store_true", help="leave the state folder behind")
     options = parser.parse_args()
     from workers.datasets import prepare
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("interrupted"))  # the stack goes down with this program
     folder = Path(tempfile.mkdtemp(prefix="retort-faults-"))
-    prepare("digits", folder / "data")
-    with running(folder / "home", folder / "data", 2, settings={}) as bench:
+    data = options.data or folder / "data"
+    prepare("digits", data)
+    with running(folder / "home", data, 2, settings={}) as bench:
+        bench.patience = options.patience
         chaos = Chaos(bench, random.Random(options.seed), options.pause)
         began = time.monotonic()
         try:

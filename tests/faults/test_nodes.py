@@ -27,8 +27,8 @@ def cluster(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Be
 
 
 @contextmanager
-def node(bench: Bench) -> Iterator[psutil.Process]:
-    """A node of two CPUs that joins the cluster; gives its process."""
+def node(bench: Bench, **variables: str) -> Iterator[psutil.Process]:
+    """A node of two CPUs that joins the cluster; gives its process. variables: of its own environment."""
     with ExitStack() as taken:
         probes = [taken.enter_context(socket.socket()) for _ in PORTS]
         for probe in probes:
@@ -36,7 +36,7 @@ def node(bench: Bench) -> Iterator[psutil.Process]:
         ports = [f"--{name}={probe.getsockname()[1]}" for name, probe in zip(PORTS, probes, strict=True)]
     start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--address", f"127.0.0.1:{bench.stack.ports['ray']}"]
     options = ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--object-store-memory=134217728", "--disable-usage-stats", *ports]
-    with subprocess.Popen([*start, *options], env=bench.stack.environment(), stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen([*start, *options], env=bench.stack.environment() | variables, stdout=subprocess.DEVNULL) as process:
         try:
             yield psutil.Process(process.pid)
         finally:

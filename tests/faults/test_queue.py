@@ -46,21 +46,22 @@ def test_three_studies_of_two_owners_share_two_slots_and_every_table_is_that_of_
         "of bob": {"owner": "bob", "seeds": [12], **LONGER},
         "urgent, of bob": {"owner": "bob", "seeds": [13]},
     }
+    arms = [{"id": "student"}, {"id": "fitnet", "distiller": "fitnet"}]
     quiet = {}
     for name, spec in asked.items():
-        quiet[name] = bench.submit(f"{name}, alone", **spec)
+        quiet[name] = bench.submit(f"{name}, alone", arms=arms, **spec)
         assert bench.await_end(quiet[name]).state.value == "finished"
-    busy = {name: bench.submit(name, force=True, **asked[name]) for name in ("of ada", "of bob")}
+    busy = {name: bench.submit(name, force=True, arms=arms, **asked[name]) for name in ("of ada", "of bob")}
     for study in busy.values():
         bench.await_event(study, first_epoch)
-    busy["urgent, of bob"] = urgent = bench.submit("urgent, of bob", force=True, priority=5, **asked["urgent, of bob"])
+    busy["urgent, of bob"] = urgent = bench.submit("urgent, of bob", force=True, arms=arms, priority=5, **asked["urgent, of bob"])
     assert bench.await_end(urgent).state.value == "finished"
     assert not any(bench.store.study(busy[name]).state.final for name in ("of ada", "of bob")), "the urgent study came last and ended first"
     for name, study in busy.items():
         assert bench.await_end(study).state.value == "finished"
         assert bench.numbers(study) == bench.numbers(quiet[name])
         assert bench.table(study) == bench.table(quiet[name])
-        assert [trial.losses for trial in bench.store.trials(study)] == [0] * 4
+        assert [trial.losses for trial in bench.store.trials(study)] == [0] * 3
     stays = {name: bench.stays(study) for name, study in busy.items()}
     left = [name for name, of_study in stays.items() for stay in of_study if stay.outcome == TrialState.READY]
     assert 1 <= len(left) <= 2, "room for the teacher and the baseline of the urgent study, and no more"

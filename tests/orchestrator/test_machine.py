@@ -41,6 +41,7 @@ def events_of(names: st.SearchStrategy[str]) -> st.SearchStrategy[machine.Event]
                 machine.Stopped(),
                 machine.ResumeRequested(),
                 machine.AllTrialsEnded(),
+                machine.SearchEnded(),
                 machine.StudyFailed("no dataset"),
             ]
         ),
@@ -50,6 +51,7 @@ def events_of(names: st.SearchStrategy[str]) -> st.SearchStrategy[machine.Event]
         st.builds(machine.EpochDone, names),
         st.builds(machine.TrialFinished, names),
         st.builds(machine.TrialCached, names),
+        st.builds(machine.TrialStopped, names),
         st.builds(machine.TrialFailed, names, st.sampled_from(["nan", "oom", "data", "user", "infra"]), st.just("because")),
     )
 
@@ -73,7 +75,7 @@ def test_whatever_happens_a_study_stays_consistent(happened: list[machine.Event]
                 assert study.lacking(name)
             if trial.state in (TrialState.READY, TrialState.RUNNING, TrialState.FINISHED, TrialState.CACHED):
                 assert not study.lacking(name)
-            if before[name].state.good:
+            if before[name].state.kept:
                 assert trial == before[name]
             assert (trial.reason is not None) == (trial.state == TrialState.FAILED)
             assert trial.losses <= machine.MAX_LOSSES
@@ -250,3 +252,55 @@ def test_a_measurement_waits_for_all_that_it_needs_and_fails_with_the_first_of_t
     assert failed.trials["d_pred"].reason == "it needs teacher, which failed: out of memory"
     resumed = after(after(failed, machine.AllTrialsEnded()), machine.ResumeRequested())
     assert states(resumed) == {"teacher": "ready", "alone": "cached", "d_pred": "waiting"}
+
+
+def searching() -> Whole:
+    """A study that runs and has a search that goes on."""
+    study = new_study().after(machine.AttemptStarted())
+    study.study = replace(study.study, searching=True)
+    return study
+
+
+def test_a_search_adds_trials_to_a_study_that_runs() -> None:
+    study = searching()
+    study.grow({"ld~1": ("teacher",), "ld~2": ()})
+    assert (states(study)["ld~1"], states(study)["ld~2"]) == ("waiting", "ready")
+    ended = study.after(machine.TrialStarted("teacher"), machine.TrialFinished("teacher"))
+    assert states(ended)["ld~1"] == "ready"
+
+
+def test_a_study_is_not_over_before_its_search_is() -> None:
+    study = searching()
+    for name in ("teacher", "alone", "pupil", "pupil2"):
+        study.advance(machine.TrialStarted(name))
+        study.advance(machine.TrialFinished(name))
+    with pytest.raises(IllegalMove, match="its search goes on"):
+        study.advance(machine.AllTrialsEnded())
+    study.advance(machine.SearchEnded())
+    study.advance(machine.AllTrialsEnded())
+    assert study.state == StudyState.FINISHED
+
+
+def test_only_a_search_that_goes_on_adds_trials_and_only_while_the_study_runs() -> None:
+    with pytest.raises(IllegalMove, match="only a search adds trials"):
+        new_study().after(machine.AttemptStarted()).grow({"ld~1": ()})
+    with pytest.raises(IllegalMove, match="adding trials needs a study that is running"):
+        searching().after(machine.CancelRequested()).grow({"ld~1": ()})
+
+
+def test_a_trial_without_promise_has_a_good_end_that_a_resume_leaves_alone() -> None:
+    study = searching().after(machine.TrialStarted("alone"), machine.EpochDone("alone"), machine.TrialStopped("alone"))
+    assert states(study)["alone"] == "stopped"
+    cancelled = study.after(machine.CancelRequested(), machine.Stopped())
+    assert (states(cancelled)["alone"], states(cancelled)["teacher"]) == ("stopped", "cancelled")
+    assert states(cancelled.after(machine.ResumeRequested()))["alone"] == "stopped"
+
+
+def test_a_cancelled_search_goes_on_though_no_trial_is_missing() -> None:
+    study = searching()
+    for name in ("teacher", "alone", "pupil", "pupil2"):
+        study.advance(machine.TrialStarted(name))
+        study.advance(machine.TrialFinished(name))
+    cancelled = study.after(machine.CancelRequested(), machine.Stopped())
+    assert cancelled.state == StudyState.CANCELLED
+    assert cancelled.after(machine.ResumeRequested()).state == StudyState.QUEUED

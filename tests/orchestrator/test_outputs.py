@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from orchestrator.logs import KeyValues
-from orchestrator.outputs import PIECE_BYTES, Cursor, Piece, read
+from orchestrator.outputs import PIECE_BYTES, Cursor, Piece, of_file, read
 
 
 def all_of(files: dict[int, Path], ended: bool) -> list[Piece]:
     """Every piece until there is no more."""
-    pieces = [read(files, Cursor(), ended)]
+    outputs = {number: of_file(file) for number, file in files.items()}
+    pieces = [read(outputs, Cursor(), ended)]
     while pieces[-1].more:
-        pieces.append(read(files, Cursor.parse(str(pieces[-1].cursor)), ended))
+        pieces.append(read(outputs, Cursor.parse(str(pieces[-1].cursor)), ended))
     return pieces
 
 
@@ -26,7 +27,7 @@ def test_the_outputs_of_all_attempts_are_read_one_after_the_other(tmp_path: Path
     assert "".join(piece.text for piece in all_of(files, ended=False)) == "first\nbroken offthird\n"
     last = all_of(files, ended=False)[-1].cursor
     files[3].write_text("third\nnot yet, now\n")
-    assert read(files, last, ended=False).text == "not yet, now\n"
+    assert read({3: of_file(files[3])}, last, ended=False).text == "not yet, now\n"
     assert "".join(piece.text for piece in all_of(files, ended=True)) == "first\nbroken offthird\nnot yet, now\n"
 
 

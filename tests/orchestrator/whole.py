@@ -37,7 +37,7 @@ class Whole:
             students = [each for each in self.students(name) if self.lacking(each) == [name]]
             around = {name: replace(self.trials[name], students=len(students), dependents=len(list(self.dependents(name))))}
         reasons = [trial.reason for trial in self.trials.values() if trial.state == TrialState.FAILED]
-        startable = [each for each in self.trials if not self.trials[each].state.good and not self.lacking(each)]
+        startable = [each for each in self.trials if not self.trials[each].state.kept and not self.lacking(each)]
         first = reasons[0] if reasons else None
         return replace(self.study, counts=self.counts, trials=around, startable=len(startable), first_reason=first)
 
@@ -60,6 +60,15 @@ class Whole:
         assert moved.counts == self.counts, "the machine's counts are those of all trials"
         self.study = moved
         return changes
+
+    def grow(self, needs: dict[str, tuple[str, ...]]) -> None:
+        """A search asks for further trials. Raises IllegalMove and then nothing has changed."""
+        added = Whole(self.needs | needs, dict(self.trials))
+        added.trials |= {name: Trial(TrialState.WAITING if added.lacking(name) else TrialState.READY) for name in needs}
+        event = machine.TrialsAdded(Counter(added.trials[name].state for name in needs))
+        self.study, _ = machine.advance(self.shown(event), event)
+        self.needs, self.trials = added.needs, added.trials
+        assert self.study.counts == self.counts, "the machine's counts are those of all trials"
 
     def _write(self, change: machine.Change) -> None:
         match change:
@@ -103,6 +112,6 @@ class Whole:
             case Group.OPEN:
                 return (name for name, trial in self.trials.items() if not trial.state.final)
             case Group.STARTABLE:
-                return (name for name, trial in self.trials.items() if not trial.state.good and not self.lacking(name))
+                return (name for name, trial in self.trials.items() if not trial.state.kept and not self.lacking(name))
             case Group.LACKING:
-                return (name for name, trial in self.trials.items() if not trial.state.good and self.lacking(name))
+                return (name for name, trial in self.trials.items() if not trial.state.kept and self.lacking(name))

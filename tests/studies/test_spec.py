@@ -214,6 +214,12 @@ def test_every_problem_is_told_at_once() -> None:
     assert set(problems(dataset="x", seeds=[], metrics=["y"])) >= {"dataset", "seeds", "metrics.0"}
 
 
+def test_wrong_options_are_told_beside_other_errors_of_their_arm() -> None:
+    arm = {"id": "ld", "distiller": "ld", "options": {"temperatur": 3, "loss_weight": -1}, "weight": -2, "schedule": {"epochs": 0}}
+    wrong = ["weight", "schedule.epochs", "options.loss_weight", "options.temperatur"]
+    assert list(problems(arms=[{"id": "student"}, arm])) == [f"arms.1.{field}" for field in wrong]
+
+
 @pytest.mark.parametrize("data", [None, 3, "text", [], {}])
 def test_what_is_no_study_is_refused(data: Any) -> None:
     with pytest.raises(SpecError):

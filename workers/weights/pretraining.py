@@ -31,14 +31,19 @@ SHIFT = 0.1  # most that a crop's middle is off the digit's, over its side
 
 def pretrained(network: Network, recipe: Pretraining, data: Path) -> Path:
     """The file with the backbone's weights under `data`; made if it is not there, while other processes wait."""
-    config = backbone_config(network)
-    path = data / "pretrained" / f"{network.backbone.removesuffix('_dcn')}-{_digest(config, recipe)}.pth"
+    path = pretrained_file(network, recipe, data)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            write_checkpoint({"state_dict": pretrain(config, recipe)}, path)
+            write_checkpoint({"state_dict": pretrain(backbone_config(network), recipe)}, path)
     return path
+
+
+def pretrained_file(network: Network, recipe: Pretraining, data: Path) -> Path:
+    """Where the backbone's weights are under `data`, or will be."""
+    name = f"{network.backbone.removesuffix('_dcn')}-{_digest(backbone_config(network), recipe)}.pth"
+    return data / "pretrained" / name
 
 
 def load_pretrained(detector: Any, path: Path) -> None:

@@ -3,7 +3,7 @@
 from html import escape
 
 from orchestrator.reporting.rendering import words
-from orchestrator.reporting.rendering.numbers import NOTHING, plain, value
+from orchestrator.reporting.rendering.numbers import NOTHING, missed_by, plain, value
 from orchestrator.reporting.table import Row, Table
 from studies.presentation import Column
 
@@ -46,7 +46,7 @@ li { margin: .2rem 0; }
   tr.group th { padding: .3rem .8rem; border-radius: .5rem; }
   tbody td, td.text { display: flex; gap: .8rem; justify-content: space-between; text-align: right; }
   .part { display: inline; margin-left: .5rem; }
-  td::before { content: attr(data-label); color: var(--faint); text-align: left; }
+  td::before { content: attr(data-label); color: var(--faint); text-align: left; flex: none; max-width: 45%; }
 }
 """
 
@@ -98,8 +98,9 @@ def _cell(row: Row, column: Column) -> str:
         return f"<span>{measured}</span>"
     hint = "; ".join(filter(None, (printed.confidence, printed.remark)))
     published = f'<span class="faint" title="{escape(hint)}">{plain(printed.value, column)}{"*" if hint else ""} →</span>'
+    missed = f' <span class="faint">({off})</span>' if (off := missed_by(printed, column)) else ""
     verdict = f'<span class="part">{_badge(printed.verdict)}</span>' if printed.verdict else ""
-    return f"<span>{published} {measured}{verdict}</span>"
+    return f"<span>{published} {measured}{missed}{verdict}</span>"
 
 
 def _badge(word: str) -> str:
@@ -120,6 +121,6 @@ def _gains(table: Table) -> str:
 
 
 def _notes(table: Table) -> str:
-    told = [*filter(None, [words.counted(table)]), *words.order_lines(table), *table.notes]
+    told = [*words.legend(table, marked=False), *filter(None, [words.counted(table)]), *words.order_lines(table), *table.notes]
     link = f'<li><a href="{escape(table.url)}">The study in MLflow</a></li>' if table.url else ""
     return f'<ul class="notes">{"".join(f"<li>{escape(line)}</li>" for line in told)}{link}</ul>' if told or link else ""

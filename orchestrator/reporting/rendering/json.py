@@ -52,6 +52,7 @@ def as_data(table: Table) -> dict[str, Any]:
             "orders": [asdict(order) | {"claim": order.standing} for order in table.claims.orders],
         },
         "summary": {"cells": counts.cells, "gains": counts.gains, "orders": counts.orders},
+        "searches": [search.model_dump(mode="json") for search in table.searches],
         "provenance": asdict(table.provenance),
         "notes": list(table.notes),
     }

@@ -25,7 +25,7 @@ def render(table: Table) -> str:
         assert column
         parts.append([f"**Gains in {text(column.title)}**"])
         parts.append(grid(words.GAIN_HEADER, [[text(field) for field in line] for line in gains]))
-    told = [*words.legend(table), *filter(None, [words.counted(table)]), *words.order_lines(table), *table.notes]
+    told = [*words.legend(table), *filter(None, [words.counted(table)]), *words.order_lines(table), *table.notes, *words.links(table)]
     if told:
         parts.append([f"- {text(line)}" for line in told])
     return "\n\n".join("\n".join(part) for part in parts) + "\n"

@@ -42,7 +42,7 @@ def difference(gain: Estimate, column: Column, plus_minus: str = "±") -> str:
 
 
 def compared(cell: Cell | None, printed: Printed | None, column: Column, expected: int) -> str:
-    """What a cell says in text: "47.9 ±0.4 (+10.3)", or beside a published number "48.1 → 47.9 ±0.4 ✓".
+    """What a cell says in text: "47.9 ±0.4 (+10.3)", or beside a published number "48.1 → 47.9 ±0.4 (-0.2) ✓".
 
     expected: how many values the cells of its row have; a cell of fewer says so.
     """
@@ -52,7 +52,15 @@ def compared(cell: Cell | None, printed: Printed | None, column: Column, expecte
     measured = f"{value(cell, column)}{fewer}" if cell else NOTHING
     mark = MARKS.get(printed.verdict) if printed.verdict and cell else None
     star = "*" if printed.remarked else ""
-    return " ".join(filter(None, (f"{plain(printed.value, column)}{star} → {measured}", mark)))
+    missed = f"({off})" if (off := missed_by(printed, column)) else None
+    return " ".join(filter(None, (f"{plain(printed.value, column)}{star} → {measured}", missed, mark)))
+
+
+def missed_by(printed: Printed, column: Column) -> str | None:
+    """By how much a measured number misses the published one; None where the two are not comparable, or not judged."""
+    if printed.difference is None or printed.verdict not in (Verdict.REPRODUCED, Verdict.OFF):
+        return None
+    return signed(printed.difference, places(printed.value, column))
 
 
 def _gain(gain: Estimate, digits: int, plus_minus: str) -> str:

@@ -12,7 +12,10 @@ from studies.presentation import Column
 
 MARKS = {Verdict.REPRODUCED: "r", Verdict.OFF: "o", Verdict.NOT_COMPARABLE: "n"}
 STAR = "{*}"
-MANY = 8  # columns; more of them are printed small, so that twelve fit a page with margins of 2 cm
+PAGE, SMALL_PAGE = 96, 164  # characters that fit between margins of 2 cm on A4, and that do when they are small; wider ones are tiny
+BETWEEN = 2  # characters that the space between two columns takes
+LONG = 38  # characters of a title; longer ones are broken into lines
+_COMMANDS = re.compile(r"\\[a-zA-Z]+|[{}$\\]")
 MINUS = re.compile(r"^-(?=\d)")
 _ESCAPED = {char: f"\\{char}" for char in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -64,20 +67,35 @@ def render(table: Table) -> str:
 
 
 def _tabular(table: Table) -> list[str]:
+    """The results; printed small where they would not fit a page."""
     paired = {column.metric for column in table.columns if any(column.metric in row.printed for row in table.shown)}
     width = 2 + len(table.columns) + len(paired)
-    many = width > MANY
+    characters = _characters([_line(["", *["published"] * (width - 2), ""]), *_body(table, paired, width, r"\pm ")])
+    small = characters > PAGE
+    size = r"\scriptsize\setlength{\tabcolsep}{2.5pt}" if characters <= SMALL_PAGE else r"\tiny\setlength{\tabcolsep}{1.5pt}"
+    first = _names([row.title for row in table.shown], "4.4cm" if small else "6cm")
     return [
-        *([r"{\scriptsize\setlength{\tabcolsep}{2.5pt}"] if many else []),
-        rf"\begin{{tabular}}{{l{'r' * (width - 2)}l}}",
+        *([f"{{{size}"] if small else []),
+        rf"\begin{{tabular}}{{{first}{'r' * (width - 2)}l}}",
         r"\toprule",
-        *_header(table.columns, paired, ("publ.", "meas.") if many else ("published", "measured")),
+        *_header(table.columns, paired, ("publ.", "meas.") if small else ("published", "measured")),
         r"\midrule",
-        *_body(table, paired, width, r"{\pm}" if many else r"\pm "),
+        *_body(table, paired, width, r"{\pm}" if small else r"\pm "),
         r"\bottomrule",
         r"\end{tabular}",
-        *(["}"] if many else []),
+        *(["}"] if small else []),
     ]
+
+
+def _characters(lines: Sequence[str]) -> int:
+    """How many characters wide a tabular of these lines is, with what stands between its columns."""
+    rows = [[_COMMANDS.sub("", field) for field in line.split(" & ")] for line in lines if " & " in line]
+    return sum(max(map(len, column)) + BETWEEN for column in zip(*rows, strict=True))
+
+
+def _names(titles: Sequence[str], most: str) -> str:
+    """A column of titles, broken into lines where one is long. most: its width then."""
+    return "l" if max(map(len, titles), default=0) <= LONG else f"p{{{most}}}"
 
 
 def _gains(table: Table, gains: Sequence[Sequence[str]]) -> list[str]:
@@ -86,7 +104,7 @@ def _gains(table: Table, gains: Sequence[Sequence[str]]) -> list[str]:
     return [
         rf"\par\medskip\noindent\textbf{{Gains in {text(column.title)}}}",
         r"\par\nopagebreak\medskip\noindent",
-        r"{\footnotesize\begin{tabular}{llrrrrl}",
+        rf"{{\footnotesize\begin{{tabular}}{{{''.join(_names(column, '4.8cm') for column in list(zip(*gains, strict=True))[:2])}rrrrl}}",
         r"\toprule",
         _line([text(field) for field in words.GAIN_HEADER]),
         r"\midrule",
@@ -98,7 +116,10 @@ def _gains(table: Table, gains: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _notes(table: Table) -> list[str]:
-    told = [*_legend(table), *map(text, [*filter(None, [words.counted(table)]), *words.order_lines(table), *table.notes])]
+    told = [
+        *_legend(table),
+        *map(text, [*filter(None, [words.counted(table)]), *words.order_lines(table), *table.notes, *words.links(table)]),
+    ]
     items = [rf"\item {line}" for line in told]
     return [r"\par\medskip", r"\begin{itemize}\footnotesize\setlength{\itemsep}{0pt}", *items, r"\end{itemize}"] if items else []
 

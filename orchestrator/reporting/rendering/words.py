@@ -22,15 +22,21 @@ def place(table: Table) -> str:
     return f"study {table.study}, {table.dataset}, scale {table.scale}"
 
 
-def legend(table: Table) -> list[str]:
-    """How cells with published numbers are read; nothing for a table without."""
+def legend(table: Table, marked: bool = True) -> list[str]:
+    """How cells with published numbers are read; nothing for a table without. marked: with `MARKS` in the place of verdicts."""
     printed = [printed for row in table.shown for printed in row.printed.values()]
     if not printed:
         return []
-    used = [verdict for verdict in MEANINGS if any(each.verdict == verdict for each in printed)]
+    used = [verdict for verdict in MEANINGS if marked and any(each.verdict == verdict for each in printed)]
     marks = "".join(f" {MARKS[verdict]} {MEANINGS[verdict]}." for verdict in used)
+    missed = " (difference)" if {Verdict.REPRODUCED, Verdict.OFF} & {each.verdict for each in printed} else ""
     star = " * see the remarks." if any(each.remarked for each in printed) else ""
-    return [f"published → measured.{marks}{star}"]
+    return [f"published → measured{missed}.{marks}{star}"]
+
+
+def links(table: Table) -> list[str]:
+    """Where its runs are to be seen."""
+    return [f"Runs: {table.url}"] if table.url else []
 
 
 def groups(table: Table) -> Iterable[tuple[str | None, list[Row]]]:

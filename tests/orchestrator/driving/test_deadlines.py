@@ -13,6 +13,7 @@ from orchestrator.driving.deadlines import Deadlines, Watch, end_process
 from orchestrator.driving.pulse import ROUND_SECONDS, Pulse
 from orchestrator.records.errors import Superseded
 from orchestrator.records.store import Store
+from orchestrator.storage.files import SharedFolder
 from tests.orchestrator.conftest import TEACHER, Clock, Driven, a_study, graph_of
 
 FOLDER = Path("folder")
@@ -25,7 +26,7 @@ def ended() -> list[Path]:
 
 @pytest.fixture
 def watch(clock: Clock, ended: list[Path]) -> Watch:
-    return Watch(Deadlines(start=100, silence=50, epoch=200), clock, ended.append)
+    return Watch(ended.append, Deadlines(start=100, silence=50, epoch=200), clock)
 
 
 def pass_by(watch: Watch, clock: Clock, seconds: float) -> None:
@@ -114,12 +115,12 @@ def test_the_process_of_a_folder_is_killed_but_not_another_that_has_its_number(t
         process.stdout.readline()
         noted = json.loads((tmp_path / "process.json").read_text())
         (tmp_path / "process.json").write_text(json.dumps(noted | {"created": noted["created"] - 1}))
-        end_process(tmp_path)
+        end_process(tmp_path, SharedFolder(tmp_path.parent))
         assert psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE
         (tmp_path / "process.json").write_text(json.dumps(noted))
-        end_process(tmp_path)
+        end_process(tmp_path, SharedFolder(tmp_path.parent))
         assert process.wait() == -9
-    end_process(tmp_path)  # gone by now
+    end_process(tmp_path, SharedFolder(tmp_path.parent))  # gone by now
 
 
 def test_the_processes_that_a_trial_has_started_end_with_it_also_one_that_stands_still(tmp_path: Path) -> None:

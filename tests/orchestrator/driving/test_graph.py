@@ -204,7 +204,7 @@ def test_idle_processes_are_let_go_once_the_last_trial_is_handed_out(store: Stor
 
 
 def test_an_order_survives_tunes_config() -> None:
-    order = Order("fitnet/seed-0", {"a": {"b": [1, None]}}, "/folder", "/data")
+    order = Order("fitnet/seed-0", {"a": {"b": [1, None]}}, "/folder", "/data", "digest")
     assert Order.of(order.config()) == order
 
 

@@ -10,6 +10,7 @@ from orchestrator.driving.pausing import Paused, pause
 from orchestrator.machine import StudyState, TrialState
 from orchestrator.records.errors import Superseded
 from orchestrator.records.store import Store
+from orchestrator.storage.files import SharedFolder
 from studies.trial import CHECKPOINT_NOW
 from tests.orchestrator.conftest import ALONE, TEACHER, Driven
 
@@ -30,7 +31,8 @@ def test_a_planned_stop_asks_for_checkpoints_and_costs_the_study_nothing(store: 
         folder.mkdir(parents=True)
     writer = threading.Thread(target=write_when_asked, args=(folders[0],))
     writer.start()
-    assert pause(store, tmp_path, "the stack goes down", seconds=1.0) == Paused([driven.id], asked=2, written=1)
+    store.files = SharedFolder(tmp_path)
+    assert pause(store, "the stack goes down", seconds=1.0) == Paused([driven.id], asked=2, written=1)
     writer.join()
     assert (folders[0] / "last.pt").exists()
     assert not any((folder / CHECKPOINT_NOW).exists() for folder in folders)
@@ -43,5 +45,5 @@ def test_a_planned_stop_asks_for_checkpoints_and_costs_the_study_nothing(store: 
     assert store.new_attempt(study.id) is not None
 
 
-def test_without_studies_there_is_nothing_to_wait_for(store: Store, tmp_path: Path) -> None:
-    assert pause(store, tmp_path, "the stack goes down") == Paused([], 0, 0)
+def test_without_studies_there_is_nothing_to_wait_for(store: Store) -> None:
+    assert pause(store, "the stack goes down") == Paused([], 0, 0)

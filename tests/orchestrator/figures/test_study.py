@@ -13,6 +13,7 @@ from orchestrator.figures.factors import factors_of
 from orchestrator.figures.study import Material, gains_of, pairs_of, pictures_of
 from orchestrator.figures.style import rendered
 from orchestrator.records.store import Store
+from orchestrator.storage.files import SharedFolder
 from studies.submission import read_submission
 from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Driven, a_study
 
@@ -133,8 +134,8 @@ def test_students_of_several_teachers_are_paired_with_them(store: Store, tmp_pat
 def test_a_document_reads_no_file_outside_its_folder(tmp_path: Path, file: str) -> None:
     from orchestrator.figures.documents import Document
 
-    with pytest.raises(ValueError, match="no file of the measurement"):
-        Document("attention", "a", {}, {}, {}, tmp_path).maps(file)
+    with pytest.raises(ValueError, match="is no file of a trial"):
+        Document("attention", "a", {}, {}, {}, str(tmp_path / "document.json"), SharedFolder(tmp_path)).maps(file)
 
 
 def test_rows_of_several_groups_with_one_title_are_told_apart(store: Store) -> None:

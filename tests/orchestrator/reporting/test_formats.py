@@ -66,24 +66,25 @@ def test_markdown_of_a_study_is_aligned_and_says_what_failed_and_why() -> None:
         "- ± is the half-width of the 95% t interval over the seeds.\n"
         "- In parentheses: difference to the student without a distiller, ± over the differences seed by seed.\n"
         "- fitnet, seed 2 failed: the loss became NaN\n"
+        "- Runs: http://mlflow:5000/#/experiments/5/runs/parent?workflowType=machine_learning\n"
     )
 
 
 def test_markdown_of_a_paper_sets_measured_beside_published() -> None:
     lines = render(of_a_paper(), "md").splitlines()
     assert lines[2:9] == [
-        "| arm             | AP                  | AP50                   | seeds |",
-        "|-----------------|---------------------|------------------------|-------|",
-        "| **Faster RCNN** |                     |                        |       |",
-        "| base            | 38.4 → 38.4 ±0.2 ✓  | 59.0 → 58.4 ±0.2 ✗     | 3     |",
-        "| + Our Methods   | 41.5* → 40.3 ±0.3 ✗ | 61.3 → 60.3 ±1.3 (n 2) | 3     |",
-        "| **RetinaNet**   |                     |                        |       |",
-        "| retina          | 37.4 → –            | –                      | 0     |",  # noqa: RUF001
+        "| arm             | AP                         | AP50                      | seeds |",
+        "|-----------------|----------------------------|---------------------------|-------|",
+        "| **Faster RCNN** |                            |                           |       |",
+        "| base            | 38.4 → 38.4 ±0.2 (+0.0) ✓  | 59.0 → 58.4 ±0.2 (-0.6) ✗ | 3     |",
+        "| + Our Methods   | 41.5* → 40.3 ±0.3 (-1.2) ✗ | 61.3 → 60.3 ±1.3 (n 2)    | 3     |",
+        "| **RetinaNet**   |                            |                           |       |",
+        "| retina          | 37.4 → –                   | –                         | 0     |",  # noqa: RUF001
     ]
     assert "| + Our Methods | base | +3.1      | +1.9 ±0.1 | 3 | <0.001 | holds |" in lines
     assert (
-        "- published → measured. ✓ reproduced (within the tolerance, or the published number lies in the 95% interval). ✗ off. "
-        "* see the remarks." in lines
+        "- published → measured (difference). ✓ reproduced (within the tolerance, or the published number lies in the 95% interval). "
+        "✗ off. * see the remarks." in lines
     )
     assert "- Published numbers: 1 reproduced, 2 off, 1 missing. Signs of published gains, all metrics: 2 hold." in lines
     assert "- AP of + Our Methods: printed twice." in lines

@@ -63,7 +63,7 @@ def test_the_speed_of_a_network_is_measured_on_the_cpu_unless_a_gpu_is_named() -
 
 @pytest.mark.parametrize(("gpus", "seen"), [(0, ""), (1, "3")])
 def test_a_trial_process_sees_the_gpus_that_it_was_given_and_no_others(tmp_path: Path, gpus: int, seen: str) -> None:
-    order = Order("a trial", {"gpus": gpus}, str(tmp_path), str(tmp_path))
+    order = Order("a trial", {"gpus": gpus}, str(tmp_path), str(tmp_path), "digest")
     process = """
 import contextlib, os, sys
 from orchestrator.driving.trainable import train
