@@ -5,12 +5,15 @@ from typing import Annotated
 
 import typer
 
+from api.command.output import Json, tell
+
 
 def export(
     trial: Annotated[str, typer.Argument(metavar="TRIAL", help="a trial's key or its first digits, its folder, or with --study its id")],
     study: Annotated[int | None, typer.Option("--study", metavar="ID", help="the study that TRIAL is the id of a trial in")] = None,
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="where its files go")] = Path("export"),
     onnx: Annotated[bool, typer.Option("--onnx", help="also as ONNX, tried with onnxruntime on validation images")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write a finished trial's detector as plain mmdet loads it: config.py and model.pth."""
     from contextlib import redirect_stdout
@@ -21,7 +24,7 @@ def export(
     home = retort_home()
     key = trial if study is None else _key_of(study, trial)
     with redirect_stdout(stderr):  # mmdet prints while it is imported
-        from workers.export.mmdet_files import CONFIG, write_mmdet
+        from workers.export.mmdet_files import CHECKPOINT, CONFIG, write_mmdet
         from workers.export.onnx_file import GRAPH, OPSET, write_onnx
         from workers.export.trained import ExportError, find_folder, trained
         from workers.process import quiet
@@ -30,18 +33,20 @@ def export(
             found = trained(find_folder(home / "trials", key), home / "data")
             with quiet():
                 imports = write_mmdet(found, to)
-            lines = [f"{to / CONFIG} and model.pth: AP {found.result.metrics.get('AP', 0.0):.1f} when it was trained"]
+            ap = found.result.metrics.get("AP", 0.0)
+            data = {"config": str(to / CONFIG), "checkpoint": str(to / CHECKPOINT), "AP": ap, "imports": imports}
+            lines = [f"{to / CONFIG} and {CHECKPOINT}: AP {ap:.1f} when it was trained"]
             if imports:
                 lines.append(f"it has parts that mmdet has not, and needs Retort beside mmdet: {', '.join(imports)}")
             if onnx:
                 with quiet():
                     apart = write_onnx(found, to)
+                data |= {"onnx": str(to / GRAPH), "opset": OPSET, "difference": apart}
                 lines.append(f"{to / GRAPH}: opset {OPSET}; in onnxruntime its outputs are at most {apart:.0e} of the largest off")
         except ExportError as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(1) from None
-    for line in lines:
-        typer.echo(line)
+    tell(as_json, data, *lines)
 
 
 def _key_of(study: int, trial: str) -> str:
