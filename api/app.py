@@ -21,6 +21,7 @@ from api.catalog import endpoints as catalog
 from api.checks import endpoints as checks
 from api.docs import endpoints as docs
 from api.figures import endpoints as figures
+from api.garbage import endpoints as garbage
 from api.health import endpoints as health
 from api.logs import endpoints as logs
 from api.metrics import endpoints as metrics
@@ -73,7 +74,7 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
     login.install(app)
     of_studies = (studies.router, studies.plans, plans.router, tables.router, figures.router, logs.router, schedules.router)
     of_access = (access.tokens, access.others, login.router)
-    of_health = (outbox.router, health.router, health.watched, metrics.router)
+    of_health = (outbox.router, garbage.router, health.router, health.watched, metrics.router)
     for router in (*of_studies, catalog.router, checks.router, *of_access, webhooks.router, *of_health, docs.router, pages.router):
         app.include_router(router)
     _describe(app)

@@ -18,6 +18,7 @@ from studies.home import retort_home
 
 _RETRY_SECONDS = 10.0  # how long a request that may be repeated waits for a service that restarts
 _CHECKS_SECONDS = 180.0  # the service gives a silent node a minute
+_GARBAGE_SECONDS = 3600.0  # large files take their time to go
 _TRIALS_A_PAGE = 1000
 _MOST_WAITS = 3  # for a token's next minute
 _SILENCE_SECONDS = 40.0  # the event stream says something every 15 s, if only that it is there
@@ -158,6 +159,14 @@ class Client:
         rows: int = self._json("POST", "/v1/outbox:resend")["rows"]
         return rows
 
+    def garbage(self, after: float | None = None) -> dict[str, Any]:
+        """What is stored and no longer needed. after: days, in place of the policy's for files."""
+        return self._json("GET", "/v1/garbage", params=_given(after=after), timeout=_GARBAGE_SECONDS)
+
+    def collect_garbage(self, after: float | None = None) -> dict[str, Any]:
+        """Remove it; what went."""
+        return self._json("POST", "/v1/garbage:collect", params=_given(after=after), timeout=_GARBAGE_SECONDS)
+
     def add_schedule(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """A new schedule."""
         return self._json("POST", "/v1/schedules", json=wanted)
@@ -296,6 +305,11 @@ class Client:
         if isinstance(error, httpx.ConnectError):
             return f"nothing answers at {self.url}; start it with `retort up`"
         return f"the connection to {self.url} broke ({error or type(error).__name__})"
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Those that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _refusal(response: httpx.Response) -> Refused:
