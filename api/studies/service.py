@@ -7,7 +7,7 @@ from typing import Any
 
 from api.access.callers import refuse_others
 from api.problems import conflict, not_found
-from api.studies.schemas import PlanAnswer, PlannedTrialAnswer, StudyAnswer, StudyDetail, StudyPage, TrialAnswer, TrialPage
+from api.studies.schemas import PlanAnswer, PlannedTrialAnswer, Sign, StudyAnswer, StudyDetail, StudyPage, TrialAnswer, TrialPage
 from api.times import at, maybe_at
 from orchestrator.access.audit import Audit
 from orchestrator.access.tokens import Holder
@@ -161,6 +161,7 @@ class Studies:
             epoch=trial.epoch,
             epochs=trial.epochs,
             latest=trial.latest,
+            sign=_sign(trial),
             metrics=trial.metrics,
             seconds=trial.seconds,
             started=maybe_at(trial.started),
@@ -169,6 +170,13 @@ class Studies:
             checkpoint_sha256=trial.checkpoint_sha256,
             mlflow=run_page(self.settings.mlflow_ui, study.experiment, trial.run),
         )
+
+
+def _sign(trial: Trial) -> Sign | None:
+    """Of the epoch under way."""
+    if trial.state != TrialState.RUNNING or trial.sign is None or trial.sign["epoch"] <= trial.epoch:
+        return None
+    return Sign.model_validate(trial.sign | {"time": at(trial.sign["time"])})
 
 
 def sums(plan: Plan) -> dict[str, Any]:

@@ -3,10 +3,13 @@
 It holds no trials but those it has handed out and a few that are ready next; how many are open it knows by the study's counts.
 """
 
+import contextlib
 import functools
 import time
 from collections import deque
 from typing import Any
+
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from orchestrator.driving.order import Order
 from orchestrator.driving.source import source_of_code
@@ -23,6 +26,7 @@ from studies.spec import Schedule
 from studies.trial import FailureKind, Setting, TeacherRef, TrialSpec
 
 ASK_AGAIN_SECONDS = 1.0  # how often a trial that another study trains is asked for
+SIGN_SECONDS = 5.0  # between two signs of life of a trial that are stored
 ASKED_AT_ONCE = 64  # of those, before Tune has its turn; the next call goes on behind them
 
 
@@ -35,7 +39,7 @@ class Graph:
         self.arms = {arm.id: arm for arm in store.arms(study_id)}
         self.claimed: dict[str, int] = {}  # handed to Tune, end not seen yet -> number of its lease
         self.ask_again: dict[str, float] = {}  # trials another study trains -> when to look again
-        self.signs: dict[str, dict[str, Any]] = {}  # trial -> its last sign of life inside an epoch; not stored
+        self.signs: dict[str, float] = {}  # trial -> when its last sign of life inside an epoch was stored
         self.source = source_of_code()
         self.code_version = functools.cache(code_version)  # as it was when this driver began: its processes keep what they imported
         self.measurement_code = functools.cache(measurement_code)
@@ -146,7 +150,7 @@ class Graph:
     def reported(self, name: str, result: dict[str, Any]) -> None:
         """A sign of life inside an epoch, an epoch, the result, or the failure that `trainable.train` reports."""
         if "step" in result:
-            self.signs[name] = {field: result[field] for field in ("epoch", "epochs", "step", "steps", "metrics")}
+            self._sign(name, result)
         elif "epoch" in result:
             self._tell(name, functools.partial(self._epoch, name, result))
         elif "result" in result:
@@ -175,6 +179,15 @@ class Graph:
             self._over(name)
             self.ask_again[name] = time.monotonic() + ASK_AGAIN_SECONDS
 
+    def _sign(self, name: str, result: dict[str, Any]) -> None:
+        """Stores a sign of life, one in SIGN_SECONDS, where the database takes it at once: nothing waits for it."""
+        if time.monotonic() - self.signs.get(name, -SIGN_SECONDS) < SIGN_SECONDS:
+            return
+        sign = {field: result[field] for field in ("epoch", "epochs", "step", "steps", "metrics")}
+        with contextlib.suppress(OperationalError, InterfaceError):
+            self._tell(name, lambda fence: self.store.record_sign(self.study_id, self.attempt, name, sign, fence))
+            self.signs[name] = time.monotonic()
+
     def _epoch(self, name: str, result: dict[str, Any], fence: int) -> None:
         self.store.record_epoch(self.study_id, self.attempt, name, result["epoch"], result["epochs"], result["metrics"], fence)
 
@@ -189,4 +202,5 @@ class Graph:
 
     def _over(self, name: str) -> None:
         self.claimed.pop(name, None)
+        self.signs.pop(name, None)
         self.refresh()

@@ -107,6 +107,7 @@ class Trial(Base):
     epoch: Mapped[int] = mapped_column(default=0)  # last recorded epoch, 1-based
     epochs: Mapped[int | None]  # of how many
     latest: Mapped[dict[str, Any] | None]  # metrics of the last recorded epoch
+    sign: Mapped[dict[str, Any] | None]  # the last sign of life inside an epoch, while it runs (records.signs)
     metrics: Mapped[dict[str, Any] | None]  # final metrics
     checkpoint: Mapped[str | None] = mapped_column(Text)  # exported detector; of a measurement its document
     checkpoint_sha256: Mapped[str | None] = mapped_column(String(64))
@@ -161,7 +162,7 @@ class Event(Base):
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
-    kind: Mapped[str] = mapped_column(String(16))  # study, trial, epoch, note or regression
+    kind: Mapped[str] = mapped_column(String(16))  # study, trial, trials, epoch, step, note or regression
     data: Mapped[dict[str, Any]]
     time: Mapped[int]
 

@@ -6,7 +6,8 @@ from orchestrator.records.health import Health
 from orchestrator.records.leases import Leases
 from orchestrator.records.outbox import OutboxRecords
 from orchestrator.records.progress import Progress
+from orchestrator.records.signs import Signs
 
 
-class Store(Commands, Leases, Progress, OutboxRecords, Health, Monitoring):
+class Store(Commands, Leases, Progress, Signs, OutboxRecords, Health, Monitoring):
     """Whoever acts on a study comes through here; each concern has a file of its own."""

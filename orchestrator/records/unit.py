@@ -129,6 +129,7 @@ class Unit:
     def _trial_changed(self, change: machine.TrialChange) -> None:
         row, trial = self.trial(change.name), change.trial
         row.state, row.reason, row.failure, row.losses = trial.state, trial.reason, trial.failure, trial.losses
+        self.forget_sign(row)
         if trial.state == TrialState.RUNNING:
             row.started = row.started or self.now
         else:
@@ -162,6 +163,12 @@ class Unit:
         self.event("trials", told | ({"of": change.of} if change.of else {}))
         if change.state.final:
             self.tell_mlflow(None)
+
+    def forget_sign(self, trial: Trial) -> None:
+        """Its last sign of life, and the event that told of it: there is one a trial at most."""
+        if trial.sign:
+            self.session.execute(delete(Event).where(Event.id == trial.sign["event"]))
+            trial.sign = None
 
     def event(self, kind: str, data: dict[str, Any]) -> None:
         """Events, and rows of the outbox, have ids in the order in which they are added."""

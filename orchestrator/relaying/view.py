@@ -10,7 +10,13 @@ from typing import Any
 from orchestrator.reporting.links import VIEW
 
 DIFFERENCE = "difference"  # metric of a run: AP minus its baseline's of the same seed
-COLUMNS = ["tags.`arm`", "tags.`seed`", *(f"metrics.`{name}`" for name in ("AP", "AP50", "AP75", DIFFERENCE))]
+# Their widths in pixels: a window of 1440 shows all of them, beside the name and the date that MLflow pins to the left.
+COLUMNS = {
+    "tags.`arm`": 150,
+    "tags.`seed`": 60,
+    **{f"metrics.`{name}`": 75 for name in ("AP", "AP50", "AP75")},
+    f"metrics.`{DIFFERENCE}`": 95,
+}
 CHARTS = {"AP by epoch": ["AP"], "Loss by epoch": ["loss"], "Losses by epoch": ["loss_cls", "loss_bbox", "loss_dfl"]}
 SECTION = "retort-training"
 
@@ -18,8 +24,9 @@ SECTION = "retort-training"
 def view_tags() -> dict[str, str]:
     """The tag of an experiment that holds the prepared view."""
     state = {
-        "selectedColumns": COLUMNS,
-        "columnOrder": COLUMNS,
+        "selectedColumns": list(COLUMNS),
+        "columnOrder": list(COLUMNS),
+        "columnWidths": COLUMNS,
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "arm"}]},
         "useGroupedValuesInCharts": True,
         "hideEmptyCharts": True,
