@@ -302,7 +302,7 @@ def epochs_done(trial: dict[str, Any], pace: Pace | None) -> float:
     """Epochs done with the share of the running one, which is guessed from the last one's time and never quite full."""
     done = float(trial["epoch"])
     if sign := under_way(trial):
-        return done + 0.95 * sign["step"] / sign["steps"]
+        return float(done + 0.95 * sign["step"] / sign["steps"])
     if trial["state"] != "running" or pace is None or done >= trial["epochs"]:
         return done
     return done + min(pace.since / pace.epoch, 0.95)

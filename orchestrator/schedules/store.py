@@ -13,7 +13,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from orchestrator.machine import StudyState
-from orchestrator.records.new_study import add_study
+from orchestrator.records.new_study import add_study, rows_of
 from orchestrator.records.schema import Schedule, ScheduleRun, Study
 from orchestrator.records.store import Store
 from orchestrator.schedules import times
@@ -218,7 +218,7 @@ def _standing(session: Session, schedule: Schedule) -> Standing:
 def _submit(session: Session, schedule: Schedule, run: ScheduleRun, now: int) -> None:
     """The run's study, made in the same transaction; a spec that is no longer valid makes none, and the run says why."""
     try:
-        study = add_study(session, read_submission(schedule.document), now, owner=schedule.owner)
+        study = add_study(session, rows_of(read_submission(schedule.document)), now, owner=schedule.owner)
     except SpecError as error:
         run.outcome, run.reason = Outcome.SKIPPED, f"its study is no longer valid: {error}"
         return
