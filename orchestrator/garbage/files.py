@@ -11,8 +11,8 @@ def size_of(folder: Path) -> int:
 
 
 def last_change(folder: Path) -> float:
-    """When anything below a folder, or it itself, was changed last, in seconds since 1970."""
-    return max((changed for _, changed in _files(folder)), default=folder.stat().st_mtime)
+    """When any file below a folder was changed last, in seconds since 1970; 0 where there is none."""
+    return max((changed for _, changed in _files(folder)), default=0.0)
 
 
 def _files(folder: Path) -> Iterator[tuple[int, float]]:

@@ -88,8 +88,13 @@ class Garbage:
         return Found(found.kind, found.name, rows=rows) if rows else None
 
     def empty(self) -> None:
-        """Deletes what an earlier removal was killed over."""
-        shutil.rmtree(self.trials / GONE, ignore_errors=True)
+        """Deletes what is on its way out; the folder stays, as somebody else may remove something just now."""
+        if (self.trials / GONE).is_dir():
+            for left in (self.trials / GONE).iterdir():
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink(missing_ok=True)
 
     # --- looking
 
@@ -102,7 +107,7 @@ class Garbage:
         for names in _batched(self._folders(), AT_ONCE):
             for name, held in self.references.held(names).items():
                 if self._outlived(held):
-                    size = sum(file.stat().st_size for file in self._states(name))
+                    size = self._size_of_states(name)
                     if size:
                         yield Found(Kind.STATES, name, size)
                 elif not held.referred:
@@ -124,6 +129,12 @@ class Garbage:
     def _old(self, name: str) -> bool:
         before = self._before(self.policy.folders)
         return before is not None and last_change(self.trials / name) * 1000 <= before
+
+    def _size_of_states(self, name: str) -> int:
+        """0 where another has just removed them."""
+        with contextlib.suppress(FileNotFoundError):
+            return sum(file.stat().st_size for file in self._states(name))
+        return 0
 
     def _states(self, name: str) -> list[Path]:
         """Files of a finished trial that only one that goes on would read."""

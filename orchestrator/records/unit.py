@@ -79,6 +79,7 @@ class Unit:
                     self._trial_changed(change)
                 case machine.GroupChange():
                     self._group_changed(change)
+        self._lower_lacking()
 
     # --- what the machine is shown
 
@@ -146,10 +147,6 @@ class Unit:
         else:
             self.session.execute(_END_LEASE, {"trial": row.id})
         row.finished = self.now if trial.state.final else None
-        if trial.state.good and row.name in self._lack_more:  # those that lack nothing else move as a group
-            needing = select(Need.trial_id).where(Need.needed_id == row.id)
-            fewer = update(Trial).where(Trial.id.in_(needing), ~LAST_LACKING).values(lacking=Trial.lacking - 1)
-            self.session.execute(fewer, execution_options={"synchronize_session": False})
         told: dict[str, Any] = {"trial": row.name, "state": trial.state, "before": change.before}
         told |= {"reason": trial.reason, "failure": trial.failure, "losses": trial.losses}
         self.event("trial", told | ({"metrics": row.metrics} if trial.state.good else {}))
@@ -157,6 +154,14 @@ class Unit:
             self.tell_mlflow(row)
         if trial.state.final:
             self.tell_mlflow(None)  # the table on the parent run
+
+    def _lower_lacking(self) -> None:
+        """Of the trials that need what has its results now; those that lacked nothing else have moved as a group before."""
+        for name in self._lack_more:
+            needing = select(Need.trial_id).where(Need.needed_id == self.trial(name).id)
+            fewer = update(Trial).where(Trial.id.in_(needing), Trial.lacking > 0).values(lacking=Trial.lacking - 1)
+            self.session.execute(fewer, execution_options={"synchronize_session": False})
+        self._lack_more.clear()
 
     def _group_changed(self, change: machine.GroupChange) -> None:
         of = self.trial(change.of) if change.of else None

@@ -96,7 +96,7 @@ def test_the_last_state_of_a_finished_trial_goes_after_its_time_and_nothing_else
     }
     for name in (TEACHER, ALONE, PUPIL):
         assert files(settings.trials / key(name)) == {"lock", "model.pth", "best.pth", "result.json"}
-    assert not (settings.trials / GONE).exists()
+    assert list((settings.trials / GONE).iterdir()) == []
     assert collected(garbage) == []
 
 
@@ -141,7 +141,7 @@ def test_a_folder_that_nothing_refers_to_goes_after_its_time(over: Driven, garba
         folder_of(settings, name, "model.pth", age=days * DAY, now=clock.seconds)
     assert [(each.kind, each.name, each.bytes) for each in garbage.find()] == [(Kind.FOLDERS, "old", 200)]
     assert [each.name for each in collected(garbage)] == ["old"]
-    assert {folder.name for folder in settings.trials.iterdir()} == {key(TEACHER), key(ALONE), key(PUPIL), "young"}
+    assert {folder.name for folder in settings.trials.iterdir()} == {key(TEACHER), key(ALONE), key(PUPIL), "young", GONE}
 
 
 def test_a_folder_in_which_a_process_works_stays(over: Driven, garbage: Garbage, settings: Settings, clock: Clock) -> None:
@@ -246,7 +246,7 @@ def test_the_loop_removes_by_the_policy_and_what_an_earlier_one_was_killed_over(
     clock.seconds += 2 * DAY
     loop = Collector(garbage)
     loop.step()
-    assert not (settings.trials / GONE).exists()
+    assert list((settings.trials / GONE).iterdir()) == []
     assert RESUME not in files(settings.trials / key(TEACHER))
     folder_of(settings, "later", age=9 * DAY, now=clock.seconds)
     loop.step()
