@@ -8,7 +8,7 @@ from sqlalchemy import and_, insert, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from orchestrator.machine import StudyState, TrialState
-from orchestrator.records.schema import MEASUREMENT, Arm, Base, Event, Need, Study, Trial
+from orchestrator.records.schema import MEASUREMENT, Arm, Base, Event, Need, Study, Trial, table_of
 from studies.expand import Expansion
 from studies.submission import Submission
 
@@ -83,10 +83,9 @@ def _add_needs(session: Session, study_id: int) -> None:
         session.execute(insert(Need).from_select(["needed_id", "trial_id"], both.where(Trial.study_id == study_id, *which)))
 
 
-def _insert(session: Session, table: type[Base], rows: list[dict[str, Any]]) -> None:
-    """Without the objects that a session would make of them."""
+def _insert(session: Session, model: type[Base], rows: list[dict[str, Any]]) -> None:
     if rows:
-        session.execute(insert(table.__table__), rows)
+        session.execute(insert(table_of(model)), rows)
 
 
 def _arms(expansion: Expansion) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ Rows handed out by the store are detached copies: read them, and change state on
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from orchestrator.machine import StudyState, TrialState
@@ -31,6 +31,13 @@ class Base(DeclarativeBase):
         }
     )
     type_annotation_map = {dict[str, Any]: JSON(none_as_null=True), list[Any]: JSON(none_as_null=True), int: BigInteger}
+
+
+def table_of(rows: type[Base]) -> Table:
+    """The table itself, for rows of which no objects are to be made."""
+    table = rows.__table__
+    assert isinstance(table, Table)
+    return table
 
 
 class Study(Base):

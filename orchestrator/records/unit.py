@@ -17,11 +17,11 @@ from orchestrator.records.database import Database
 from orchestrator.records.errors import Superseded
 from orchestrator.records.groups import LAST_LACKING, members
 from orchestrator.records.rows import locked_study, trial_row
-from orchestrator.records.schema import MEASUREMENT, Event, Lease, Need, Outbox, Trial
+from orchestrator.records.schema import MEASUREMENT, Event, Lease, Need, Outbox, Trial, table_of
 
 # Rows that nobody looks at again in their transaction: no objects are made of them.
-_TELL, _SEND = insert(Event.__table__), insert(Outbox.__table__)
-_END_LEASE = delete(Lease.__table__).where(Lease.__table__.c.trial_id == bindparam("trial"))
+_TELL, _SEND = insert(table_of(Event)), insert(table_of(Outbox))
+_END_LEASE = delete(table_of(Lease)).where(Lease.trial_id == bindparam("trial"))
 _SHOWN = (TrialState.RUNNING, TrialState.FAILED, *machine.GOOD)  # MLflow is told of a trial in these states
 
 

@@ -83,7 +83,8 @@ class Relay:
             return 0
         rows = self.store.outbox(study_id, ROWS_A_TURN)
         study, sent = None, 0
-        for trial_id in dict.fromkeys(row.trial_id for row in rows):
+        # The study itself last: it tells of its trials' runs, which are to be there.
+        for trial_id in sorted(dict.fromkeys(row.trial_id for row in rows), key=lambda trial: trial is None):
             mine = [row for row in rows if row.trial_id == trial_id]
             try:
                 study = study or self._with_run(self.store.study(study_id))

@@ -118,6 +118,18 @@ def whole_study(driven: Driven, relay: Relay, *trials: str) -> None:
     relay.step()
 
 
+def test_a_relay_that_comes_late_tells_what_each_trial_gains_all_the_same(
+    driven: Driven, relay: Relay, client: MlflowClient, request: pytest.FixtureRequest
+) -> None:
+    for name, ap in ((TEACHER, 60.0), (ALONE, 40.0), (PUPIL, 43.5)):
+        driven.train(name, AP=ap)
+    driven.store.conclude(driven.id, driven.attempt)
+    relay.step()
+    runs = seen(client, request.node.name)
+    gained = {name: run["points"]["difference"][0][1] for name, run in runs.items() if "difference" in run["points"]}
+    assert gained == {driven.trial(PUPIL).title: 3.5}
+
+
 def test_mlflow_shows_a_running_trial_from_inside_its_epoch(
     driven: Driven, relay: Relay, client: MlflowClient, request: pytest.FixtureRequest, clock: Clock
 ) -> None:
