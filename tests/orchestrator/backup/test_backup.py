@@ -32,7 +32,8 @@ from workers.files import file_sha256
 from workers.training.progress import EpochReport
 from workers.training.trial import run_trial
 
-SMOKE = a_study(scale="smoke", schedule={"epochs": 1, "max_iterations": 1})
+ARMS = [{"id": "fitnet", "distiller": "fitnet"}]
+SMOKE = a_study(scale="smoke", schedule={"epochs": 1, "max_iterations": 1}, arms=ARMS)  # two trainings of one step
 
 
 @pytest.fixture
