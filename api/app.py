@@ -22,6 +22,7 @@ from api.catalog import endpoints as catalog
 from api.checks import endpoints as checks
 from api.docs import endpoints as docs
 from api.figures import endpoints as figures
+from api.garbage import endpoints as garbage
 from api.health import endpoints as health
 from api.logs import endpoints as logs
 from api.metrics import endpoints as metrics
@@ -92,7 +93,7 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
         queue.queue,
     )
     of_access = (queue.owners, access.tokens, access.others, login.router)
-    of_health = (outbox.router, health.router, health.watched, metrics.router)
+    of_health = (outbox.router, garbage.router, health.router, health.watched, metrics.router)
     for router in (*of_studies, catalog.router, checks.router, *of_access, webhooks.router, *of_health, docs.router, pages.router):
         app.include_router(router)
     if forwarded:

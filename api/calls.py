@@ -9,6 +9,7 @@ from api.asking import Asking
 from api.exchange import Steps, call
 
 _CHECKS_SECONDS = 180.0  # the service gives a silent node a minute
+_GARBAGE_SECONDS = 3600.0  # large files take their time to go
 _TRIALS_A_PAGE = 1000
 
 
@@ -133,6 +134,16 @@ class Calls(Asking):
     def resend(self) -> Steps[int]:
         """Tell MLflow what was set aside; how many changes these are."""
         return int((yield from self._json("POST", "/v1/outbox:resend"))["rows"])
+
+    @call
+    def garbage(self, after: float | None = None) -> Steps[dict[str, Any]]:
+        """What is stored and no longer needed. after: days, in place of the policy's for files."""
+        return self._json("GET", "/v1/garbage", params={} if after is None else {"after": after}, timeout=_GARBAGE_SECONDS)
+
+    @call
+    def collect_garbage(self, after: float | None = None) -> Steps[dict[str, Any]]:
+        """Remove it; what went."""
+        return self._json("POST", "/v1/garbage:collect", params={} if after is None else {"after": after}, timeout=_GARBAGE_SECONDS)
 
     @call
     def add_schedule(self, wanted: dict[str, Any]) -> Steps[dict[str, Any]]:

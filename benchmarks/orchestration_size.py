@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, Engine, event, text
 
 from orchestrator.driving.graph import Graph
 from orchestrator.driving.jobs import Jobs
@@ -59,9 +59,32 @@ class Took:
 
 def clocked(act: Callable[[], Any]) -> tuple[Any, Took]:
     """What `act` gives, and what it took."""
-    wall, cpu = time.perf_counter(), time.process_time()
+    cpu = time.process_time()
+    wall = time.perf_counter()
     result = act()
-    return result, Took(time.perf_counter() - wall, time.process_time() - cpu)
+    wall = time.perf_counter() - wall
+    return result, Took(wall, time.process_time() - cpu)
+
+
+class WriteLocks:
+    """For how long transactions that write were open."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.longest = Took(0.0, 0.0)
+        self._began: tuple[float, float] | None = None
+        event.listen(engine, "before_cursor_execute", self._statement)
+        event.listen(engine.pool, "checkin", self._end)
+
+    def _statement(self, connection: Connection, *_: Any) -> None:
+        """The first one of a transaction that writes: SQLite begins with it, PostgreSQL locks the study."""
+        if self._began is None and connection.get_execution_options().get("retort_writes"):
+            self._began = time.perf_counter(), time.process_time()
+
+    def _end(self, *_: Any) -> None:
+        if self._began:
+            held = Took(time.perf_counter() - self._began[0], time.process_time() - self._began[1])
+            self.longest = max(self.longest, held, key=lambda took: took.wall)
+        self._began = None
 
 
 class Bench:
@@ -75,6 +98,7 @@ class Bench:
                 connection.execute(text("CREATE SCHEMA public"))
             engine.dispose()
         self.store = Store(url)
+        self.locks = WriteLocks(self.store.engine)
         self.folder = folder
         self.settings = Settings(folder, "", "", "", "", "http://127.0.0.1:1", 1)
         self.rows: dict[str, str] = {}
@@ -100,12 +124,13 @@ class Bench:
         self.store.start_attempt(study_id, attempt.number)
         return self.graph(study_id, attempt.number)
 
-    def train(self, graph: Graph, count: int | None = None) -> dict[str, list[Took]]:
-        """Lives of trials, one after the other, until there are none (or `count`); what every step took, by its name."""
+    def train(self, graph: Graph, count: int | None = None, timed: bool = True) -> dict[str, list[Took]]:
+        """Lives of trials, one after the other, until there are none (or `count`); what every step took, by its name. timed: whether it is
+        looked at, which takes time as well."""
         took: dict[str, list[Took]] = {"claim": [], "start": [], "epoch": [], "finish": []}
 
         def step(name: str, act: Callable[[], Any]) -> Any:
-            result, seconds = clocked(act)
+            result, seconds = clocked(act) if timed else (act(), Took(0, 0))
             took[name].append(seconds)
             return result
 
@@ -143,6 +168,7 @@ class Bench:
         self.store.end_attempt(study.id, 1, "killed")
         self.timed("cancel", lambda: self.store.request_cancel(study.id))
         self.timed("resume", lambda: self.store.request_resume(study.id))
+        self.note("longest write lock", self.locks.longest)
 
     def whole_study(self, trials: int) -> None:
         """A study's whole bookkeeping."""
@@ -150,7 +176,7 @@ class Bench:
 
         def live() -> None:
             graph = self.start(study.id)
-            self.train(graph)
+            self.train(graph, timed=False)
             self.store.conclude(study.id, 1)
 
         self.timed(f"a whole study of {trials:,}", live)

@@ -15,6 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from orchestrator import logs, loops
 from orchestrator.broker.loop import Broker
 from orchestrator.driving.jobs import Jobs
+from orchestrator.garbage.garbage import Garbage
+from orchestrator.garbage.loop import Collector
+from orchestrator.garbage.policy import Policy
 from orchestrator.records.locks import Lock
 from orchestrator.records.store import Store
 from orchestrator.relaying.client import mlflow_client
@@ -48,6 +51,7 @@ def main() -> None:
         Reaper(store, client),
         Cron(store),
         Telling(store),
+        Collector(Garbage(store, configured, Policy.from_environment())),
     ]
     store.forget_loops([loop.name for loop in running])
     threads = [threading.Thread(target=loops.run, args=(loop, store, stop), name=loop.name, daemon=True) for loop in running]

@@ -13,6 +13,7 @@ from studies.catalog import in_form
 Kind = Literal["d_pred", "errors", "nms", "costs", "attention", "sampling", "detections"]
 AREAS = ("all", "small", "medium", "large")  # COCO's, of objects in pixels: all, below 32^2, up to 96^2, above
 SAMPLED = frozenset({"fgfi", "defeat", "pad", "pdf_distil"})  # distillers that weigh the cells they imitate
+LEARNT = frozenset({"pad"})  # those whose weights come from parts that train with the student, so that its last state is read for them
 
 
 class MeasureOptions(BaseModel):

@@ -25,6 +25,7 @@ FAILURES: dict[str, str] = {
     "infra": "the machine or process failed; such a trial is tried again",
 }
 CHECKPOINT_NOW = "checkpoint-now"  # file in a trial's folder: its process writes a checkpoint as soon as it can, and removes the file
+LAST_STATE = "last.pt"  # in a trial's folder: what its training goes on from
 ERROR_CURVES = "error_curves.json"  # a trial leaves it beside its checkpoint
 LEAVE_NOW = "leave-now"  # likewise: it writes a checkpoint and ends, to be gone on with later
 

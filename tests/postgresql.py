@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 _START_SECONDS = 60
 _FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "listen_addresses=", "max_connections=200")
 
@@ -22,35 +24,71 @@ def binaries() -> Path | None:
     return folders[-1] if folders else None
 
 
-@contextmanager
-def server() -> Iterator[str]:
-    """The URL of a database server that lives as long as the block. It loses everything with a crash: nobody will miss it."""
-    programs = binaries()
-    assert programs, "PostgreSQL is not installed here"
-    user = _user()
-    folder = Path(tempfile.mkdtemp(prefix="retort-pg-", dir="/tmp"))  # a socket's path must be short
-    if user:
-        shutil.chown(folder, user)
-    options = [argument for each in (*_FAST, f"unix_socket_directories={folder}") for argument in ("-c", each)]
-    try:
+class Server:
+    """A database server in a folder of its own; it loses everything with a crash: nobody will miss it."""
+
+    def __init__(self, folder: Path) -> None:
+        programs = binaries()
+        assert programs, "PostgreSQL is not installed here"
+        self.folder, self._programs, self._user = folder, programs, _user()
+        self.url = f"postgresql+psycopg://retort@/postgres?host={folder}"
+        if self._user:
+            shutil.chown(folder, self._user)
         initdb = [programs / "initdb", "-D", folder / "data", "-U", "retort", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"]
-        subprocess.run(initdb, user=user, cwd=folder, check=True, capture_output=True)
-        with (folder / "log").open("w") as log:
-            running = subprocess.Popen(
-                [programs / "postgres", "-D", folder / "data", *options], user=user, cwd=folder, stdout=log, stderr=log
-            )
+        subprocess.run(initdb, user=self._user, cwd=folder, check=True, capture_output=True)
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        options = [argument for each in (*_FAST, f"unix_socket_directories={self.folder}") for argument in ("-c", each)]
+        command = [self._programs / "postgres", "-D", self.folder / "data", *options]
+        with (self.folder / "log").open("a") as log:
+            self._process = subprocess.Popen(command, user=self._user, cwd=self.folder, stdout=log, stderr=log)
+        _await(self.folder, self._process)
+
+    def stop(self) -> None:
+        """Disconnects whoever is there."""
+        self._process.send_signal(signal.SIGINT)
         try:
-            _await(folder, running)
-            yield f"postgresql+psycopg://retort@/postgres?host={folder}"
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def freeze(self) -> None:
+        """Its connections stay and say nothing."""
+        for process in self._all():
+            process.suspend()
+
+    def thaw(self) -> None:
+        """After `freeze`."""
+        for process in self._all():
+            process.resume()
+
+    def _all(self) -> list[psutil.Process]:
+        first = psutil.Process(self._process.pid)
+        return [first, *first.children(recursive=True)]
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    """A server that lives as long as the block."""
+    folder = Path(tempfile.mkdtemp(prefix="retort-pg-", dir="/tmp"))  # a socket's path must be short
+    try:
+        started = Server(folder)
+        started.start()
+        try:
+            yield started
         finally:
-            running.send_signal(signal.SIGINT)  # disconnects whoever is still there
-            try:
-                running.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                running.kill()
-                running.wait()
+            started.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """The URL of a server that lives as long as the block."""
+    with running() as started:
+        yield started.url
 
 
 def _user() -> str | None:

@@ -1,5 +1,6 @@
 """The right to write into a trial's folder: one process at a time, and none whose lease is older than the last one seen there."""
 
+import contextlib
 import fcntl
 import os
 import time
@@ -21,16 +22,40 @@ def alone_in(folder: Path, fence: int | None = None) -> Iterator[None]:
     fence: number of the lease that the folder is to be written under; None for a trial that has none. Raises TrialFailure("infra") where a
     greater one was here, or another process is still here after LOCK_SECONDS.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        _take(lock, folder.name)
+    with _taken(folder):
         if fence is not None:
             _pass(folder / "fence", fence)
         yield
 
 
-def _take(lock: IO[str], name: str) -> None:
+@contextmanager
+def _taken(folder: Path) -> Iterator[None]:
     deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        with _opened(folder) as lock:
+            _take(lock, folder.name, deadline)
+            if _is(lock, folder / "lock"):
+                yield
+                return
+
+
+def _opened(folder: Path) -> IO[str]:
+    """The folder's lock file, both made where they are missing: a folder that nothing refers to may be removed in any moment."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            return (folder / "lock").open("w")
+
+
+def _is(lock: IO[str], path: Path) -> bool:
+    """Whether the file is at this path still; who removes a folder holds its lock meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _take(lock: IO[str], name: str, deadline: float) -> None:
     while True:
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.command import data, detectors, profiles, queue, schedules, searches, tokens, webhooks, weights
+from api.command.backup import backup, restore
 from api.command.doctor import doctor
 from api.command.export import export
+from api.command.garbage import gc
 from api.command.output import Json, print_json, tell
 from studies.inert import one_line
 
@@ -36,6 +38,9 @@ app.add_typer(weights.app, name="weights")
 app.add_typer(schedules.app, name="schedule")
 app.command()(doctor)
 app.command()(searches.best)
+app.command()(gc)
+app.command()(backup)
+app.command()(restore)
 app.add_typer(tokens.app, name="token")
 app.add_typer(webhooks.app, name="webhook")
 app.add_typer(profiles.app, name="profile")
@@ -189,10 +194,11 @@ def down(as_json: Json = False) -> None:
 @app.command()
 def status(as_json: Json = False) -> None:
     """Show each part of the stack, what is wrong and what to do about it. Exit status 1 unless all is well."""
-    from api.command.views import status_data, status_table
+    from api.command.views import status_data, status_table, usage_line
     from api.embedded.advice import advice
     from api.embedded.health import status as parts_of
     from api.embedded.stack import load_stack
+    from orchestrator.garbage.usage import usage
     from studies.home import retort_home
 
     stack = load_stack()
@@ -206,6 +212,7 @@ def status(as_json: Json = False) -> None:
     _console().print(status_table(parts))
     for line in advice(stack, parts, time.time()):
         _say(f"! {line}")
+    _say(usage_line(usage(Path(stack.home))))
     _say(f"Ray's dashboard asks for the token in {stack.token}; logs are in {stack.logs}")
     raise typer.Exit(0 if all(part.well for part in parts) else 1)
 
@@ -546,6 +553,7 @@ def _told(error: Exception) -> list[str] | None:
     """An error that a person can mend, in a line each; None for one that is ours."""
     from api.client import Refused, Unreachable
     from api.embedded.stack import StackError
+    from orchestrator.backup.manifest import BackupError
     from studies.problems import SpecError
     from studies.trial import TrialFailure
 
@@ -555,7 +563,7 @@ def _told(error: Exception) -> list[str] | None:
         return [f"{p.field}: {p.message}" if p.field else p.message for p in error.problems]
     if isinstance(error, TrialFailure):
         return [f"the trial failed ({error.kind}): {error.sentence}"]
-    return [str(error)] if isinstance(error, Unreachable | StackError) else None
+    return [str(error)] if isinstance(error, Unreachable | StackError | BackupError) else None
 
 
 if __name__ == "__main__":

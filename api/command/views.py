@@ -2,17 +2,21 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from api.command.garbage import human
 from api.command.watch import STYLES, Snapshot, header, span
 from api.embedded.health import PartStatus
 from studies.inert import one_line
 from studies.measures import KINDS
+
+if TYPE_CHECKING:
+    from orchestrator.garbage.usage import Usage
 
 LONGEST = 34  # characters of a column that is not broken
 USUAL_GPU = "A100"  # whose hours stand where there is room for one number
@@ -46,6 +50,12 @@ def status_data(parts: Sequence[PartStatus]) -> list[dict[str, Any]]:
         }
         for part in parts
     ]
+
+
+def usage_line(used: "Usage") -> str:
+    """What takes how much of the disk."""
+    parts = ", ".join(f"{one_line(name)} {human(size)}" for name, size in used.parts.items() if size >= 0.01 * used.total)
+    return f"disk: {human(used.total)} ({parts}), {human(used.free)} free; what can go: retort gc"
 
 
 def studies_table(studies: Sequence[dict[str, Any]]) -> Table:

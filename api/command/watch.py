@@ -148,7 +148,7 @@ def _live(client: Client, study: int, snapshot: Snapshot, console: Console) -> N
             if ended:
                 return
             for item in _within(reader.items, 1 / _DRAWS_A_SECOND):
-                if isinstance(item, StreamedEvent):
+                if isinstance(item, StreamedEvent) and item.kind != "step":
                     stale.add(str(item.data.get("trial", _ALL if item.kind == "trials" else "")))
                 ended = ended or item is None
                 _note(snapshot, item)
@@ -192,6 +192,9 @@ def _note(snapshot: Snapshot, item: Item) -> None:
     snapshot.trouble = item if isinstance(item, str) else ""
     if isinstance(item, StreamedEvent) and item.kind in ("note", "regression"):
         snapshot.note = item.data["text"]
+    if isinstance(item, StreamedEvent) and item.kind == "step":
+        for trial in (trial for trial in snapshot.trials if trial["name"] == item.data["trial"]):
+            trial["sign"] = item.data
     if isinstance(item, StreamedEvent) and item.kind == "epoch":
         snapshot.epoch_ended[item.data["trial"]] = datetime.fromisoformat(item.data["time"])
 
@@ -250,7 +253,8 @@ class Pace:
 
 def trial_cells(trial: dict[str, Any], pace: Pace | None, width: int) -> list[RenderableType]:
     """One line: title, state, epoch bar, epochs, AP so far, time left (or taken, or why it failed). width: of the bar."""
-    state, epochs = trial["state"], trial["epochs"]
+    sign = under_way(trial)
+    state, epochs = trial["state"], trial["epochs"] or (sign and sign["epochs"])
     bar: RenderableType = Text()
     if epochs and (trial["epoch"] or state == "running"):
         style = "green" if state in {"finished", "cached", "stopped"} else "cyan"
@@ -286,13 +290,37 @@ def _remark(trial: dict[str, Any], pace: Pace | None) -> tuple[str, str]:
         return "measures", "dim"
     if state == "running":
         left = seconds_left(trial, pace)
-        return "first epoch" if left is None else f"{span(left)} left" if left >= 1 else "any moment", "dim"
+        time_left = "first epoch" if left is None else f"{span(left)} left" if left >= 1 else "any moment"
+        return ", ".join([time_left, *step_words(under_way(trial))]), "dim"
     return span(trial["seconds"]) if state == "finished" else "", "dim"
+
+
+def under_way(trial: dict[str, Any]) -> dict[str, Any] | None:
+    """The last sign of life of a running trial inside the epoch that it is in."""
+    sign: dict[str, Any] | None = trial.get("sign")
+    return sign if sign and trial["state"] == "running" and sign["epoch"] > trial["epoch"] else None
+
+
+def step_words(sign: dict[str, Any] | None) -> list[str]:
+    """What a sign of life says, in words."""
+    if sign is None:
+        return []
+    forms = {
+        "loss": "loss {:.3g}",
+        "lr": "lr {:.2g}",
+        "images_per_second": "{:.3g} images/s",
+        "data_share": "{:.0%} waiting for images",
+        "memory": "{:.1f} GiB",
+    }
+    told = [form.format(sign["metrics"][name]) for name, form in forms.items() if name in sign["metrics"]]
+    return [f"step {sign['step']}/{sign['steps']}", *told]
 
 
 def epochs_done(trial: dict[str, Any], pace: Pace | None) -> float:
     """Epochs done with the share of the running one, which is guessed from the last one's time and never quite full."""
     done = float(trial["epoch"])
+    if sign := under_way(trial):
+        return float(done + 0.95 * sign["step"] / sign["steps"])
     if trial["state"] != "running" or pace is None or done >= trial["epochs"]:
         return done
     return done + min(pace.since / pace.epoch, 0.95)
@@ -352,6 +380,8 @@ def _event(event: StreamedEvent, titles: dict[str, str]) -> str:
     if event.kind == "trials":
         return "" if data["state"] in {"ready", "waiting"} else f"{data['count']} trials: {data['state']}" + _why(data)
     title = titles.get(data["trial"], data["trial"])
+    if event.kind == "step":
+        return f"{title}: in epoch {data['epoch']}, " + ", ".join(step_words(data))
     if event.kind == "epoch":
         precision = f", AP {data['metrics']['AP']:.1f}" if "AP" in data["metrics"] else ""
         return f"{title}: epoch {data['epoch']}/{data['epochs']}{precision}"

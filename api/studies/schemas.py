@@ -47,6 +47,19 @@ class StudyPage(BaseModel):
     next: str | None
 
 
+class Sign(BaseModel):
+    """A sign of life inside an epoch: `step` of its `steps` are done, both counted from 1."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    metrics: dict[str, float] = Field(
+        description="losses as means over the epoch so far, lr, images_per_second, data_share (spent waiting for images), memory (GiB)"
+    )
+    time: datetime
+
+
 class TrialAnswer(BaseModel):
     """One job of a study: a training, or a measurement of finished ones."""
 
@@ -62,6 +75,7 @@ class TrialAnswer(BaseModel):
     epoch: int = Field(description="epochs done")
     epochs: int | None
     latest: dict[str, float] | None = Field(description="metrics after the last epoch")
+    sign: Sign | None = Field(None, description="its last sign of life inside the epoch under way; null where there is none")
     metrics: dict[str, float] | None = Field(description="final metrics")
     seconds: float | None = Field(description="time in training")
     started: datetime | None

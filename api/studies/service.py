@@ -12,6 +12,7 @@ from api.studies.schemas import (
     PlanAnswer,
     PlannedMeasurementAnswer,
     PlannedTrialAnswer,
+    Sign,
     StudyAnswer,
     StudyDetail,
     StudyPage,
@@ -209,6 +210,7 @@ class Studies:
             epoch=trial.epoch,
             epochs=trial.epochs,
             latest=trial.latest,
+            sign=_sign(trial),
             metrics=trial.metrics,
             seconds=trial.seconds,
             started=maybe_at(trial.started),
@@ -237,6 +239,13 @@ def _job(job: Job, planned: PlannedTrial | PlannedMeasurement, of: Plan) -> dict
         "basis": job.basis,
         "gpu_hours": job.gpu_hours if of.device == "gpu" else None,
     }
+
+
+def _sign(trial: Trial) -> Sign | None:
+    """Of the epoch under way."""
+    if trial.state != TrialState.RUNNING or trial.sign is None or trial.sign["epoch"] <= trial.epoch:
+        return None
+    return Sign.model_validate(trial.sign | {"time": at(trial.sign["time"])})
 
 
 def sums(plan: Plan) -> dict[str, Any]:

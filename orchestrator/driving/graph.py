@@ -3,6 +3,7 @@
 What is handed out was granted devices by the broker; what equal trials have done is taken over without any.
 """
 
+import contextlib
 import functools
 import shutil
 import time
@@ -10,6 +11,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from orchestrator.driving.order import Order
 from orchestrator.driving.source import source_of_code
@@ -32,6 +35,7 @@ LOOK_SECONDS = 0.3  # between two looks for granted trials
 SERVED_SECONDS = 2.0  # and for trials whose equals another study has finished
 GRANT_SECONDS = 3.0  # a driver that has nothing to do waits so long for a first grant
 IDLE_SECONDS = 30.0  # and one that had devices, or whose trials another study trains, so long for the next
+SIGN_SECONDS = 5.0  # between two signs of life of a trial that are stored
 PAGE = 64  # trials that are looked at together
 
 
@@ -53,7 +57,7 @@ class Graph:
         self.setting, self.digest, self.settings = setting, digest, settings
         self.arms = {arm.id: arm for arm in store.arms(study_id)}
         self.claimed: dict[str, int] = {}  # handed to Tune, end not seen yet -> number of its lease
-        self.signs: dict[str, dict[str, Any]] = {}  # trial -> its last sign of life inside an epoch; not stored
+        self.signs: dict[str, float] = {}  # trial -> when its last sign of life inside an epoch was stored
         self.source = source_of_code()
         self.code_version = functools.cache(code_version)  # as it was when this driver began: its processes keep what they imported
         self.measurement_code = functools.cache(measurement_code)
@@ -222,7 +226,7 @@ class Graph:
     def reported(self, name: str, result: dict[str, Any]) -> None:
         """A sign of life inside an epoch, an epoch, the result, or the failure that `trainable.train` reports."""
         if "step" in result:
-            self.signs[name] = {field: result[field] for field in ("epoch", "epochs", "step", "steps", "metrics")}
+            self._sign(name, result)
         elif "epoch" in result:
             self._tell(name, functools.partial(self._epoch, name, result))
         elif "left" in result:
@@ -253,6 +257,15 @@ class Graph:
         except LeaseLost:
             self.store.lose_lease(self.study_id, self.attempt, name)
             self._over(name)
+
+    def _sign(self, name: str, result: dict[str, Any]) -> None:
+        """Stores a sign of life, one in SIGN_SECONDS, where the database takes it at once: nothing waits for it."""
+        if time.monotonic() - self.signs.get(name, -SIGN_SECONDS) < SIGN_SECONDS:
+            return
+        sign = {field: result[field] for field in ("epoch", "epochs", "step", "steps", "metrics")}
+        with contextlib.suppress(OperationalError, InterfaceError):
+            self._tell(name, lambda fence: self.store.record_sign(self.study_id, self.attempt, name, sign, fence))
+            self.signs[name] = time.monotonic()
 
     def _epoch(self, name: str, result: dict[str, Any], fence: int) -> None:
         self.store.record_epoch(self.study_id, self.attempt, name, result["epoch"], result["epochs"], result["metrics"], fence)
@@ -294,4 +307,5 @@ class Graph:
         self.folders.pop(name, None)
         self._asked.discard(name)
         self.changed, self._served_due = time.monotonic(), 0.0
+        self.signs.pop(name, None)
         self.refresh()

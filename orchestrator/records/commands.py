@@ -1,7 +1,5 @@
 """What people and the service ask of a study: make it, cancel it, resume it, open and end its attempts."""
 
-from typing import Any
-
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import undefer
@@ -9,7 +7,7 @@ from sqlalchemy.orm import undefer
 from orchestrator import machine
 from orchestrator.machine import StudyState
 from orchestrator.records.errors import IdempotencyMismatch
-from orchestrator.records.new_study import add_study
+from orchestrator.records.new_study import Rows, add_study, rows_of
 from orchestrator.records.patience import patient
 from orchestrator.records.queries import Queries
 from orchestrator.records.schema import Attempt, Dataset, Study
@@ -24,27 +22,26 @@ class Commands(Queries, Units):
         self, submission: Submission, idempotency_key: str | None = None, owner: str | None = None, priority: int = 0
     ) -> tuple[Study, bool]:
         """The stored study and whether it was made now; a known key gives the study it made. Raises IdempotencyMismatch."""
-        data = submission.spec.model_dump(mode="json")
-        presentation = submission.presentation.model_dump(mode="json")
-        known = self._study_of_key(idempotency_key, data, presentation)
+        rows = rows_of(submission)
+        known = self._study_of_key(idempotency_key, rows)
         if known:
             return known, False
         try:
             with self._writes.begin() as session:
-                study = add_study(session, submission, self.now(), idempotency_key, owner, priority)
+                study = add_study(session, rows, self.now(), idempotency_key, owner, priority)
         except IntegrityError:
-            known = self._study_of_key(idempotency_key, data, presentation)
+            known = self._study_of_key(idempotency_key, rows)
             if known is None:
                 raise
             return known, False
         return study, True
 
-    def _study_of_key(self, key: str | None, data: dict[str, Any], presentation: dict[str, Any]) -> Study | None:
+    def _study_of_key(self, key: str | None, rows: Rows) -> Study | None:
         if key is None:
             return None
         with self._reads() as session:
             study = session.scalar(select(Study).where(Study.idempotency_key == key).options(undefer(Study.presentation)))
-        if study and (study.spec != data or study.presentation != presentation):
+        if study and (study.spec != rows.spec or study.presentation != rows.presentation):
             raise IdempotencyMismatch(f"this idempotency key made study {study.id} from another spec; use a new key")
         return study
 

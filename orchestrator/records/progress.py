@@ -47,7 +47,7 @@ class Progress(Queries, Units):
 
         A metric that is not finite (AP of large objects where there are none) is left out.
         """
-        metrics = _finite(metrics)
+        metrics = finite(metrics)
         with self._unit(study_id, attempt) as unit:
             trial = unit.trial(name)
             if not holds(unit, trial, fence) or _known(unit.session, trial, epoch, metrics):
@@ -84,7 +84,7 @@ class Progress(Queries, Units):
             if not holds(unit, trial, fence):
                 return
             trial.metrics, trial.checkpoint, trial.checkpoint_sha256, trial.best_checkpoint = (
-                _finite(metrics),
+                finite(metrics),
                 checkpoint,
                 checkpoint_sha256,
                 best_checkpoint,
@@ -137,5 +137,6 @@ def _known(session: Session, trial: Trial, epoch: int, metrics: dict[str, float]
     return session.scalar(select(Point.epoch).where(Point.trial_id == trial.id, Point.epoch == epoch).limit(1)) is not None
 
 
-def _finite(metrics: dict[str, float]) -> dict[str, float]:
+def finite(metrics: dict[str, float]) -> dict[str, float]:
+    """Without NaN and infinity, which databases do not take."""
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}

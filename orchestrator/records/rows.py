@@ -1,28 +1,48 @@
-"""Single rows as several units of work need them, within a session."""
+"""Single rows as several units of work need them, within a session.
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+What every event asks is built once: that costs more than asking.
+"""
 
-from sqlalchemy import ColumnElement, select
-from sqlalchemy.orm import Session, aliased
+from collections.abc import Iterable
+
+from sqlalchemy import ColumnElement, and_, bindparam, select
+from sqlalchemy.orm import Session, aliased, defer
 
 from orchestrator.machine import TrialState
 from orchestrator.records.errors import NoSuchStudy
 from orchestrator.records.schema import Attempt, Study, Trial
 from orchestrator.storage.files import TrialFiles
 
+_LOCKED = (
+    select(Study, Attempt.number)
+    .outerjoin(Attempt, and_(Attempt.study_id == Study.id, Attempt.ended.is_(None)))
+    .where(Study.id == bindparam("study_id"))
+    .options(defer(Study.spec))  # large, and not needed where a study moves
+    .with_for_update(of=Study)
+)
+_TRIAL = select(Trial).where(Trial.study_id == bindparam("study_id"), Trial.name == bindparam("name"))
 
-def study_row(session: Session, study_id: int, lock: bool = False, options: Sequence[Any] = ()) -> Study:
+
+def study_row(session: Session, study_id: int) -> Study:
     """Raises NoSuchStudy."""
-    study = session.get(Study, study_id, with_for_update=lock or None, options=options)
+    study = session.get(Study, study_id)
     if study is None:
         raise NoSuchStudy(f"there is no study {study_id}")
     return study
 
 
+def locked_study(session: Session, study_id: int) -> tuple[Study, int | None]:
+    """A study without its spec, which nobody else may change until the transaction ends, and the number of its live attempt. Raises
+    NoSuchStudy."""
+    found = session.execute(_LOCKED, {"study_id": study_id}).first()
+    if found is None:
+        raise NoSuchStudy(f"there is no study {study_id}")
+    return found[0], found[1]
+
+
 def trial_row(session: Session, study_id: int, name: str) -> Trial | None:
     """A study's trial of that name."""
-    return session.scalar(select(Trial).where(Trial.study_id == study_id, Trial.name == name))
+    return session.scalar(_TRIAL, {"study_id": study_id, "name": name})
 
 
 def live_attempt(session: Session, study_id: int) -> Attempt | None:

@@ -6,7 +6,7 @@ Rows handed out by the store are detached copies: read them, and change state on
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint, false
+from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, Integer, MetaData, String, Table, Text, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from orchestrator.machine import StudyState, TrialState
@@ -31,6 +31,13 @@ class Base(DeclarativeBase):
         }
     )
     type_annotation_map = {dict[str, Any]: JSON(none_as_null=True), list[Any]: JSON(none_as_null=True), int: BigInteger}
+
+
+def table_of(rows: type[Base]) -> Table:
+    """The table itself, for rows of which no objects are to be made."""
+    table = rows.__table__
+    assert isinstance(table, Table)
+    return table
 
 
 class Study(Base):
@@ -110,6 +117,7 @@ class Trial(Base):
     epoch: Mapped[int] = mapped_column(default=0)  # last recorded epoch, 1-based
     epochs: Mapped[int | None]  # of how many
     latest: Mapped[dict[str, Any] | None]  # metrics of the last recorded epoch
+    sign: Mapped[dict[str, Any] | None]  # the last sign of life inside an epoch, while it runs (records.signs)
     metrics: Mapped[dict[str, Any] | None]  # final metrics
     checkpoint: Mapped[str | None] = mapped_column(Text)  # exported detector; of a measurement its document
     checkpoint_sha256: Mapped[str | None] = mapped_column(String(64))
@@ -182,7 +190,7 @@ class Event(Base):
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
-    kind: Mapped[str] = mapped_column(String(16))  # study, trial, epoch, note or regression
+    kind: Mapped[str] = mapped_column(String(16))  # study, trial, trials, epoch, step, note or regression
     data: Mapped[dict[str, Any]]
     time: Mapped[int]
 

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from orchestrator import machine
 from orchestrator.machine import StudyState, TrialState
-from orchestrator.records.growth import add_trials
+from orchestrator.records.growth import add_trials, additions
 from orchestrator.records.leases import holds
 from orchestrator.records.patience import patient
 from orchestrator.records.queries import Queries
@@ -132,7 +132,7 @@ def _next(unit: Unit) -> int:
 
 
 def _grow(unit: Unit, grown: Grown) -> None:
-    added = add_trials(unit.session, unit.study.id, grown)
+    added = add_trials(unit.session, unit.study.id, additions(grown))
     if added:
         unit.advance(machine.TrialsAdded(added))
         unit.event("trials", {"group": "added", "state": TrialState.READY, "count": sum(added.values()), "reason": None, "failure": None})

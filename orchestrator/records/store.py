@@ -9,7 +9,8 @@ from orchestrator.records.owners import Owners
 from orchestrator.records.progress import Progress
 from orchestrator.records.queue import Queue
 from orchestrator.records.searches import Searches
+from orchestrator.records.signs import Signs
 
 
-class Store(Commands, Leases, Progress, Queue, Owners, Searches, OutboxRecords, Health, Monitoring):
+class Store(Commands, Leases, Progress, Queue, Owners, Searches, Signs, OutboxRecords, Health, Monitoring):
     """Whoever acts on a study comes through here; each concern has a file of its own."""

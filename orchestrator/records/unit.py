@@ -8,17 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import delete, func, insert, literal, select, update
-from sqlalchemy.orm import Session, defer
+from sqlalchemy import bindparam, case, delete, func, insert, literal, select, update
+from sqlalchemy.orm import Session
 
 from orchestrator import machine
 from orchestrator.machine import Group, StudyState, TrialState
 from orchestrator.records.database import Database
 from orchestrator.records.errors import Superseded
-from orchestrator.records.groups import members
-from orchestrator.records.rows import live_attempt, study_row, trial_row
-from orchestrator.records.schema import MEASUREMENT, DeviceGrant, Event, Lease, Need, Outbox, Study, Trial
+from orchestrator.records.groups import LAST_LACKING, members
+from orchestrator.records.rows import locked_study, trial_row
+from orchestrator.records.schema import MEASUREMENT, DeviceGrant, Event, Lease, Need, Outbox, Trial, table_of
 
+# Rows that nobody looks at again in their transaction: no objects are made of them.
+_TELL, _SEND = insert(table_of(Event)), insert(table_of(Outbox))
+_END_LEASE = delete(table_of(Lease)).where(Lease.trial_id == bindparam("trial"))
+_END_GRANT = delete(table_of(DeviceGrant)).where(DeviceGrant.trial_id == bindparam("trial"))
 _SHOWN = (TrialState.RUNNING, TrialState.FAILED, *machine.KEPT)  # MLflow is told of a trial in these states
 
 
@@ -41,9 +45,8 @@ class Unit:
     def __init__(self, session: Session, study_id: int, now: int) -> None:
         self.session = session
         self.now = now
-        self.study = study_row(session, study_id, lock=True, options=[defer(Study.spec)])  # large, and not needed here
-        live = live_attempt(session, study_id)
-        self.attempt = live.number if live else None
+        self.study, self.attempt = locked_study(session, study_id)
+        self._lack_more: set[str] = set()  # trials that are needed by others which lack more than that
         self._trials: dict[str, Trial] = {}
 
     def require(self, attempt: int) -> None:
@@ -77,6 +80,7 @@ class Unit:
                     self._trial_changed(change)
                 case machine.GroupChange():
                     self._group_changed(change)
+        self._lower_lacking()
 
     # --- what the machine is shown
 
@@ -104,12 +108,21 @@ class Unit:
             losses=row.losses,
             reason=row.reason,
             failure=row.failure,  # type: ignore[arg-type]
-            students=self._number(Group.STUDENTS, row, lacking=1) if good else 0,
+            students=self._students(row) if good else 0,
             dependents=self._number(Group.DEPENDENTS, row) if isinstance(happened, machine.TrialFailed) else 0,
         )
 
-    def _number(self, group: Group, of: Trial | None = None, lacking: int = 0) -> int:
-        found = self.session.scalar(select(func.count()).select_from(Trial).where(*members(self.study.id, group, of, lacking)))
+    def _students(self, row: Trial) -> int:
+        """How many trials wait for this one last; notes whether others need it that lack more."""
+        last = func.sum(case((LAST_LACKING, 1), else_=0))
+        numbers = select(func.count(), last).select_from(Need).join(Trial, Trial.id == Need.trial_id)
+        needing, students = self.session.execute(numbers.where(Need.needed_id == row.id)).one()
+        if needing > (students or 0):
+            self._lack_more.add(row.name)
+        return students or 0
+
+    def _number(self, group: Group, of: Trial | None = None) -> int:
+        found = self.session.scalar(select(func.count()).select_from(Trial).where(*members(self.study.id, group, of)))
         return found or 0
 
     def _first_reason(self) -> str | None:
@@ -131,16 +144,13 @@ class Unit:
     def _trial_changed(self, change: machine.TrialChange) -> None:
         row, trial = self.trial(change.name), change.trial
         row.state, row.reason, row.failure, row.losses = trial.state, trial.reason, trial.failure, trial.losses
+        self.forget_sign(row)
         if trial.state == TrialState.RUNNING:
             row.started = row.started or self.now
         else:
-            self.session.execute(delete(Lease).where(Lease.trial_id == row.id))
-            self.session.execute(delete(DeviceGrant).where(DeviceGrant.trial_id == row.id))
+            self.session.execute(_END_LEASE, {"trial": row.id})
+            self.session.execute(_END_GRANT, {"trial": row.id})
         row.finished = self.now if trial.state.final else None
-        if trial.state.good:
-            needing = select(Need.trial_id).where(Need.needed_id == row.id)
-            fewer = update(Trial).where(Trial.id.in_(needing)).values(lacking=Trial.lacking - 1)
-            self.session.execute(fewer, execution_options={"synchronize_session": False})
         told: dict[str, Any] = {"trial": row.name, "state": trial.state, "before": change.before}
         told |= {"reason": trial.reason, "failure": trial.failure, "losses": trial.losses}
         self.event("trial", told | ({"metrics": row.metrics} if trial.state.good else {}))
@@ -148,6 +158,14 @@ class Unit:
             self.tell_mlflow(row)
         if trial.state.final:
             self.tell_mlflow(None)  # the table on the parent run
+
+    def _lower_lacking(self) -> None:
+        """Of the trials that need what has its results now; those that lacked nothing else have moved as a group before."""
+        for name in self._lack_more:
+            needing = select(Need.trial_id).where(Need.needed_id == self.trial(name).id)
+            fewer = update(Trial).where(Trial.id.in_(needing), Trial.lacking > 0).values(lacking=Trial.lacking - 1)
+            self.session.execute(fewer, execution_options={"synchronize_session": False})
+        self._lack_more.clear()
 
     def _group_changed(self, change: machine.GroupChange) -> None:
         of = self.trial(change.of) if change.of else None
@@ -157,24 +175,33 @@ class Unit:
             known = [Trial.role != MEASUREMENT, *([Trial.started.is_not(None)] if change.state == TrialState.CANCELLED else [])]
             rows = select(Trial.study_id, Trial.id, literal(self.now)).where(*chosen, *known)
             self.session.execute(insert(Outbox).from_select(["study_id", "trial_id", "time"], rows))
-        became = {"state": change.state, "reason": change.reason, "failure": change.failure, "losses": 0}
-        ended = self.now if change.state.final else None
-        moved = update(Trial).where(*chosen).values(**became, finished=ended)
+        became: dict[str, Any] = {"state": change.state, "lacking": 0}
+        if change.group != Group.STUDENTS:  # who waited has neither a reason nor an end, and there may be ten thousand of them
+            ended = self.now if change.state.final else None
+            became = {"state": change.state, "reason": change.reason, "failure": change.failure, "losses": 0, "finished": ended}
+        moved = update(Trial).where(*chosen).values(**became)
         self.session.execute(moved, execution_options={"synchronize_session": False})
         told = {"group": change.group, "state": change.state, "count": change.count, "reason": change.reason, "failure": change.failure}
         self.event("trials", told | ({"of": change.of} if change.of else {}))
         if change.state.final:
             self.tell_mlflow(None)
 
+    def forget_sign(self, trial: Trial) -> None:
+        """Its last sign of life, and the event that told of it: there is one a trial at most."""
+        if trial.sign:
+            self.session.execute(delete(Event).where(Event.id == trial.sign["event"]))
+            trial.sign = None
+
     def event(self, kind: str, data: dict[str, Any]) -> None:
         """Events, and rows of the outbox, have ids in the order in which they are added."""
-        self.session.add(Event(study_id=self.study.id, kind=kind, data=data, time=self.now))
+        self.session.execute(_TELL, {"study_id": self.study.id, "kind": kind, "data": data, "time": self.now})
 
     def note(self, text: str) -> None:
         self.event("note", {"text": text})
 
     def tell_mlflow(self, trial: Trial | None, epoch: int | None = None) -> None:
-        self.session.add(Outbox(study_id=self.study.id, trial_id=trial.id if trial else None, epoch=epoch, time=self.now))
+        row = {"study_id": self.study.id, "trial_id": trial.id if trial else None, "epoch": epoch, "time": self.now}
+        self.session.execute(_SEND, row)
 
     def _with_story(self, shown: machine.Study) -> machine.Study:
         """The study with its last events, for a message."""

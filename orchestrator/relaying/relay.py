@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -42,6 +43,7 @@ METRICS_PER_REQUEST = 1000  # what MLflow takes
 DESCRIPTION_CHARACTERS = 8000  # what MLflow keeps of a tag
 ROWS_A_TURN = 200  # of a study, before the next one has its turn
 METRIC_KEYS = 40  # per run: more make MLflow's pages slow
+SIGN_KEYS = ("loss", "lr", "images_per_second", "data_share", "memory")  # of a sign of life
 # Tells MLflow that an experiment trains models; its pages are for language models otherwise.
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS"}  # asking again will not help
@@ -83,7 +85,8 @@ class Relay:
             return 0
         rows = self.store.outbox(study_id, ROWS_A_TURN)
         study, sent = None, 0
-        for trial_id in dict.fromkeys(row.trial_id for row in rows):
+        # The study itself last: it tells of its trials' runs, which are to be there.
+        for trial_id in sorted(dict.fromkeys(row.trial_id for row in rows), key=lambda trial: trial is None):
             mine = [row for row in rows if row.trial_id == trial_id]
             try:
                 study = study or self._with_run(self.store.study(study_id))
@@ -124,8 +127,10 @@ class Relay:
         if found is None:
             return
         run, made = found
-        epochs = list(range(1, trial.epoch + 1)) if made else sorted({row.epoch for row in rows if row.epoch is not None})
+        epochs = list(range(1, trial.epoch + 1)) if made else sorted({row.epoch for row in rows if row.epoch})
         self._send_points(run, trial, epochs)
+        if trial.sign:
+            self._send_sign(run, trial.sign)
         if made or any(row.epoch is None for row in rows):
             self._show_trial(study, trial, run)
 
@@ -146,6 +151,12 @@ class Relay:
         metrics = [Metric(point.name, point.value, point.time, point.epoch) for point in points if point.name in names]
         for batch in in_batches(metrics, METRICS_PER_REQUEST):
             self.client.log_batch(run, metrics=batch)
+
+    def _send_sign(self, run: str, sign: dict[str, Any]) -> None:
+        """A few numbers from inside an epoch, by the number of steps; told twice, they are the same points."""
+        step = (sign["epoch"] - 1) * sign["steps"] + sign["step"]
+        known = {name: sign["metrics"][name] for name in SIGN_KEYS if name in sign["metrics"]}
+        self.client.log_batch(run, metrics=[Metric(f"step/{name}", value, sign["time"], step) for name, value in known.items()])
 
     def _show_trial(self, study: Study, trial: Trial, run: str) -> None:
         """Tags, status and best checkpoint as they are now."""

@@ -10,7 +10,14 @@ from typing import Any
 from orchestrator.reporting.links import VIEW
 
 DIFFERENCE = "difference"  # metric of a run: AP minus its baseline's of the same seed
-COLUMNS = ["tags.`arm`", "tags.`seed`", *(f"metrics.`{name}`" for name in ("AP", "AP50", "AP75", DIFFERENCE))]
+# Widths in pixels: a window of 1440 shows all of them, beside MLflow's menu and the assistant that it opens in a fresh browser.
+PINNED = {"attributes.`Run Name`": 150, "runDateAndNestInfo": 105}
+COLUMNS = {
+    "tags.`arm`": 110,
+    "tags.`seed`": 50,
+    **{f"metrics.`{name}`": 65 for name in ("AP", "AP50", "AP75")},
+    f"metrics.`{DIFFERENCE}`": 90,
+}
 CHARTS = {"AP by epoch": ["AP"], "Loss by epoch": ["loss"], "Losses by epoch": ["loss_cls", "loss_bbox", "loss_dfl"]}
 SECTION = "retort-training"
 
@@ -18,8 +25,9 @@ SECTION = "retort-training"
 def view_tags() -> dict[str, str]:
     """The tag of an experiment that holds the prepared view."""
     state = {
-        "selectedColumns": COLUMNS,
-        "columnOrder": COLUMNS,
+        "selectedColumns": list(COLUMNS),
+        "columnOrder": [*PINNED, *COLUMNS],
+        "columnWidths": PINNED | COLUMNS,
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "arm"}]},
         "useGroupedValuesInCharts": True,
         "hideEmptyCharts": True,

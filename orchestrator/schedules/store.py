@@ -13,7 +13,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from orchestrator.machine import StudyState
-from orchestrator.records.new_study import add_study
+from orchestrator.records.new_study import Rows, add_study, rows_of
 from orchestrator.records.schema import Schedule, ScheduleRun, Study
 from orchestrator.records.store import Store
 from orchestrator.schedules import times
@@ -145,6 +145,7 @@ class Schedules:
     def act(self, schedule_id: int) -> Decision:
         """Carries out what is to be done next, and gives it; the studies of a Replace are left to be cancelled."""
         now = self.store.now()
+        study = self._study_due(schedule_id, now)
         with self._writes.begin() as session:
             schedule = session.get(Schedule, schedule_id, with_for_update=True)
             if schedule is None or schedule.removed is not None:
@@ -157,15 +158,24 @@ class Schedules:
                     session.add(run)
                     schedule.due = decision.following
                     if run.outcome == Outcome.SUBMITTED:
-                        _submit(session, schedule, run, now)
+                        _submit(session, schedule, run, now, study)
                 case Release():
                     run = session.get_one(ScheduleRun, (schedule_id, decision.due))
                     run.outcome = Outcome.SUBMITTED
-                    _submit(session, schedule, run, now)
+                    _submit(session, schedule, run, now, study)
                 case Replace():
                     for run in session.scalars(select(ScheduleRun).where(ScheduleRun.study_id.in_(decision.studies))):
                         run.outcome, run.reason = Outcome.REPLACED, f"by the run of {times.told(schedule.due, schedule.zone)}"
         return decision
+
+    def _study_due(self, schedule_id: int, now: int) -> Rows | SpecError | None:
+        """The study that `act` will most likely submit: put together here, as thousands of trials take a while and the database is not to
+        be kept from others meanwhile. None where it will submit none."""
+        with self._reads() as session:
+            schedule = session.get(Schedule, schedule_id)
+            decision = decide(_standing(session, schedule), now) if schedule and schedule.removed is None else None
+        submits = isinstance(decision, Release) or (isinstance(decision, Deal) and decision.outcome == Outcome.SUBMITTED)
+        return _study(schedule) if schedule and submits else None
 
     def unsettled(self) -> list[tuple[int, int]]:
         """(schedule, due) of runs whose study came to an end that nobody has looked at."""
@@ -215,11 +225,18 @@ def _standing(session: Session, schedule: Schedule) -> Standing:
     )
 
 
-def _submit(session: Session, schedule: Schedule, run: ScheduleRun, now: int) -> None:
-    """The run's study, made in the same transaction; a spec that is no longer valid makes none, and the run says why."""
+def _study(schedule: Schedule) -> Rows | SpecError:
     try:
-        study = add_study(session, read_submission(schedule.document), now, owner=schedule.owner)
+        return rows_of(read_submission(schedule.document))
     except SpecError as error:
-        run.outcome, run.reason = Outcome.SKIPPED, f"its study is no longer valid: {error}"
+        return error
+
+
+def _submit(session: Session, schedule: Schedule, run: ScheduleRun, now: int, made: Rows | SpecError | None) -> None:
+    """The run's study, made in the same transaction; a spec that is no longer valid makes none, and the run says why."""
+    made = made or _study(schedule)
+    if isinstance(made, SpecError):
+        run.outcome, run.reason = Outcome.SKIPPED, f"its study is no longer valid: {made}"
         return
+    study = add_study(session, made, now, owner=schedule.owner)
     run.study_id = study.id

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console, ConsoleDimensions
 
 from api.client import Client, Refused, StreamedEvent
-from api.command.watch import Pace, Snapshot, epochs_done, event_line, render, seconds_left, span, watch
+from api.command.watch import Pace, Snapshot, _note, epochs_done, event_line, render, seconds_left, span, watch
 from orchestrator.records.store import Store
 from tests.api.conftest import SPEC, Driver, LiveService
 
@@ -90,6 +90,51 @@ def test_many_trials_show_those_that_run_and_fail_first() -> None:
     lines = drawn(snapshot(*trials), height=18)
     assert lines[-1] == "... and 22 more"
     assert [line.split()[0] for line in lines[-11:-1]] == [*(f"t{n}" for n in range(22, 30)), "x", "y"]
+
+
+SIGN = {"epoch": 2, "epochs": 4, "step": 30, "steps": 60, "time": NOW.isoformat()}
+INSIDE = {"loss": 1.2345, "lr": 0.02, "images_per_second": 45.67, "data_share": 0.25, "memory": 3.14}
+
+
+def test_a_sign_of_life_moves_the_bar_and_is_told() -> None:
+    running = trial("a", "running", 1)
+    view = snapshot(running)
+    _note(view, StreamedEvent(7, "step", {"trial": "a", **SIGN, "metrics": INSIDE}))
+    assert epochs_done(running, None) == 1.475
+    line = drawn(view, width=140)[-1]
+    assert line.endswith("1/4  first epoch, step 30/60, loss 1.23, lr 0.02, 45.7 images/s, 25% waiting for images, 3.1 GiB")
+    running["epoch"] = 2  # that epoch is over
+    assert "step" not in drawn(view)[-1]
+
+
+def test_a_trial_tells_of_its_first_epoch_before_it_is_over(live: LiveService, store: Store) -> None:
+    client = Client(live.url, live.token)
+    study = client.submit(SPEC)["id"]
+    driver = Driver(store, study)
+    driver.start()
+    driver.begin("student/seed-0")
+    sign = {"epoch": 1, "epochs": 2, "step": 30, "steps": 60}
+    for step in (30, 40):
+        store.record_sign(
+            study,
+            1,
+            "student/seed-0",
+            sign | {"step": step, "metrics": INSIDE | {"loss_bbox": float("nan")}},
+            driver.fences["student/seed-0"],
+        )
+    (shown,) = client.trials(study, ["student/seed-0"])
+    assert {name: shown["sign"][name] for name in sign} == sign | {"step": 40}
+    assert shown["sign"]["metrics"] == INSIDE
+    assert (shown["epoch"], shown["epochs"]) == (0, None)
+    driver.epoch("student/seed-0", 1, 10.0)
+    (shown,) = client.trials(study, ["student/seed-0"])
+    assert shown["sign"] is None
+    store.request_cancel(study)
+    store.stopped(study, 1)
+    told = [event for event in client.events(study) if event.kind == "step"]
+    assert [event.data["step"] for event in told] == [40]
+    line = event_line(told[0], {"student/seed-0": "student"})
+    assert line.endswith("student: in epoch 1, step 40/60, loss 1.23, lr 0.02, 45.7 images/s, 25% waiting for images, 3.1 GiB")
 
 
 def test_a_running_epoch_is_drawn_as_far_as_the_last_one_took_but_never_full() -> None:

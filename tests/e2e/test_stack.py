@@ -61,6 +61,17 @@ def test_a_study_runs_through_the_embedded_stack_and_again_from_what_is_stored(r
     assert second.stdout.count("(cached)") == 5
     assert "0 of 5 trials to train, 5 reused" in retort("plan", "digits", "--scale", "smoke").stdout
 
+    copied = retort("backup", str(home / "backup"))
+    assert copied.returncode == 0, copied.stdout + copied.stderr
+    states = list((home / "trials").glob("*/last.pt"))
+    assert len(states) == 5
+    assert re.search(r"last states of finished trials +5 ", retort("gc", "--after", "0").stdout)
+    assert all(file.exists() for file in states)
+    assert "removed, " in retort("gc", "--after", "0", "--yes").stdout
+    assert not any(file.exists() for file in states)
+    assert "0 of 5 trials to train, 5 reused" in retort("plan", "digits", "--scale", "smoke").stdout
+    assert "disk: " in retort("status").stdout
+
     assert len(processes_of(stack.id)) > 5
     assert retort("down").stdout.endswith("down\n")
     assert processes_of(stack.id) == []

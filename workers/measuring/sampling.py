@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from studies.measures import SAMPLED
+from studies.measures import LEARNT, SAMPLED
 from studies.spec import MethodUse
 from studies.trial import TrialFailure
 from workers.detectors import describe
@@ -30,7 +30,6 @@ from workers.measuring.setting import Measured, Setting, View, levels_of
 from workers.training.progress import RESUME
 
 MAPS = "sampling.npz"
-LEARNT = frozenset({"pad"})  # whose weights come from parts that train with the student
 NECK_ALONE: dict[str, dict[str, Any]] = {"defeat": {"head": False, "backbone_foreground": 0.0, "backbone_background": 0.0}}
 LATE = 10**9  # an iteration by which every method has begun
 

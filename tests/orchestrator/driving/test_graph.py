@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from orchestrator.driving.graph import SIGN_SECONDS
 from orchestrator.driving.order import Order
 from orchestrator.driving.tuning import KEPT_SECONDS, GraphSearcher, Searcher
 from orchestrator.machine import TrialState
@@ -87,7 +88,7 @@ def test_a_failure_a_trial_reports_ends_it_and_a_lost_process_does_not(store: St
     assert driven.trial(PUPIL).reason == f"it needs {TEACHER}, which failed: the loss became NaN"
 
 
-def test_a_sign_of_life_inside_an_epoch_is_kept_as_the_last_and_is_no_epoch(store: Store, tmp_path: Path) -> None:
+def test_a_sign_of_life_inside_an_epoch_is_stored_now_and_then_and_is_no_epoch(store: Store, tmp_path: Path) -> None:
     driven = Driven.start(store, tmp_path)
     graph = graph_of(driven, a_study())
     assert next_of(graph)
@@ -95,7 +96,12 @@ def test_a_sign_of_life_inside_an_epoch_is_kept_as_the_last_and_is_no_epoch(stor
     for step in (50, 100):
         sign = {"epoch": 1, "epochs": 4, "step": step, "steps": 120, "metrics": {"loss": 1.5, "lr": 0.01}}
         graph.reported(TEACHER, sign | {"training_iteration": 1})  # Tune adds fields of its own
-    assert graph.signs == {TEACHER: sign}
+    (told,) = (event.data for event in store.events(driven.id) if event.kind == "step")
+    assert (told["step"], told["metrics"]) == (50, {"loss": 1.5, "lr": 0.01})  # the next one came too soon
+    graph.signs[TEACHER] -= SIGN_SECONDS
+    graph.reported(TEACHER, sign)
+    (told,) = (event.data for event in store.events(driven.id) if event.kind == "step")
+    assert told == {"trial": TEACHER, **sign}
     assert driven.trial(TEACHER).epoch == 0
 
 

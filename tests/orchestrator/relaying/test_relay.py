@@ -90,6 +90,35 @@ def whole_study(driven: Driven, relay: Relay, *trials: str) -> None:
     relay.step()
 
 
+def test_a_relay_that_comes_late_tells_what_each_trial_gains_all_the_same(
+    driven: Driven, relay: Relay, client: MlflowClient, request: pytest.FixtureRequest
+) -> None:
+    for name, ap in ((TEACHER, 60.0), (ALONE, 40.0), (PUPIL, 43.5)):
+        driven.train(name, AP=ap)
+    driven.store.conclude(driven.id, driven.attempt)
+    relay.step()
+    runs = seen(client, request.node.name)
+    gained = {name: run["points"]["difference"][0][1] for name, run in runs.items() if "difference" in run["points"]}
+    assert gained == {driven.trial(PUPIL).title: 3.5}
+
+
+def test_mlflow_shows_a_running_trial_from_inside_its_epoch(
+    driven: Driven, relay: Relay, client: MlflowClient, request: pytest.FixtureRequest, clock: Clock
+) -> None:
+    driven.begin(TEACHER)
+    inside = {"loss": 2.0, "lr": 0.01, "images_per_second": 40.0, "data_share": 0.1, "memory": 1.5, "loss_cls": 1.0}
+    moments = []
+    for epoch, step in ((1, 50), (2, 10)):
+        sign = {"epoch": epoch, "epochs": 2, "step": step, "steps": 100, "metrics": inside}
+        driven.store.record_sign(driven.id, driven.attempt, TEACHER, sign, driven.fences[TEACHER])
+        moments.append(int(clock.seconds * 1000))
+        clock.seconds += 30
+        relay.step()
+    (run,) = (run for run in seen(client, request.node.name).values() if "step/loss" in run["points"])
+    names = ("loss", "lr", "images_per_second", "data_share", "memory")
+    assert run["points"] == {f"step/{name}": [(50, inside[name], moments[0]), (110, inside[name], moments[1])] for name in names}
+
+
 def test_a_study_is_a_parent_run_with_a_child_per_trial(driven: Driven, relay: Relay, client: MlflowClient) -> None:
     whole_study(driven, relay)
     name = driven.store.study(driven.id).name

@@ -1,0 +1,56 @@
+"""`retort backup` and `retort restore`: on the machine where the state folder is, beside a stack that runs or without one."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.command.garbage import human
+from studies.home import retort_home
+
+if TYPE_CHECKING:
+    from orchestrator.settings import Settings
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="folder of the backup")]
+
+
+def backup(folder: Folder) -> None:
+    """Copy database, results and MLflow's files to a new folder, while everything runs."""
+    from orchestrator.backup.write import back_up
+
+    made = back_up(_settings(), folder.expanduser().resolve(), _say)
+    size = sum((folder / name).stat().st_size for name in made.files)
+    _say(
+        f"{folder}: {len(made.files)} files, {human(size)}"
+        + ("" if made.mlflow else "; MLflow keeps its files elsewhere, they are not in it")
+    )
+    for name in made.missing:
+        _say(f"note: the checkpoint of {name} is not there any more; its numbers are kept")
+
+
+def restore(folder: Folder) -> None:
+    """Put a backup into an empty $RETORT_HOME; then `retort up`."""
+    from orchestrator.backup.restore import restore as put_back
+
+    made = put_back(_settings(), folder.expanduser().resolve(), _say)
+    _say(f"restored to {retort_home()}, {len(made.files)} files as they were backed up; start it: retort up")
+    if not made.mlflow:
+        _say("MLflow is told everything anew")
+
+
+def _settings() -> "Settings":
+    """Those of the stack that runs in this home, else of the environment."""
+    from api.embedded.stack import load_stack
+    from api.embedded.supervisord import process
+    from orchestrator.settings import settings
+
+    stack = load_stack()
+    supervisor = process(stack) if stack else None
+    if supervisor:
+        os.environ.update({name: value for name, value in supervisor.environ().items() if name.startswith("RETORT_")})
+    return settings()
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,1 @@
+"""What is stored and no longer needed: shown, and removed."""
