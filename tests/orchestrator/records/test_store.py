@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 import orchestrator.access.schema
 import orchestrator.webhooks.schema  # noqa: F401  (both for the tables they add)
 from orchestrator import machine
-from orchestrator.machine import IllegalMove, StudyState, TrialState
+from orchestrator.machine import MAX_STALLS, IllegalMove, StudyState, TrialState
 from orchestrator.records.errors import IdempotencyMismatch, NoSuchStudy, Superseded
 from orchestrator.records.leases import Claim
 from orchestrator.records.schema import Base
@@ -254,9 +254,9 @@ def test_a_lost_attempt_is_followed_by_the_next(driven: Driven, store: Store) ->
     assert store.live_attempt(driven.id) is not None
 
 
-def test_five_lost_attempts_fail_the_study(store: Store) -> None:
+def test_ten_lost_attempts_fail_the_study(store: Store) -> None:
     study, _ = store.create_study(as_submission(a_study()))
-    for number in range(1, 6):
+    for number in range(1, MAX_STALLS + 1):
         opened = store.new_attempt(study.id)
         assert opened
         store.end_attempt(study.id, number, "no such interpreter")
