@@ -216,7 +216,7 @@ def attempt(run: Callable[[], T]) -> tuple[T | None, str | None]:
 
 # The papers' tables: which, dataset, method with options, student, teacher; a network is detector/backbone[/form].
 ZHANG_TWO_STAGE, ZHANG_ONE_STAGE = "cascade_mask_rcnn/resnext101_32x4d_dcn", "retinanet/resnext101_64x4d"
-PDF = {"form": "pdf"}  # as PDF-Distil compares its rivals
+PDF = {"variant": "pdf"}  # as PDF-Distil compares its rivals
 Row = tuple[str, str, str | tuple[str, dict[str, Any]], str, str]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from studies.catalog import BACKBONES, FORMS, METRICS, Detector, Scale, detectors, in_form
+from studies.catalog import BACKBONES, DETECTORS, FORMS, METRICS, Detector, Scale, detectors, in_form
 from studies.datasets import datasets
 from studies.measures import KINDS
 from studies.methods import methods
@@ -59,7 +59,7 @@ class Network(SpecModel):
     @field_validator("detector")
     @classmethod
     def _detector(cls, value: str) -> str:
-        return known(value, detectors(), "detector")
+        return value if value in DETECTORS else known(value, detectors(), "detector")
 
     @field_validator("backbone")
     @classmethod

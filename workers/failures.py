@@ -16,7 +16,7 @@ NO_MEMORY = re.compile(r"can't allocate memory|out of memory|_STATUS_ALLOC_FAILE
 # What is the machine's or the driver's fault, or may be: such a trial is tried again.
 LOADER = re.compile(r"^DataLoader worker .*(killed|exited)")
 DEVICE = re.compile(
-    r"CUDA|NCCL|cuda(rt)? error|cu(DNN|BLAS|SOLVER|FFT)|CU(DNN|BLAS|SOLVER|FFT)_|unable to find an engine|ProcessGroup|socket|c10d"
+    r"CUDA|NCCL|cuda(rt)? error|cu(DNN|BLAS|SOLVER|FFT)|CU(DNN|BLAS|SOLVER|FFT)_|unable to find an engine|ProcessGroup|socket|c10d|gloo"
 )
 WANTED = re.compile(r"Tried to allocate ([\d.]+ \w+)")
 CAPACITY = re.compile(r"total capacity of ([\d.]+ \w+)")

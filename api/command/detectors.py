@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from api.command.output import Json, tell
+
 app = typer.Typer(help="Look after detectors of your own ($RETORT_HOME/detectors).", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -18,6 +20,7 @@ def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="what a spec calls it")],
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="an mmdet config file; it is run here, once")],
     title: Annotated[str | None, typer.Option("--title", help="as tables print it")] = None,
+    as_json: Json = False,
 ) -> None:
     """Register the network of an mmdet config file."""
     from contextlib import redirect_stdout
@@ -33,5 +36,11 @@ def add(
     except OwnDetectorError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"{path_of(name)}\noffers {', '.join(sorted(own.traits))}; pyramid strides {', '.join(map(str, own.strides))}")
-    typer.echo(f"in a spec: {{detector: {name}, backbone: as_configured}}")
+    traits = sorted(own.traits)
+    tell(
+        as_json,
+        {"name": name, "title": own.title, "file": str(path_of(name)), "traits": traits, "strides": list(own.strides)},
+        str(path_of(name)),
+        f"offers {', '.join(traits)}; pyramid strides {', '.join(map(str, own.strides))}",
+        f"in a spec: {{detector: {name}, backbone: as_configured}}",
+    )

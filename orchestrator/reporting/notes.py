@@ -74,7 +74,7 @@ def _source(table: Table, presentation: Presentation) -> Iterable[str]:
         venue = f", {table.source.venue}" if table.source.venue else ""
         yield f"Published: {table.source.title}{venue}."
     if presentation.variants:
-        yield f"Where paper and released code disagree, the form used is: {', '.join(presentation.variants)}."
+        yield f"Where paper and released code disagree, the variant used is: {', '.join(presentation.variants)}."
     yield from (_ended(warning) for warning in presentation.warnings)
     yield from (_ended(note) for note in presentation.notes)
 

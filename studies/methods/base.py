@@ -5,19 +5,33 @@ imports the implementation when a trial trains. A third party adds one through t
 `retort.distillers`, whose value is a `Method`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from studies.catalog import TRAITS, Detector
 
 
 class Options(BaseModel):
-    """Base of every method's options: immutable, unknown names refused."""
+    """Base of every method's options: immutable, unknown names refused.
+
+    renamed: former names of options by which older studies still say them, with today's.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    renamed: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_todays_names(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        twice = next((old for old, new in cls.renamed.items() if old in data and new in data), None)
+        if twice:
+            raise ValueError(f"{twice!r} is the former name of {cls.renamed[twice]!r}: say one of them")
+        return {cls.renamed.get(name, name): value for name, value in data.items()}
 
 
 Kind = TypeVar("Kind", bound=Options)

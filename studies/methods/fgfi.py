@@ -7,22 +7,24 @@ from pydantic import Field
 from studies.catalog import TRAITS, Detector
 from studies.methods.base import Method, Options, filled, same_levels, uneven_levels
 
-Form = Literal["fpn", "paper", "pdf"]
-WEIGHTS: dict[Form, float] = {"fpn": 3.0, "paper": 0.01, "pdf": 5.0}
-PER_DEVICE: dict[Form, int] = {"fpn": 2, "paper": 1, "pdf": 32}  # images whose chosen cells are counted together
+Variant = Literal["fpn", "paper", "pdf"]
+WEIGHTS: dict[Variant, float] = {"fpn": 3.0, "paper": 0.01, "pdf": 5.0}
+PER_DEVICE: dict[Variant, int] = {"fpn": 2, "paper": 1, "pdf": 32}  # images whose chosen cells are counted together
 PAPER_START = 400  # iterations without imitation in the authors' code
 
 
 class FGFIOptions(Options):
     """Fine-grained feature imitation: only cells with anchors near an object are imitated."""
 
-    form: Form = Field(
+    renamed = {"form": "variant"}
+
+    variant: Variant = Field(
         "fpn",
         description="fpn: each box on its own pyramid level, divided by channels; paper: all levels as one map, not divided by "
         "channels; pdf: cells whose anchors overlap a box by half, as PDF-Distil compares it",
     )
     psi: float = Field(0.5, gt=0, lt=1, description="share of a box's best IoU that makes an anchor near (fpn and paper)")
-    loss_weight: float | None = Field(None, ge=0, description="null: the form's own (fpn 3, paper 0.01, pdf 5); 0 leaves it out")
+    loss_weight: float | None = Field(None, ge=0, description="null: the variant's own (fpn 3, paper 0.01, pdf 5); 0 leaves it out")
     start_iteration: int | None = Field(None, ge=0, description="first iteration that imitates; null: paper 400, otherwise 0")
 
 
@@ -30,20 +32,20 @@ def _anchors(student: Detector, teacher: Detector, options: Options) -> str | No
     assert isinstance(options, FGFIOptions)
     if uneven := uneven_levels(student):
         return f"FGFI: {uneven}"
-    if options.form == "pdf" or "anchors" in student.traits:
+    if options.variant == "pdf" or "anchors" in student.traits:
         return same_levels(student, teacher, options)
     return (
-        f"FGFI's form {options.form!r} needs {TRAITS['anchors']}, which the student's {student.title} does not have; "
-        "its form 'pdf' works on points too"
+        f"FGFI's variant {options.variant!r} needs {TRAITS['anchors']}, which the student's {student.title} does not have; "
+        "its variant 'pdf' works on points too"
     )
 
 
 def _settle(options: FGFIOptions, student: Detector, teacher: Detector) -> FGFIOptions:
-    return filled(options, loss_weight=WEIGHTS[options.form], start_iteration=PAPER_START if options.form == "paper" else 0)
+    return filled(options, loss_weight=WEIGHTS[options.variant], start_iteration=PAPER_START if options.variant == "paper" else 0)
 
 
 def _per_device(options: FGFIOptions) -> int:
-    return PER_DEVICE[options.form]
+    return PER_DEVICE[options.variant]
 
 
 METHOD = Method(

@@ -15,6 +15,8 @@ STRATEGY: dict[str, Strategy] = {"code": "l2_root", "paper": "l2"}  # by variant
 class PDFDistilOptions(Options):
     """PDF-Distil: feature imitation where the predictions of the two networks differ."""
 
+    renamed = {"factor": "loss_weight"}
+
     variant: Literal["code", "paper"] = Field(
         "code", description="code: weights sum to 1 over the batch and all levels; paper: over each map, levels weigh alike"
     )
@@ -26,7 +28,7 @@ class PDFDistilOptions(Options):
     adapter: Literal["1x1", "3x3"] = Field(
         "1x1", description="convolution that maps student to teacher channels: paper 1x1, code of 2021-10 3x3"
     )
-    factor: float = Field(5.0, ge=0, description="multiplies the loss; 0 leaves it out")
+    loss_weight: float = Field(5.0, ge=0, description="multiplies the loss; 0 leaves it out")
 
 
 def _settle(options: PDFDistilOptions, student: Detector, teacher: Detector) -> PDFDistilOptions:

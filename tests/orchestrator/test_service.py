@@ -144,6 +144,24 @@ def test_a_driver_that_says_nothing_is_replaced_after_its_deadline(watched: Watc
     assert watched.ray.stopped == [f"study-{watched.study}-a1"]
 
 
+def test_a_study_whose_attempts_are_lost_again_and_again_rests_longer_and_longer_before_it_fails(watched: Watched) -> None:
+    rests = []
+    for number in range(2, 11):
+        watched.ray.submitted.clear()  # Ray has forgotten the job, as after the death of its head
+        watched.outcome_after(0)
+        waited = 0
+        while watched.outcome_after(0) and len(watched.store.attempts(watched.study)) < number:
+            watched.outcome_after(1)
+            waited += 1
+        watched.store.start_attempt(watched.study, number)
+        rests.append(waited)
+    assert rests == [0, 2, 4, 8, 16, 32, 60, 60, 60]
+    watched.ray.submitted.clear()
+    watched.outcome_after(0)
+    told = "10 attempts in a row were lost without a new epoch, the last one: Ray no longer knows it"
+    assert watched.store.study(watched.study).reason == told
+
+
 @pytest.mark.parametrize("jump", [3600.0, -3600.0])
 def test_a_clock_that_is_set_makes_no_driver_silent_and_hides_no_silence(watched: Watched, jump: float) -> None:
     watched.clock.seconds += jump

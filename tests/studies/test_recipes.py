@@ -121,7 +121,7 @@ def test_clip_decay_and_warm_up_are_the_recipes_unless_the_schedule_says_them() 
 
 
 def test_decoupled_features_in_pdf_distils_comparison_train_as_that_paper_does() -> None:
-    arms = [{"id": "pdf", "distiller": "defeat", "options": {"form": "pdf"}}, {"id": "own", "distiller": "defeat"}]
+    arms = [{"id": "pdf", "distiller": "defeat", "options": {"variant": "pdf"}}, {"id": "own", "distiller": "defeat"}]
     planned = {trial.row: trial.schedule.clip for trial in expand(parse_study(study(arms=arms))).trials}
     assert (planned["pdf"], planned["own"]) == (0.0, 35.0)
 

@@ -128,7 +128,7 @@ def test_variants_stay_two_trials_as_they_are_printed() -> None:
         ("crosskd", "fcos", {}, {"cls_weight": 0.4, "reg_weight": 0.75, "centerness_weight": 0.0}),
         ("crosskd", "atss", {"reg_weight": 2}, {"cls_weight": 1.0, "reg_weight": 2.0, "centerness_weight": 1.0}),
         ("defeat", "faster_rcnn", {}, {"neck_foreground": 3.0, "neck_background": 12.0, "head": True}),
-        ("defeat", "faster_rcnn", {"form": "pdf"}, {"neck_foreground": 2.0, "neck_background": 8.0, "head": False}),
+        ("defeat", "faster_rcnn", {"variant": "pdf"}, {"neck_foreground": 2.0, "neck_background": 8.0, "head": False}),
         ("defeat", "gfl", {"neck_background": 0}, {"neck_foreground": 3.0, "neck_background": 0.0, "head": False}),
         ("fbkd", "gfl", {}, {"at_weight": 0.024, "am_weight": 0.00042, "nld_weight": 0.00042, "temperature": 0.1, "mask_channel": True}),
         ("fbkd", "mask_rcnn", {}, {"at_weight": 0.004, "am_weight": 7e-5, "mask_channel": False}),
@@ -137,7 +137,7 @@ def test_variants_stay_two_trials_as_they_are_printed() -> None:
         ("frs", "faster_rcnn", {"beta": 0}, {"alpha": 0.002, "beta": 0.0}),
         ("mgd", "cascade_rcnn", {}, {"loss_weight": 5e-7, "masked": 0.45, "inherit": False}),
         ("mgd", "gfl", {}, {"loss_weight": 2e-5, "masked": 0.65, "inherit": None}),
-        ("pad", "gfl", {"form": "pdf"}, {"loss_weight": 5.0}),
+        ("pad", "gfl", {"variant": "pdf"}, {"loss_weight": 5.0}),
         ("pdf_distil", "fcos", {"variant": "paper"}, {"strategy": "l2"}),
         ("pkd", "grid_rcnn", {}, {"loss_weight": 6.0}),
     ],
@@ -159,3 +159,21 @@ def test_frs_asks_for_weights_that_nobody_published() -> None:
     atss = DETECTORS["atss"]
     with pytest.raises(ValueError, match=r"state options\.beta"):
         MethodUse(id="frs", options={"alpha": 0.01}).resolved(atss, atss)
+
+
+@pytest.mark.parametrize(
+    ("method", "old", "new"),
+    [
+        ("pdf_distil", {"factor": 2.0}, {"loss_weight": 2.0}),
+        ("fgfi", {"form": "pdf"}, {"variant": "pdf"}),
+        ("defeat", {"form": "pdf"}, {"variant": "pdf"}),
+        ("pad", {"form": "pdf"}, {"variant": "pdf"}),
+    ],
+)
+def test_a_former_name_of_an_option_says_what_todays_says(method: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+    student, teacher = (Network(detector="gfl", backbone=backbone) for backbone in ("resnet18", "resnet34"))
+    assert key(student, teacher, method, old) == key(student, teacher, method, new)
+    assert MethodUse(id=method, options=old).resolved(student.family, teacher.family).options.keys().isdisjoint(old)
+    told = problems(arms=[{"id": "a", "distiller": method, "options": old | new}])
+    (former,), (today,) = old, new
+    assert told["arms.0.options"].endswith(f"{former!r} is the former name of {today!r}: say one of them")

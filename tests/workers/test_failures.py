@@ -32,6 +32,7 @@ def named(error: BaseException, images: int = 16) -> TrialFailure:
         "NCCL communicator was aborted on rank 1.",
         "[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=12, OpType=ALLREDUCE)",
         "GET was unable to find an engine to execute this computation",
+        "[third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:41234",
     ],
 )
 def test_what_the_machine_did_is_tried_again(text: str) -> None:

@@ -169,12 +169,20 @@ class DistilledDetector(BaseModel):
 
 
 def losses_on(detector: Any, levels: tuple[Tensor, ...], inputs: Tensor, data_samples: Any) -> dict[str, Any]:
-    """The losses of an mmdet detector whose pyramid is given instead of being made from the images."""
+    """The losses of an mmdet detector in eval mode whose pyramid is given instead of being made from the images.
+
+    Some heads (FCOS', RepPoints', Grid R-CNN's) give their losses other outputs than their predictions, by their `training`; norms and
+    dropout stay as they are.
+    """
+    modules = [module for module in detector.modules() if not isinstance(module, (nn.modules.batchnorm._NormBase, nn.Dropout))]
     detector.extract_feat = lambda _: levels
     try:
+        for module in modules:
+            module.training = True
         losses: dict[str, Any] = detector.loss(inputs, data_samples)
     finally:
         del detector.extract_feat
+        detector.eval()
     return losses
 
 

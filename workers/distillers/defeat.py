@@ -61,7 +61,7 @@ class DeFeat(Distiller):
         o = self.options
         self.strides = student.strides
         self.points = has_points(student)
-        official = o.form == "official"
+        official = o.variant == "official"
         self.weights: dict[str, tuple[float, float]] = {"neck": (o.neck_foreground, o.neck_background)}
         if official:
             self.weights["backbone"] = (o.backbone_foreground, o.backbone_background)
@@ -79,7 +79,7 @@ class DeFeat(Distiller):
         """Foreground and background term of the pyramid."""
         teacher = list(step.teacher.neck)
         student = [adapter(f) for adapter, f in zip(self.neck, step.student.neck, strict=True)]
-        if self.options.form == "official":
+        if self.options.variant == "official":
             sizes = [(f.shape[2], f.shape[3]) for f in teacher]
             return decoupled_loss(teacher, student, level_masks(step.gt_boxes, sizes, self.strides))
         square = torch.cat([(t - s).square().mean(1).flatten(1) for t, s in zip(teacher, student, strict=True)], 1)

@@ -58,32 +58,32 @@ class FGFI(Distiller):
         super().__init__(options, student, teacher)
         self.strides = student.strides
         self.points = has_points(student)
-        size = 1 if self.options.form == "pdf" else 3
+        size = 1 if self.options.variant == "pdf" else 3
         self.adapters = convolutions(student.neck_channels, teacher.neck_channels, size)
-        if self.options.form != "pdf":
+        if self.options.variant != "pdf":
             near_zero(self.adapters)
 
     def masks(self, step: Step) -> list[Tensor]:
         """I per level, (N, H_l, W_l), of the forms paper and fpn."""
         sizes = [(f.shape[2], f.shape[3]) for f in step.student.neck]
-        if self.options.form == "fpn":
+        if self.options.variant == "fpn":
             return near_masks(step.anchors(), step.gt_boxes, sizes, self.options.psi, own_level=True)
         anchors, boxes = ([one_pixel_more(b) for b in group] for group in (step.anchors(), step.gt_boxes))
         return near_masks(anchors, boxes, sizes, self.options.psi, own_level=False)
 
     def loss(self, step: Step) -> Tensor:
-        """L of the form."""
+        """L of the variant."""
         teacher = list(step.teacher.neck)
         student = [adapter(f) for adapter, f in zip(self.adapters, step.student.neck, strict=True)]
-        if self.options.form == "fpn":
+        if self.options.variant == "fpn":
             return fpn_loss(teacher, student, self.masks(step))
-        if self.options.form == "paper":
+        if self.options.variant == "paper":
             return paper_loss(teacher, [nn.functional.relu(s) for s in student], self.masks(step))
         square = torch.cat([(t - s).square().mean(1).flatten(1) for t, s in zip(teacher, student, strict=True)], 1)
         return pdf_loss(square, cell_shares(step, self.strides, self.points, self.marks))
 
     def marks(self, priors: Tensor, boxes: Tensor) -> Tensor:
-        """I of the form pdf, per anchor."""
+        """I of the variant pdf, per anchor."""
         return overlapping_priors(priors, boxes, self.points)
 
     def forward(self, step: Step) -> dict[str, Tensor]:

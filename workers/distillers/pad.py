@@ -59,7 +59,7 @@ class PAD(Distiller):
     def __init__(self, options: Options, student: NetworkInfo, teacher: NetworkInfo) -> None:
         super().__init__(options, student, teacher)
         self.adapters = convolutions(student.neck_channels, teacher.neck_channels)
-        if self.options.form == "pdf":
+        if self.options.variant == "pdf":
             self.branches = convolutions(student.neck_channels, teacher.neck_channels, 3)
         else:
             self.branches = nn.ModuleList(Branch(channels) for channels in teacher.neck_channels)
@@ -67,7 +67,7 @@ class PAD(Distiller):
     def forward(self, step: Step) -> dict[str, Tensor]:
         if self.options.loss_weight == 0:
             return {}
-        loss = self.pdf_loss(step) if self.options.form == "pdf" else self.paper_loss(step)
+        loss = self.pdf_loss(step) if self.options.variant == "pdf" else self.paper_loss(step)
         return {"loss_pad": self.options.loss_weight * loss}
 
     def paper_loss(self, step: Step) -> Tensor:

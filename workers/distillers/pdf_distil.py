@@ -5,7 +5,7 @@
     code, all levels and images at once:    w = D / sum D,            L = sum w (1/C) sum_c (X^t - phi(X^s))^2
 
 P = sigmoid of the class logits, M: anchors of a cell; phi: convolution per level; no gradient through D. Both are
-multiplied by `factor` (5); the paper's L is averaged over images and summed over levels. Source: Zhang et al., BMVC 2021;
+multiplied by `loss_weight` (5); the paper's L is averaged over images and summed over levels. Source: Zhang et al., BMVC 2021;
 released code zhanghengdev/MutualGuide@85219f9 utils/loss/hint_loss.py, whose L2 is the root of the squares summed over
 classes. The other rows of the paper's Table 1 put constant weights on all cells (the code halves that loss) or on the
 half or quarter of them with the largest or smallest L1. Mean form.
@@ -66,7 +66,7 @@ def map_weights(different: Tensor, strategy: str) -> Tensor:
 
 
 def code_loss(squares: list[Tensor], differences: list[Tensor], strategy: str) -> Tensor:
-    """The released loss before `factor`, from per-level (N, L) mean squared feature differences and disagreements D."""
+    """The released loss before `loss_weight`, from per-level (N, L) mean squared feature differences and disagreements D."""
     square = torch.cat(squares, 1)
     if strategy == "all":
         return square.mean() / 2
@@ -76,7 +76,7 @@ def code_loss(squares: list[Tensor], differences: list[Tensor], strategy: str) -
 
 
 def paper_loss(squares: list[Tensor], differences: list[Tensor], strategy: str) -> Tensor:
-    """The paper's loss before `factor`, from the same inputs as `code_loss`."""
+    """The paper's loss before `loss_weight`, from the same inputs as `code_loss`."""
     parts = [(map_weights(d, strategy) * s).sum(1).mean() for s, d in zip(squares, differences, strict=True)]
     return torch.stack(parts).sum()
 
@@ -98,10 +98,10 @@ class PDFDistil(Distiller):
         return difference(teacher, student, kind, classes=2).sum(1).flatten(1)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        if self.options.factor == 0:
+        if self.options.loss_weight == 0:
             return {}
         adapted = [adapter(f) for adapter, f in zip(self.adapters, step.student.neck, strict=True)]
         squares = [(t - s).square().mean(1).flatten(1) for t, s in zip(step.teacher.neck, adapted, strict=True)]
         differences = [self.disagreement(t, s) for t, s in zip(step.teacher.logits, step.student.logits, strict=True)]
         loss = code_loss if self.options.variant == "code" else paper_loss
-        return {"loss_pdf": self.options.factor * loss(squares, differences, self.strategy)}
+        return {"loss_pdf": self.options.loss_weight * loss(squares, differences, self.strategy)}

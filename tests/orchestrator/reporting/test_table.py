@@ -170,7 +170,7 @@ def test_variants_warnings_source_and_hidden_teachers_are_told() -> None:
     )
     assert [row.title for row in made.shown] == ["student"]
     assert "Not printed by the source: Cascade X101: AP 75.7, AP50 95.7, seeds 1." in made.notes
-    assert "Where paper and released code disagree, the form used is: LD (code), PDF-Distil (code)." in made.notes
+    assert "Where paper and released code disagree, the variant used is: LD (code), PDF-Distil (code)." in made.notes
     assert "LD: its weight is stated for 3 images per device; here are 4." in made.notes
     assert "FPS on one RTX 2080Ti." in made.notes
     assert "Published: Improve Object Detection, ICLR 2021." in made.notes

@@ -11,7 +11,7 @@ from workers.detectors import build, describe
 from workers.detectors.memory import memory_of
 from workers.distillation.captures import Backbone
 from workers.distillation.step import Step
-from workers.distillation.student import DistilledDetector
+from workers.distillation.student import DistilledDetector, losses_on
 
 STUDENT, TEACHER = Network(detector="gfl", backbone="resnet18", width=8), Network(detector="gfl", backbone="resnet34", width=8)
 
@@ -65,6 +65,29 @@ def test_gradients_of_the_teacher_are_those_of_its_losses_on_the_same_objects() 
     assert "extract_feat" not in vars(model.teacher)  # the teacher sees its images again
     model.parse_losses(losses)[0].backward()
     assert all(parameter.grad is None for parameter in model.teacher.parameters())
+
+
+@pytest.mark.parametrize(("detector", "form"), [("fcos", "centre_sampling"), ("reppoints", None)])
+def test_a_teachers_losses_are_those_of_a_training_and_it_predicts_as_before(detector: str, form: str | None) -> None:
+    """Their heads give other outputs while they train."""
+    network = Network(detector=detector, backbone="resnet18", width=8, form=form)
+    torch.manual_seed(0)
+    teacher = build(network, 10).eval()
+    data = batch()
+    levels = teacher.extract_feat(data["inputs"])
+    before = teacher.bbox_head(levels)
+    found = losses_on(teacher, levels, **data)
+    assert not any(module.training for module in teacher.modules())
+    assert all(
+        torch.equal(a, b) for ours, theirs in zip(teacher.bbox_head(levels), before, strict=True) for a, b in zip(ours, theirs, strict=True)
+    )
+    teacher.bbox_head.train()
+    expected = teacher.bbox_head.loss(levels, data["data_samples"])
+    assert {name: sum_of(value) for name, value in found.items()} == {name: sum_of(value) for name, value in expected.items()}
+
+
+def sum_of(loss: Any) -> float:
+    return float(torch.stack(list(loss)).sum().detach() if isinstance(loss, list | tuple) else loss.detach())
 
 
 def test_a_teacher_learns_nothing_of_its_losses() -> None:

@@ -59,7 +59,7 @@ def test_equal_predictions_give_a_finite_loss(variant: str, strategy: str) -> No
 
 def test_the_loss_of_the_code_is_a_weighted_mean_of_squares() -> None:
     s = scene()
-    method = pdf(s, factor=1)
+    method = pdf(s, loss_weight=1)
     with torch.no_grad():
         for theirs, ours, adapter in zip(s.step.teacher.neck, s.step.student.neck, method.adapters, strict=True):
             theirs.copy_(adapter(ours) + 3)
@@ -88,6 +88,6 @@ def test_images_without_objects_are_distilled_like_others() -> None:
     assert torch.equal(pdf(scene())(scene().step)["loss_pdf"], pdf(scene(objects=False))(scene(objects=False).step)["loss_pdf"])
 
 
-def test_zero_factor_leaves_the_loss_out() -> None:
+def test_a_weight_of_zero_leaves_the_loss_out() -> None:
     s = scene()
-    assert pdf(s, factor=0)(s.step) == {}
+    assert pdf(s, loss_weight=0)(s.step) == {}

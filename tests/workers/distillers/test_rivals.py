@@ -35,18 +35,18 @@ TERMS: list[tuple[str, dict[str, Any], Kind, set[str]]] = [
     ("li2017", {}, TWO, {"loss_li_mimic"}),
     ("li2017", {"loss_weight": 0}, TWO, set()),
     ("fgfi", {}, ONE, {"loss_fgfi"}),
-    ("fgfi", {"form": "paper"}, ONE, {"loss_fgfi"}),
-    ("fgfi", {"form": "pdf"}, ONE, {"loss_fgfi"}),
-    ("fgfi", {"form": "pdf", "loss_weight": 0}, ONE, set()),
+    ("fgfi", {"variant": "paper"}, ONE, {"loss_fgfi"}),
+    ("fgfi", {"variant": "pdf"}, ONE, {"loss_fgfi"}),
+    ("fgfi", {"variant": "pdf", "loss_weight": 0}, ONE, set()),
     ("defeat", {}, ONE, NECK),
     ("defeat", {}, TWO, NECK | HEAD),
     ("defeat", {"head": False}, TWO, NECK),
     ("defeat", {"neck_foreground": 0, "neck_background": 0, "head_background": 0}, TWO, {"loss_defeat_head_foreground"}),
     ("defeat", {"backbone_foreground": 1, "backbone_background": 1}, ONE, NECK | BACKBONE),
-    ("defeat", {"form": "pdf"}, ONE, NECK),
-    ("defeat", {"form": "pdf", "neck_foreground": 0}, ONE, {"loss_defeat_neck_background"}),
+    ("defeat", {"variant": "pdf"}, ONE, NECK),
+    ("defeat", {"variant": "pdf", "neck_foreground": 0}, ONE, {"loss_defeat_neck_background"}),
     ("pad", {}, ONE, {"loss_pad"}),
-    ("pad", {"form": "pdf"}, ONE, {"loss_pad"}),
+    ("pad", {"variant": "pdf"}, ONE, {"loss_pad"}),
     ("pad", {"loss_weight": 0}, ONE, set()),
     ("ofd", {}, ONE, {"loss_ofd"}),
     ("ofd", {"loss_weight": 0}, ONE, set()),
@@ -147,14 +147,14 @@ def test_a_single_image_is_enough(method: str, options: dict[str, Any], kind: Ki
 
 
 def test_fgfi_of_the_paper_starts_after_400_iterations() -> None:
-    distiller = build("fgfi", {"form": "paper"}, ONE)
+    distiller = build("fgfi", {"variant": "paper"}, ONE)
     assert distiller(make_step(iteration=399))["loss_fgfi"] == 0
     assert distiller(make_step(iteration=400))["loss_fgfi"] > 0
     assert build("fgfi", {}, ONE)(make_step(iteration=0))["loss_fgfi"] > 0
 
 
 @pytest.mark.parametrize(
-    ("method", "options"), [("fgfi", {}), ("fgfi", {"form": "paper"}), ("defeat", {}), ("pad", {"form": "pdf"}), ("ofd", {})]
+    ("method", "options"), [("fgfi", {}), ("fgfi", {"variant": "paper"}), ("defeat", {}), ("pad", {"variant": "pdf"}), ("ofd", {})]
 )
 def test_mean_forms_do_not_grow_with_the_batch(method: str, options: dict[str, Any]) -> None:
     step = make_step(images=2)
@@ -277,11 +277,11 @@ GRID = Detector("grid_rcnn", "Grid R-CNN", "", frozenset({"neck", "dense_logits"
         ("chen2017", {"nu": 0}, TWO_STAGE, GRID, None),
         ("li2017", {}, TWO_STAGE, ANCHORED, "needs an RPN and a RoI head, which the teacher's RetinaNet does not have"),
         ("fgfi", {}, POINTED, POINTED, "form 'fpn' needs anchor boxes, which the student's FCOS does not have"),
-        ("fgfi", {"form": "pdf"}, POINTED, POINTED, None),
+        ("fgfi", {"variant": "pdf"}, POINTED, POINTED, None),
         ("fgfi", {}, ANCHORED, TWO_STAGE, "must have pyramid levels of the same strides"),
         ("defeat", {}, ANCHORED, ANCHORED, None),
         ("defeat", {"head": True}, ANCHORED, ANCHORED, "head term needs an RPN and a RoI head"),
-        ("defeat", {"form": "pdf", "head": True}, TWO_STAGE, TWO_STAGE, "distils the neck alone"),
+        ("defeat", {"variant": "pdf", "head": True}, TWO_STAGE, TWO_STAGE, "distils the neck alone"),
         ("ofd", {}, ANCHORED, TWO_STAGE, None),
         ("pad", {}, ANCHORED, POINTED, None),
     ],
@@ -300,5 +300,5 @@ def test_pdf_distils_version_makes_its_own_priors_for_points(method: str, monkey
     def no_anchors() -> list[Tensor]:
         raise AssertionError("a point head has no anchors")
 
-    losses = build(method, {"form": "pdf"}, kind)(replace(make_step(kind), anchors=no_anchors))
+    losses = build(method, {"variant": "pdf"}, kind)(replace(make_step(kind), anchors=no_anchors))
     assert all(value > 0 for value in losses.values())

@@ -15,7 +15,7 @@ from workers.training.trial import run_trial
 
 STUDENT = {"detector": "gfl", "backbone": "resnet18", "width": 8}
 TEACHER = {"detector": "gfl", "backbone": "resnet34", "width": 8}
-METHODS = {"fgfi": {}, "defeat": {"form": "pdf"}, "pad": {"form": "pdf"}, "pdf_distil": {}}
+METHODS = {"fgfi": {}, "defeat": {"variant": "pdf"}, "pad": {"variant": "pdf"}, "pdf_distil": {}}
 LONG = {"epochs": 1, "batch_size": 8, "lr": 0.02, "max_iterations": 100}
 SHORT = {"epochs": 1, "batch_size": 4, "lr": 0.01, "max_iterations": 6}
 SEEN = 300  # validation images that LONG looks at: all
