@@ -24,7 +24,7 @@ mutations: setup
 
 # Executes examples/notebook.ipynb; its thirty packages get a folder of their own.
 notebook: setup
-	@test -d .notebook || $(BIN)/pip install --quiet --target .notebook nbclient==0.11.0 ipykernel
+	@test -d .notebook || $(BIN)/pip install --quiet --constraint constraints.txt --target .notebook nbclient==0.11.0 ipykernel
 	@PYTHONPATH="$(CURDIR):.notebook" $(BIN)/python -m tests.api.run_notebook
 
 lint: setup
