@@ -1,6 +1,7 @@
 """Takes the pictures of the pages in docs/images: `python docs/screenshots.py`, from the repository's root.
 
-A service runs over studies made for it; nothing is trained, so the numbers on the pictures mean nothing.
+`python docs/screenshots.py FOLDER` takes every page at 390 and 1440 pixels, light and dark, to be looked at. A service runs over studies
+made for it; nothing is trained, so the numbers on the pictures mean nothing.
 """
 
 import sys
@@ -15,6 +16,9 @@ from tests.browser.filled import TABLE
 
 IMAGES = Path(__file__).resolve().parent / "images"
 TALLEST = 1400
+LOOKS = [(width, scheme) for width in (1440, 390) for scheme in ("light", "dark")]
+KEPT = {"studies", "study", "trial", "compare", "tables", "queue", "submit"}
+KEPT_LOOKS = [(1440, "light"), (390, "dark")]
 PAGES = {
     "studies": "/studies",
     "study": "/studies/1",
@@ -31,19 +35,22 @@ PAGES = {
 
 
 def main() -> None:
-    IMAGES.mkdir(exist_ok=True)
+    folder = Path(sys.argv[1]) if sys.argv[1:] else IMAGES
+    looks = LOOKS if sys.argv[1:] else KEPT_LOOKS
+    pages = {name: path for name, path in PAGES.items() if sys.argv[1:] or name in KEPT}
+    folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as home, serving(Path(home)) as service:
         browser = Browser(service.url)
         try:
             browser.log_in(service.token)
-            for width, scheme in ((1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")):
+            for width, scheme in looks:
                 browser.size(width)
                 browser.scheme(scheme)
-                for name, path in PAGES.items():
+                for name, path in pages.items():
                     browser.open(path)
                     time.sleep(1)  # charts and the editor
                     height = min(TALLEST, browser.run("return document.documentElement.scrollHeight"))
-                    (IMAGES / f"{name}-{width}-{scheme}.png").write_bytes(_smaller(browser.picture(width, height)))
+                    (folder / f"{name}-{width}-{scheme}.png").write_bytes(_smaller(browser.picture(width, height)))
         finally:
             browser.driver.quit()
 

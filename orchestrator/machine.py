@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from studies.trial import FailureKind
 
-MAX_STALLS = 5  # attempts lost in a row, none with a new epoch, after which a study fails
+MAX_STALLS = 10  # attempts lost in a row, none with a new epoch, after which a study fails: the jobs loop takes minutes for so many
 MAX_LOSSES = 3  # times a lost trial process is tried again
 
 

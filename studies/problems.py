@@ -24,9 +24,11 @@ class Problem:
 
 
 class SpecError(ValueError):
-    """A spec that is refused. `problems` lists everything that was found."""
+    """A spec that is refused. `problems` lists everything that was found; of very many the first, and how many more there are."""
 
     def __init__(self, problems: list[Problem]) -> None:
+        if len(problems) > MOST + 1:
+            problems = [*problems[:MOST], Problem("", f"and {len(problems) - MOST} problems more")]
         super().__init__("; ".join(f"{p.field}: {p.message}" if p.field else p.message for p in problems))
         self.problems = problems
 

@@ -1,5 +1,6 @@
 """`retort export`: a trained detector for use outside of Retort."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,7 @@ def export(
         from workers.process import quiet
 
         try:
-            found = trained(find_folder(home / "trials", key), home / "data")
+            found = trained(_fetched(key) or find_folder(home / "trials", key), home / "data")
             with quiet():
                 imports = write_mmdet(found, to)
             ap = found.result.metrics.get("AP", 0.0)
@@ -47,6 +48,24 @@ def export(
             typer.echo(str(error), err=True)
             raise typer.Exit(1) from None
     tell(as_json, data, *lines)
+
+
+def _fetched(key: str) -> Path | None:
+    """The folder of a finished trial that the store has, brought here; None without a store, and for a key that it does not know."""
+    from orchestrator.settings import settings
+    from orchestrator.storage.cache import opened_cache
+    from orchestrator.storage.files import trial_name
+    from orchestrator.storage.working import STATE
+
+    cache = opened_cache(settings())
+    manifest = cache.storage.manifest(trial_name(key)) if cache and re.fullmatch(r"[\w-]+", key) else None
+    if cache is None or manifest is None or not manifest.finished:
+        return None
+    folder = cache.folder.parent / "export" / key
+    for name, file in manifest.files.items():
+        if name not in STATE:
+            cache.storage.fetch(file, folder / name)
+    return folder
 
 
 def _key_of(study: int, trial: str) -> str:

@@ -118,7 +118,7 @@ def _told(place: dict[str, Any]) -> str:
     whose = f" of {place['owner']}" if place["owner"] else ""
     has = f", {place['running']} running" if place["running"] else ""
     urgent = f", priority {place['priority']}" if place["priority"] else ""
-    about = f"{place['place']:>3}  study {place['study']}: {place['name']}{whose} ({place['ready']} ready{has}{urgent})"
+    about = f"{place['place']}. study {place['study']}: {place['name']}{whose} ({place['ready']} ready{has}{urgent})"
     return f"{about}: {place['reason']}{start}"
 
 

@@ -119,6 +119,8 @@ def _editor(
         examples=[each for each in shipped_ids() if each not in table_ids()],
         tables=table_ids(),
         scales=SCALES,
+        taken=request.query_params.get("table"),
+        at=request.query_params.get("scale") or "nano",
     )
 
 

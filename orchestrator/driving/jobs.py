@@ -18,6 +18,7 @@ from orchestrator.records.store import Store
 from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
+LONGEST_REST = 60  # seconds between two attempts
 STOP_WAIT_SECONDS = float(os.environ.get("RETORT_DEADLINE_STOP", "60"))  # a driver has so long to stop in good order
 SURE_SECONDS = 15.0  # three heartbeats
 WRITE_SECONDS = 5.0  # between two looks whether the database can be written
@@ -91,8 +92,10 @@ class Jobs:
         return [(self.store.study(attempt.study_id), attempt) for attempt in attempts if attempt]
 
     def _rested(self, study: Queued) -> bool:
-        """Attempts that keep getting lost are tried at growing intervals: at once, then after 2, 4, 8 s."""
-        return study.stalls < 2 or abs(self.store.now() - (study.ended or 0)) > 1000 * 2 ** (study.stalls - 1)
+        """Attempts that keep getting lost are tried at growing intervals: at once, then after 2, 4, 8, ... LONGEST_REST seconds. So a study
+        outlives a few minutes in which no driver can come up, and one that ends Ray itself leaves the others their time."""
+        rest = min(2 ** (study.stalls - 1), LONGEST_REST) if study.stalls > 1 else 0
+        return abs(self.store.now() - (study.ended or 0)) >= 1000 * rest
 
     def _watch(self, study: Study, attempt: Attempt) -> None:
         job = self._ray.job(attempt.submission)

@@ -150,12 +150,14 @@ class Recorder(tune.Callback):
 
 def _cause(trial: Any) -> str:
     """Why Tune gave a trial up, as one sentence."""
-    error = trial.get_error()
+    error = trial.get_pickled_error() or trial.get_error()  # the latter is Tune's text about it
     cause = getattr(error, "cause", None) or error
     if isinstance(cause, ray.exceptions.RayActorError):
         return "its process died"
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return f"its process raised {lines[-1][:500]}" if lines else "its process failed without a word"
+    if not lines or lines[-1] == "None":  # what Tune writes of a process that died before it could begin
+        return "its process died before it began"
+    return f"its process raised {lines[-1][:500]}"
 
 
 def tuner(graph: Graph, pulse: Pulse) -> tune.Tuner:

@@ -31,7 +31,7 @@ def draw(rows: Sequence[Attended]) -> Figure:
         return nothing("no attention is measured yet")
     temperatures = sorted({temperature for row in rows for temperature in row.maps})
     columns = 2 + len(temperatures)
-    figure = canvas(1.75 * columns + 0.7, 1.8 * len(rows) + 0.6)
+    figure = canvas(1.75 * columns + 1.5, 1.8 * len(rows) + 0.6)
     axes = figure.subplots(len(rows), columns, squeeze=False, width_ratios=[1] * (columns - 1) + [1.5])
     for line, row in zip(axes, rows, strict=True):
         for axis in line[:-1]:
@@ -57,5 +57,5 @@ def draw(rows: Sequence[Attended]) -> Figure:
     axes[0][0].set_title("image")
     axes[0][-1].set_title("weight of a cell, mean 1")
     axes[-1][-1].set_xlabel("share of the cells", fontsize=8)
-    axes[0][-1].legend(fontsize=6.5, loc="lower left", handlelength=1.2)
+    axes[0][-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0.0, handlelength=1.2)
     return figure

@@ -37,7 +37,9 @@ def draw(images: Sequence[Seen], classes: Sequence[str]) -> Figure:
     if not images:
         return nothing("no detections are measured yet")
     columns = 1 + max(len(seen.found) for seen in images)
-    figure = canvas(2.3 * columns, 2.45 * len(images) + 0.5)
+    heads = [f"{wrapped(title, 30)}\n" for title, _ in images[0].found]
+    lines = max((head.count("\n") for head in heads), default=0)
+    figure = canvas(2.3 * columns, 2.55 * len(images) + 0.16 * (lines + 1))
     axes = figure.subplots(len(images), columns, squeeze=False)
     for number, (line, seen) in enumerate(zip(axes, images, strict=True)):
         for axis in line:
@@ -47,10 +49,10 @@ def draw(images: Sequence[Seen], classes: Sequence[str]) -> Figure:
             line[0].set_title("objects")
         for each in seen.objects:
             box(line[0], each, OBJECT, classes[each["label"]])
-        for axis, (title, found) in zip(line[1:], seen.found, strict=False):
+        for axis, head, (_, found) in zip(line[1:], heads if number == 0 else [""] * columns, seen.found, strict=False):
             hits = [is_right(each, seen.objects) for each in found]
             told = f"{sum(hits)} right, {len(hits) - sum(hits)} false"
-            axis.set_title(f"{wrapped(title, 26)}\n{told}" if number == 0 else told, fontsize=8)
+            axis.set_title(head + told, fontsize=8)
             for index, (each, hit) in enumerate(zip(found, hits, strict=True)):
                 name = f"{classes[each['label']]} {each['score']:.2f}" if len(found) <= MOST_NAMED or index < MOST_NAMED // 2 else ""
                 box(axis, each, RIGHT if hit else WRONG, name, dashed=not hit)

@@ -77,7 +77,7 @@ def draw(factors: Sequence[Factor], metric: str, baseline: float | None = None) 
 
 def _limits(points: Sequence[Point], baseline: float | None) -> tuple[float, float]:
     ends = [p.mean + sign * (p.half_width or 0.0) for p in points for sign in (-1, 1)] + ([] if baseline is None else [baseline])
-    margin = max(0.08 * (max(ends) - min(ends)), 1e-3)
+    margin = 0.08 * (max(ends) - min(ends)) or 0.05 * abs(ends[0]) or 1.0
     return min(ends) - margin, max(ends) + margin
 
 

@@ -47,9 +47,11 @@ def draw(pairs: Sequence[Pair], metric: str, baselines: Mapping[str, float] | No
             axis.plot(ends, fitted[0] * ends + fitted[1], color=colour, linewidth=1.4)
         if baselines and student in baselines:
             axis.axhline(baselines[student], color=colour, linestyle=":", linewidth=1.2)
-        for pair in own:
-            at = (pair.teacher_ap, pair.student_ap)
-            axis.annotate(str(numbers[pair.teacher, pair.teacher_ap]), at, xytext=(5, 4), textcoords="offset points", fontsize=8)
+    at: dict[tuple[float, float], set[int]] = {}
+    for pair in pairs:
+        at.setdefault((pair.teacher_ap, pair.student_ap), set()).add(numbers[pair.teacher, pair.teacher_ap])
+    for point, alike in at.items():
+        axis.annotate(", ".join(map(str, sorted(alike))), point, xytext=(5, 4), textcoords="offset points", fontsize=8)
     if baselines:
         axis.plot([], [], ":", color="black", label="the student alone")
     for (teacher, _), place in numbers.items():

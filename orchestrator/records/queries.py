@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, defer
 
 from orchestrator.machine import OPEN, StudyState, TrialState
@@ -19,7 +19,8 @@ from studies.presentation import Presentation, Tried
 @dataclass(frozen=True)
 class Queued:
     """A study that waits for a driver. ended: when its last attempt did. granted: it has devices. looks: it may be done without any, for
-    nobody has looked yet, an equal of a trial of it has finished, or its search has to say what comes next."""
+    nobody has looked yet, an equal of a trial of it has finished, or all have ended, so that it is to be concluded or its search has to say
+    what comes next."""
 
     study_id: int
     stalls: int
@@ -190,7 +191,7 @@ class Queries(Database):
         new = ~select(Attempt.number).where(Attempt.study_id == Study.id).exists()
         ready = select(Trial.id).where(Trial.study_id == Study.id, Trial.state == TrialState.READY, served())
         open_ = select(Trial.id).where(Trial.study_id == Study.id, Trial.state.in_(OPEN)).exists()
-        looks = or_(new, ready.exists(), and_(Study.searching, ~open_))
+        looks = or_(new, ready.exists(), ~open_)
         query = select(Study.id, Study.stalls, ended, granted, looks).where(Study.state == StudyState.QUEUED, ~live)
         with self._reads() as session:
             found = [Queued(*row) for row in session.execute(query.order_by(Study.id))]

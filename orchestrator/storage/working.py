@@ -67,6 +67,8 @@ class Working:
     def _restore(self) -> None:
         """Brings what the last holder sent, unless this node was that holder: then what it has is as new, or newer."""
         lease = self.folder / "lease"
+        for left in [*self.folder.glob(".*-stored-*"), *self.folder.glob(".*-fetched-*")]:  # by a process that died over it
+            left.unlink()
         for _ in range(5):
             manifest = self.storage.manifest(self.name)
             if manifest and manifest.fence > self.fence:

@@ -23,6 +23,7 @@ def write(browser: Browser, text: str) -> None:
 def test_a_study_is_written_checked_submitted_and_cancelled(browser: Browser) -> None:
     browser.open("/submit?table=digits&scale=smoke")
     browser.until("return document.getElementById('plan').innerText.includes('What would run')")
+    assert [each.get_attribute("value") for each in browser.all("form.filter select")] == ["digits", "smoke"]
     good = written(browser)
     write(browser, good.replace("distiller: fitnet", "distiller: fitnt"))
     browser.until("return document.getElementById('plan').innerText.includes('to mend')")

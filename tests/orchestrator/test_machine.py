@@ -150,14 +150,14 @@ def test_a_lost_driver_costs_its_trials_nothing() -> None:
     assert study.trials["teacher"] == Trial(TrialState.READY)
 
 
-def test_five_attempts_without_a_new_epoch_fail_the_study() -> None:
+def test_ten_attempts_without_a_new_epoch_fail_the_study() -> None:
     study = new_study()
-    for _ in range(4):
+    for _ in range(9):
         study = after(study, machine.AttemptStarted(), machine.AttemptLost("killed"))
         assert study.state == StudyState.QUEUED
     study = after(study, machine.AttemptLost("no such interpreter"))
     assert study.state == StudyState.FAILED
-    assert study.study.reason == "5 attempts in a row were lost without a new epoch, the last one: no such interpreter"
+    assert study.study.reason == "10 attempts in a row were lost without a new epoch, the last one: no such interpreter"
 
 
 def test_planned_stops_are_no_losses_however_many() -> None:

@@ -14,12 +14,12 @@ from sqlalchemy.exc import OperationalError
 from orchestrator import loops
 from orchestrator.driving.jobs import LOOKING_DRIVERS, SURE_SECONDS, Jobs
 from orchestrator.driving.pulse import DRIVER_SECONDS
-from orchestrator.machine import StudyState
-from orchestrator.records.schema import Attempt, Study
+from orchestrator.machine import StudyState, TrialState
+from orchestrator.records.schema import Arm, Attempt, Study, Trial
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings, settings
 from studies.submission import as_submission
-from tests.orchestrator.conftest import Clock, Driven, a_study, grant_all
+from tests.orchestrator.conftest import ALONE, PUPIL, TEACHER, Clock, Driven, a_study, grant_all
 from tests.orchestrator.dashboard import Dashboard, serving
 from tests.orchestrator.records.test_patience import impatient_sqlite
 
@@ -84,6 +84,15 @@ def test_a_study_whose_driver_went_for_want_of_devices_gets_another_with_devices
     assert len(store.attempts(driven.id)) == 2
 
 
+def test_a_driver_that_died_before_it_could_conclude_is_followed_by_one_that_does(store: Store, ray: Dashboard, tmp_path: Path) -> None:
+    driven = Driven.start(store, tmp_path)
+    for name in (TEACHER, ALONE, PUPIL):
+        driven.train(name)
+    store.end_attempt(driven.id, 1, "killed")
+    jobs_of(store, tmp_path, ray).step()
+    assert len(store.attempts(driven.id)) == 2
+
+
 def test_one_studys_trouble_keeps_no_other_from_its_driver(store: Store, ray: Dashboard, tmp_path: Path) -> None:
     ids = [store.create_study(as_submission(a_study(name=f"study {n}")))[0].id for n in range(3)]
     for study_id in ids:
@@ -135,6 +144,24 @@ def test_a_driver_that_says_nothing_is_replaced_after_its_deadline(watched: Watc
     assert watched.ray.stopped == [f"study-{watched.study}-a1"]
 
 
+def test_a_study_whose_attempts_are_lost_again_and_again_rests_longer_and_longer_before_it_fails(watched: Watched) -> None:
+    rests = []
+    for number in range(2, 11):
+        watched.ray.submitted.clear()  # Ray has forgotten the job, as after the death of its head
+        watched.outcome_after(0)
+        waited = 0
+        while watched.outcome_after(0) and len(watched.store.attempts(watched.study)) < number:
+            watched.outcome_after(1)
+            waited += 1
+        watched.store.start_attempt(watched.study, number)
+        rests.append(waited)
+    assert rests == [0, 2, 4, 8, 16, 32, 60, 60, 60]
+    watched.ray.submitted.clear()
+    watched.outcome_after(0)
+    told = "10 attempts in a row were lost without a new epoch, the last one: Ray no longer knows it"
+    assert watched.store.study(watched.study).reason == told
+
+
 @pytest.mark.parametrize("jump", [3600.0, -3600.0])
 def test_a_clock_that_is_set_makes_no_driver_silent_and_hides_no_silence(watched: Watched, jump: float) -> None:
     watched.clock.seconds += jump
@@ -173,8 +200,13 @@ def test_a_thousand_queued_studies_cost_the_loop_few_statements(store: Store, ra
         for number in range(1000):
             session.add(Study(name=f"study {number}", spec={}, state=StudyState.QUEUED, counts={}, created=0))
         session.flush()
-        for number in range(1000):
-            session.add(Attempt(study_id=number + 1, number=1, submission=f"{number}", created=0, ended=1))
+        for study_id in range(1, 1001):
+            session.add(Attempt(study_id=study_id, number=1, submission=f"{study_id}", created=0, ended=1))
+            session.add(Arm(study_id=study_id, position=0, name="student", title="student", role="baseline", detail={}))
+        session.flush()
+        for study_id in range(1, 1001):
+            waits = {"position": 0, "name": "student/seed-0", "title": "student", "role": "baseline", "seed": 0, "state": TrialState.READY}
+            session.add(Trial(study_id=study_id, arm_id=study_id, **waits))
     jobs = jobs_of(store, tmp_path, ray)
     statements: list[str] = []
     event.listen(store.engine, "before_cursor_execute", lambda *said: statements.append(said[2]))

@@ -233,6 +233,7 @@ def test_what_is_no_study_is_refused(data: Any) -> None:
         {"metrics": [f"m{number}" for number in range(40_000)]},
         {"arms": [{"id": "a", "distiller": "ld", "options": {f"o{number}": 1 for number in range(40_000)}}]},
         {"arms": [{"id": "a", "distiller": ["fitnet"] * 40_000}]},
+        {"arms": [{"id": f"a{a}", "distiller": "ld", "options": {f"o{o}": 1 for o in range(20)}} for a in range(200)]},
         {"columns": ["AP"], "groups": [{"rows": {f"r{number}": {"same_as": f"x{number}"} for number in range(150)}}] * 90},
     ],
 )

@@ -52,6 +52,7 @@ const start = async () => {
     "&": {border: "1px solid var(--rule)", borderRadius: "4px", fontSize: "13px", backgroundColor: "var(--back)", color: "var(--ink)", minHeight: "24rem"},
     "&.cm-focused": {outline: "2px solid var(--accent)", outlineOffset: "1px"},
     ".cm-scroller": {fontFamily: 'ui-monospace, "SFMono-Regular", Menlo, Consolas, "DejaVu Sans Mono", monospace', lineHeight: "1.5", minHeight: "24rem"},
+    ".cm-content, .cm-gutter": {minHeight: "24rem"},
     ".cm-gutters": {backgroundColor: "var(--band)", color: "var(--faint)", borderRight: "1px solid var(--rule)"},
     ".cm-activeLine": {backgroundColor: "transparent"},
     ".cm-cursor": {borderLeftColor: "var(--ink)"},

@@ -77,9 +77,10 @@ def test_trials_share_a_gpu_and_wait_for_memory(shop: Shop) -> None:
     shares = shop.submit(resources={"cpus": 1, "gpus": 0.5}, seeds=list(range(3)))
     shop.step()
     assert len(shop.granted(shares)) == 2
-    large = shop.submit("bob", resources={"cpus": 1, "memory": 64})
+    large, wide = shop.submit("bob", resources={"cpus": 1, "memory": 64}), shop.submit("bob", resources={"cpus": 3, "workers": 4})
     shop.step()
     assert shop.waits()[large] == "needs 64 GiB memory on a node; the largest has 16 GiB"
+    assert shop.waits()[wide] == "needs 12 CPUs on a node; the largest has 8"
 
 
 def test_a_study_of_higher_priority_makes_others_leave_and_is_granted_what_they_had(shop: Shop) -> None:

@@ -131,7 +131,7 @@ def test_the_processes_that_a_trial_has_started_end_with_it_also_one_that_stands
         assert process.stdout
         loader = psutil.Process(int(process.stdout.readline()))
         loader.send_signal(signal.SIGSTOP)
-        end_process(tmp_path)
+        end_process(tmp_path, SharedFolder(tmp_path.parent))
         assert process.wait() == -9
     gone, alive = psutil.wait_procs([loader], timeout=30)
     assert (len(gone), alive) == (1, [])

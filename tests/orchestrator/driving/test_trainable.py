@@ -21,7 +21,7 @@ from tests.orchestrator.storage.conftest import s3
 __all__ = ["s3"]  # a fixture
 STORE = "s3://retort/trainable"
 SCHEDULE = {"recipe": "smoke", "epochs": 3, "batch_size": 4, "max_iterations": 3}
-NETWORK = {"detector": "gfl", "backbone": "resnet18"}
+NETWORK = {"detector": "gfl", "backbone": "resnet18", "width": 8}
 TEACHER: dict[str, Any] = {"dataset": "digits", "scale": "nano", "network": NETWORK, "schedule": SCHEDULE, "seed": 0}
 # What a node does with an order. Where it is told to, it is gone in the second step of the third epoch, once the two before are stored.
 PROCESS = """
