@@ -1,4 +1,4 @@
-"""DeFeat, and FGFI's form for pyramids, against DeFeat's released code: masks of every level, and every term."""
+"""DeFeat, and FGFI's variant for pyramids, against DeFeat's released code: masks of every level, and every term."""
 
 import numpy as np
 import torch

@@ -33,7 +33,7 @@ def paper_loss(teacher: list[Tensor], student: list[Tensor], masks: list[Tensor]
 
 
 def fpn_loss(teacher: list[Tensor], student: list[Tensor], masks: list[Tensor]) -> Tensor:
-    """The loss of the FPN form before its weight, from the same inputs."""
+    """The loss of the variant fpn before its weight, from the same inputs."""
     pairs = zip(teacher, student, masks, strict=True)
     return torch.stack([masked_mean(t, s, mask) for t, s, mask in pairs]).mean()
 
@@ -64,7 +64,7 @@ class FGFI(Distiller):
             near_zero(self.adapters)
 
     def masks(self, step: Step) -> list[Tensor]:
-        """I per level, (N, H_l, W_l), of the forms paper and fpn."""
+        """I per level, (N, H_l, W_l), of the variants paper and fpn."""
         sizes = [(f.shape[2], f.shape[3]) for f in step.student.neck]
         if self.options.variant == "fpn":
             return near_masks(step.anchors(), step.gt_boxes, sizes, self.options.psi, own_level=True)

@@ -276,7 +276,7 @@ GRID = Detector("grid_rcnn", "Grid R-CNN", "", frozenset({"neck", "dense_logits"
         ("chen2017", {}, TWO_STAGE, GRID, "needs box deltas of the RoI head, which the teacher's Grid R-CNN does not have"),
         ("chen2017", {"nu": 0}, TWO_STAGE, GRID, None),
         ("li2017", {}, TWO_STAGE, ANCHORED, "needs an RPN and a RoI head, which the teacher's RetinaNet does not have"),
-        ("fgfi", {}, POINTED, POINTED, "form 'fpn' needs anchor boxes, which the student's FCOS does not have"),
+        ("fgfi", {}, POINTED, POINTED, "variant 'fpn' needs anchor boxes, which the student's FCOS does not have"),
         ("fgfi", {"variant": "pdf"}, POINTED, POINTED, None),
         ("fgfi", {}, ANCHORED, TWO_STAGE, "must have pyramid levels of the same strides"),
         ("defeat", {}, ANCHORED, ANCHORED, None),

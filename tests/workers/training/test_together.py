@@ -6,6 +6,7 @@ They are real processes, which speak by gloo as several CPUs of a node do.
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -242,20 +243,16 @@ def test_a_batch_that_is_no_equal_shares_is_told(tmp_path: Path, data: Path) -> 
         run_trial(spec, tmp_path / "trial", data, lambda epoch: None)
 
 
-def test_a_resumed_trial_of_two_processes_is_the_undisturbed_one(
+def test_a_trial_one_of_whose_processes_is_killed_is_tried_again_and_ends_as_if_undisturbed(
     tmp_path: Path, data: Path, undisturbed: tuple[TrialResult, list[EpochReport]]
 ) -> None:
-    class Stopped(Exception):
-        pass
-
-    def stop(epoch: EpochReport) -> None:
-        raise Stopped
-
     spec = TrialSpec.model_validate({**SPEC, "workers": 2})
-    with pytest.raises(Stopped):
-        run_trial(spec, tmp_path, data, stop)  # which ends its processes
+    with pytest.raises(TrialFailure) as failure:
+        run_trial(spec, tmp_path, data, lambda epoch: active_children()[-1].kill())
+    assert failure.value.kind == "infra"
+    assert active_children() == []
     state = torch.load(tmp_path / "last.pt", weights_only=True)
-    assert len(state["processes"]) == 2
+    assert (state["epoch"], len(state["processes"])) == (1, 2)
     resumed = run_trial(spec, tmp_path, data, lambda epoch: None)
     assert resumed.checkpoint_sha256 == undisturbed[0].checkpoint_sha256
     assert json.loads((tmp_path / "result.json").read_text())["metrics"]["AP"] == undisturbed[0].metrics["AP"]
