@@ -70,7 +70,8 @@ def _tabular(table: Table) -> list[str]:
     """The results; printed small where they would not fit a page."""
     paired = {column.metric for column in table.columns if any(column.metric in row.printed for row in table.shown)}
     width = 2 + len(table.columns) + len(paired)
-    characters = _characters([_line(["", *["published"] * (width - 2), ""]), *_body(table, paired, width, r"\pm ")])
+    header, body = _header(table.columns, paired, ("published", "measured")), _body(table, paired, width, r"\pm ")
+    characters = _characters([header[-1], *body])
     small = characters > PAGE
     size = r"\scriptsize\setlength{\tabcolsep}{2.5pt}" if characters <= SMALL_PAGE else r"\tiny\setlength{\tabcolsep}{1.5pt}"
     first = _names([row.title for row in table.shown], "4.4cm" if small else "6cm")
@@ -78,9 +79,9 @@ def _tabular(table: Table) -> list[str]:
         *([f"{{{size}"] if small else []),
         rf"\begin{{tabular}}{{{first}{'r' * (width - 2)}l}}",
         r"\toprule",
-        *_header(table.columns, paired, ("publ.", "meas.") if small else ("published", "measured")),
+        *(_header(table.columns, paired, ("publ.", "meas.")) if small else header),
         r"\midrule",
-        *_body(table, paired, width, r"{\pm}" if small else r"\pm "),
+        *(_body(table, paired, width, r"{\pm}") if small else body),
         r"\bottomrule",
         r"\end{tabular}",
         *(["}"] if small else []),

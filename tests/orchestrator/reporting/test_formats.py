@@ -160,6 +160,19 @@ def test_tex_has_published_and_measured_side_by_side() -> None:
     assert columns == {5}
 
 
+@pytest.mark.parametrize(("columns", "size"), [(3, None), (6, r"{\scriptsize"), (9, r"{\tiny")])
+def test_a_wide_table_of_tex_is_printed_small(columns: int, size: str | None) -> None:
+    metrics = [Column(metric=f"m{number}", title=f"m{number}") for number in range(columns)]
+    rows = [row("student", "baseline", 2, published={each.metric: published(38.4) for each in metrics})]
+    measured = [trial("student", seed, None) for seed in range(2)]
+    for each in measured:
+        each.metrics = {column.metric: 38.0 + each.seed for column in metrics}
+    lines = render(table(rows, measured, columns=metrics), "tex").splitlines()
+    before = lines[lines.index(r"\toprule") - 2]
+    assert before.startswith(size or r"\par")
+    assert ("}" in lines) == (size is not None)
+
+
 def test_tex_says_what_markdown_says_below_its_table() -> None:
     text, markdown = (render(of_a_paper(), form) for form in ("tex", "md"))
     assert r"+ Our Methods & base & +3.1 & +1.9 $\pm$0.1 & 3 & $<$0.001 & holds \\" in text
