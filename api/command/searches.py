@@ -6,8 +6,6 @@ from typing import Annotated, Any
 import typer
 
 from studies.inert import one_line
-from studies.problems import Problem, SpecError
-from studies.space import told
 
 
 class BestForm(StrEnum):
@@ -28,6 +26,7 @@ def best(
     from api.client import Client
     from api.command.output import print_json
     from api.pages.wording import as_yaml
+    from studies.space import told
 
     found = Client().best(study)
     if format == BestForm.JSON:
@@ -53,6 +52,8 @@ def _goal(goal: dict[str, Any]) -> str:
 
 def only(document: Any, arm: str) -> Any:
     """A study of arms of which one alone is left, and is searched. Raises SpecError."""
+    from studies.problems import Problem, SpecError
+
     arms = document.get("arms") if isinstance(document, dict) else None
     if not isinstance(arms, list) or not isinstance(document.get("search"), dict):
         raise SpecError([Problem("--search-only", "a study of arms with a `search`, which this is not")])
