@@ -23,9 +23,10 @@ def best(
     ] = BestForm.TEXT,
 ) -> None:
     """Print what a study's searches found, so far or for good."""
+    import yaml
+
     from api.client import Client
     from api.command.output import print_json
-    from api.pages.wording import as_yaml
     from studies.space import told
 
     found = Client().best(study)
@@ -33,7 +34,7 @@ def best(
         print_json(found)
         return
     if format == BestForm.YAML:
-        typer.echo(as_yaml(found["spec"]), nl=False)
+        typer.echo(yaml.safe_dump(found["spec"], sort_keys=False, allow_unicode=True, width=100), nl=False)
         return
     if not found["final"]:
         typer.echo(f"study {study} still searches; so far:")
