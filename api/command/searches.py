@@ -6,8 +6,6 @@ from typing import Annotated, Any
 import typer
 
 from studies.inert import one_line
-from studies.problems import Problem, SpecError
-from studies.space import told
 
 
 class BestForm(StrEnum):
@@ -25,16 +23,18 @@ def best(
     ] = BestForm.TEXT,
 ) -> None:
     """Print what a study's searches found, so far or for good."""
+    import yaml
+
     from api.client import Client
     from api.command.output import print_json
-    from api.pages.wording import as_yaml
+    from studies.space import told
 
     found = Client().best(study)
     if format == BestForm.JSON:
         print_json(found)
         return
     if format == BestForm.YAML:
-        typer.echo(as_yaml(found["spec"]), nl=False)
+        typer.echo(yaml.safe_dump(found["spec"], sort_keys=False, allow_unicode=True, width=100), nl=False)
         return
     if not found["final"]:
         typer.echo(f"study {study} still searches; so far:")
@@ -53,6 +53,8 @@ def _goal(goal: dict[str, Any]) -> str:
 
 def only(document: Any, arm: str) -> Any:
     """A study of arms of which one alone is left, and is searched. Raises SpecError."""
+    from studies.problems import Problem, SpecError
+
     arms = document.get("arms") if isinstance(document, dict) else None
     if not isinstance(arms, list) or not isinstance(document.get("search"), dict):
         raise SpecError([Problem("--search-only", "a study of arms with a `search`, which this is not")])
