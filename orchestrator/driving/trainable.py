@@ -27,8 +27,6 @@ from studies.measurement import MeasurementSpec
 from studies.trial import TrialFailure, TrialSpec
 
 log = logging.getLogger(__name__)
-
-
 Report = Callable[[dict[str, Any]], None]
 
 

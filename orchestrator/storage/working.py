@@ -60,7 +60,7 @@ class Working:
                 self._send()
             raise
         self._stop(thread)
-        patiently(self._finish, self.patience)
+        self._leave_to_cache(patiently(self._finish, self.patience))
 
     # --- bringing back
 
@@ -127,16 +127,22 @@ class Working:
         self.storage.publish(self.name, Manifest(self.fence, {name: self._stored(name, path) for name, path in self._ordered()}))
         self._output_due = time.monotonic() + OUTPUT_SECONDS
 
-    def _finish(self) -> None:
-        """Results become objects, which other trials find by their digest; then this node needs none of it."""
+    def _finish(self) -> Manifest:
+        """Results become objects, which other trials find by their digest."""
         files = {name: self._stored(name, path) if name in STATE else self.storage.put(path) for name, path in self._ordered()}
-        self.storage.publish(self.name, Manifest(self.fence, files, finished=True))
+        results = Manifest(self.fence, files, finished=True)
+        self.storage.publish(self.name, results)
+        return results
+
+    def _leave_to_cache(self, results: Manifest) -> None:
+        """This trial is done here; what others of this node may need of it stays at hand."""
         for name, path in self._files().items():
-            if name in STATE:
-                path.unlink()
-            else:
-                self.cache.take(path, files[name])
-        (self.folder / "lease").unlink()
+            with contextlib.suppress(OSError):  # it can be fetched
+                if name in STATE or name not in results.files:
+                    path.unlink()
+                else:
+                    self.cache.take(path, results.files[name])
+        (self.folder / "lease").unlink(missing_ok=True)
 
     def _stored(self, name: str, path: Path) -> File:
         """Where a file of the state is stored, as it is now or was a moment ago."""

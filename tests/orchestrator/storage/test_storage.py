@@ -25,6 +25,7 @@ def test_a_file_is_found_by_the_digest_of_its_content(storage: Storage, tmp_path
     content = bytes(range(256)) * 4096
     file = storage.put(written(tmp_path, content))
     assert file == File(hashlib.sha256(content).hexdigest(), 2**20, f"objects/{file.sha256}")
+    assert storage.object(file.sha256) == file
     storage.fetch(file, tmp_path / "there" / "model.pth")
     assert (tmp_path / "there" / "model.pth").read_bytes() == content
     assert storage.read(file, 2**20 - 3, 100) == b"\xfd\xfe\xff"
@@ -42,6 +43,8 @@ def test_a_damaged_object_is_never_taken_and_leaves_nothing_behind(storage: Stor
 def test_what_is_not_there_is_said_to_be_missing(storage: Storage, tmp_path: Path) -> None:
     with pytest.raises(NotStored, match="has no objects/c0ffee"):
         storage.fetch(File("c0ffee", 1, "objects/c0ffee"), tmp_path / "x")
+    with pytest.raises(NotStored, match="has no objects/c0ffee"):
+        storage.object("c0ffee")
     assert storage.manifest(NAME) is None
     assert storage.manifests("trials", ["abc"]) == {}
 
