@@ -4,7 +4,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -37,12 +37,17 @@ def node(bench: Bench) -> Iterator[psutil.Process]:
             yield psutil.Process(process.pid)
         finally:
             process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(60)
+            if process.poll() is None:
+                end_at_once(psutil.Process(process.pid))
 
 
 def end_at_once(process: psutil.Process) -> None:
     """What a power cut does to a node: all its processes are gone."""
     for each in [process, *process.children(recursive=True)]:
-        each.kill()
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
 
 
 @pytest.mark.slow
