@@ -153,7 +153,9 @@ class Stack:
             "RAY_AUTH_TOKEN_PATH": str(self.token),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_DEDUP_LOGS": "0",
-            "RAY_NUM_REDIS_GET_RETRIES": "120",  # seconds that Ray's head waits for its dashboard; its default, 20, fails on a busy machine
+            # Seconds that Ray's head waits for its dashboard and for its raylet; its own, 20 and 30, are too short on a busy machine.
+            "RAY_NUM_REDIS_GET_RETRIES": "120",
+            "RAY_raylet_start_wait_time_s": "120",
             # Ray replaces 127.0.0.1 by the machine's outer address and listens there, unless told that this is no cluster.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",

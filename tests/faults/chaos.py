@@ -65,13 +65,15 @@ def kind_of(process: psutil.Process) -> str:
 class Chaos:
     """One run: what was hit, and how every study came out of it.
 
-    pause: mean seconds between two hits. stops: the share of SIGSTOP among them. shapes: what the studies are drawn from.
+    pause: mean seconds between two hits. stops: the share of SIGSTOP among them. most: hits on one study. shapes: what studies are drawn
+    from.
     """
 
     bench: Bench
     random: random.Random
     pause: float
     stops: float = 0.3
+    most: int = 12
     shapes: Sequence[dict[str, Any]] = tuple(STUDIES)
     hits: list[tuple[str, str, str]] = field(default_factory=list)  # kind, signal, study
     studies: dict[int, int] = field(default_factory=dict)  # disturbed study -> its undisturbed one
@@ -93,8 +95,10 @@ class Chaos:
         return study
 
     def _disturb(self, study: int, kills: int) -> None:
-        """Hits until the study has its end, or enough was hit."""
-        while len(self.hits) < kills:
+        """Hits until the study has its end, or enough was hit: then it is left alone, for on a slow machine hits come faster than Ray
+        starts."""
+        enough = min(kills, len(self.hits) + self.most)
+        while len(self.hits) < enough:
             until = time.monotonic() + self.random.uniform(0.1, 2 * self.pause)
             while time.monotonic() < until:
                 if self.bench.store.study(study).state.final:
@@ -173,6 +177,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pause", type=float, default=20.0, help="mean seconds between two hits")
+    parser.add_argument("--most", type=int, default=12, help="hits on one study, which then comes to its end")
     parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds before a study is thought to hang")
     parser.add_argument("--data", type=Path, help="folder with the digits prepared; they are made anew without")
     parser.add_argument("--keep", action="store_true", help="leave the state folder behind")
@@ -185,7 +190,7 @@ def main() -> None:
     prepare("digits", data)
     with running(folder / "home", data, 2, settings={}) as bench:
         bench.patience = options.patience
-        chaos = Chaos(bench, random.Random(options.seed), options.pause)
+        chaos = Chaos(bench, random.Random(options.seed), options.pause, most=options.most)
         began = time.monotonic()
         try:
             chaos.run(options.kills)

@@ -26,6 +26,8 @@ def test_a_trial_process_is_killed(bench: Bench, undisturbed: int) -> None:
     assert len(bench.store.attempts(study)) == 1
     lost = [event for event in bench.store.events(study) if event.kind == "trial" and event.data["losses"] == 1]
     assert next(event.data["state"] for event in lost) == "ready"
+    notes = [event.data["text"] for event in bench.store.events(study) if event.kind == "note"]
+    assert sum(note.endswith(" was lost: its process died") for note in notes) == 1
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,17 @@ def node(bench: Bench, **variables: str) -> Iterator[psutil.Process]:
             yield psutil.Process(process.pid)
         finally:
             process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(60)
+            if process.poll() is None:
+                end_at_once(psutil.Process(process.pid))
 
 
 def end_at_once(process: psutil.Process) -> None:
     """What a power cut does to a node: all its processes are gone."""
     for each in [process, *process.children(recursive=True)]:
-        each.kill()
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
 
 
 def announce_its_end(bench: Bench, node: str) -> None:
