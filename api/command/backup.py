@@ -1,6 +1,8 @@
 """`retort backup` and `retort restore`: on the machine where the state folder is, beside a stack that runs or without one."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +21,8 @@ def backup(folder: Folder) -> None:
     """Copy database, results and MLflow's files to a new folder, while everything runs."""
     from orchestrator.backup.write import back_up
 
-    made = back_up(_settings(), folder.expanduser().resolve(), _say)
+    with _told():
+        made = back_up(_settings(), folder.expanduser().resolve(), _say)
     size = sum((folder / name).stat().st_size for name in made.files)
     _say(
         f"{folder}: {len(made.files)} files, {human(size)}"
@@ -33,10 +36,26 @@ def restore(folder: Folder) -> None:
     """Put a backup into an empty $RETORT_HOME; then `retort up`."""
     from orchestrator.backup.restore import restore as put_back
 
-    made = put_back(_settings(), folder.expanduser().resolve(), _say)
+    with _told():
+        made = put_back(_settings(), folder.expanduser().resolve(), _say)
     _say(f"restored to {retort_home()}, {len(made.files)} files as they were backed up; start it: retort up")
     if not made.mlflow:
         _say("MLflow is told everything anew")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A disk that is full and a database that is away are told in a line, as what was refused is."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from orchestrator.backup.manifest import BackupError
+
+    try:
+        yield
+    except OSError as error:
+        raise BackupError(f"{error.strerror}: {error.filename}" if error.filename else str(error)) from error
+    except SQLAlchemyError as error:
+        raise BackupError(f"the database: {str(error).splitlines()[0]}") from error
 
 
 def _settings() -> "Settings":

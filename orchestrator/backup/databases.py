@@ -143,9 +143,10 @@ def revision_of(file: Path) -> str:
 
 
 def is_empty(url: str) -> bool:
-    """Whether a server's database has no tables. Raises SQLAlchemyError where it does not answer."""
+    """Whether a server's database has no studies. Raises SQLAlchemyError where it does not answer."""
     engine = engine_for(url)
     try:
-        return not inspect(engine).get_table_names()
+        with engine.connect() as connection:
+            return not inspect(connection).has_table("study") or not connection.execute(text("SELECT count(*) FROM study")).scalar()
     finally:
         engine.dispose()

@@ -52,7 +52,7 @@ def _refuse_what_is_there(settings: Settings) -> None:
         if file.exists():
             raise BackupError(f"there is a database in {file}; move it away, or name another in RETORT_DATABASE_URL")
     elif not is_empty(settings.database):
-        raise BackupError("the database of RETORT_DATABASE_URL has tables already; restore into an empty one")
+        raise BackupError("the database of RETORT_DATABASE_URL has studies already; restore into an empty one")
 
 
 def _refuse_damage(source: Path, manifest: Manifest) -> None:
@@ -92,13 +92,14 @@ def _moved(value: Any, before: Path, home: Path) -> Any:
 
 
 def _put(made: Path, settings: Settings) -> None:
-    """Everything to its place, the database last: without it there is nothing that could start."""
+    """Everything to its place; a server's database first, which may fail, a file's last: without it there is nothing that could start."""
+    file = sqlite_file(settings.database)
+    if file is None:
+        fill_server(made / DATABASE, settings.database)
     for entry in made.iterdir():
         if not entry.name.startswith(DATABASE):
             entry.rename(settings.home / entry.name)
-    if file := sqlite_file(settings.database):
+    if file:
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(made / DATABASE, file)
-    else:
-        fill_server(made / DATABASE, settings.database)
     shutil.rmtree(made)

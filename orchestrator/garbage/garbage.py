@@ -164,7 +164,7 @@ class Garbage:
 
     def _remove_folder(self, found: Found) -> Found | None:
         with _locked(self.trials / found.name) as alone, self.references.unclaimed(found.name) as held:
-            if not alone or held.referred:
+            if not alone or held.referred or not self._old(found.name):  # somebody may have trained there and gone again
                 return None
             (self.trials / found.name).replace(self._gone())
         self.empty()

@@ -11,7 +11,7 @@ from orchestrator.reporting.links import VIEW
 
 DIFFERENCE = "difference"  # metric of a run: AP minus its baseline's of the same seed
 # Widths in pixels: a window of 1440 shows all of them, beside MLflow's menu and the assistant that it opens in a fresh browser.
-PINNED = {"attributes.`Run Name`": 150, "runDateAndNestInfo": 105}
+PINNED = {"attributes.`Run Name`": 190, "runDateAndNestInfo": 105}
 COLUMNS = {
     "tags.`arm`": 110,
     "tags.`seed`": 50,

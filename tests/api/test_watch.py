@@ -102,7 +102,7 @@ def test_a_sign_of_life_moves_the_bar_and_is_told() -> None:
     _note(view, StreamedEvent(7, "step", {"trial": "a", **SIGN, "metrics": INSIDE}))
     assert epochs_done(running, None) == 1.475
     line = drawn(view, width=140)[-1]
-    assert line.endswith("1/4  first epoch, step 30/60, loss 1.23, lr 0.02, 45.7 images/s, 25% waiting for images, 3.1 GiB")
+    assert line.endswith("first epoch, step 30/60, loss 1.23, lr 0.02, 45.7 images/s, 25% waiting for images, 3.1 GiB")
     running["epoch"] = 2  # that epoch is over
     assert "step" not in drawn(view)[-1]
 

@@ -289,7 +289,7 @@ def test_a_home_that_has_something_is_left_as_it_is(filled: Driven, settings: Se
         restore(settings, tmp_path / "backup")
     assert files(settings.home) == before
     new = replace(a_home(tmp_path, "new"), database=url)
-    with pytest.raises(BackupError, match=r"tables already|there is a database"):
+    with pytest.raises(BackupError, match=r"studies already|there is a database"):
         restore(new, tmp_path / "backup")
     assert not new.home.exists()
 
