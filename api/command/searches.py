@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from api.command.output import Json, print_json
 from studies.inert import one_line
 
 
@@ -21,20 +22,19 @@ def best(
     format: Annotated[
         BestForm, typer.Option(help="yaml: the study's spec with the best values filled in, ready to be submitted")
     ] = BestForm.TEXT,
+    as_json: Json = False,
 ) -> None:
     """Print what a study's searches found, so far or for good."""
-    import yaml
-
     from api.client import Client
-    from api.command.output import print_json
+    from api.pages.wording import as_yaml
     from studies.space import told
 
     found = Client().best(study)
-    if format == BestForm.JSON:
+    if as_json or format == BestForm.JSON:
         print_json(found)
         return
     if format == BestForm.YAML:
-        typer.echo(yaml.safe_dump(found["spec"], sort_keys=False, allow_unicode=True, width=100), nl=False)
+        typer.echo(as_yaml(found["spec"]), nl=False)
         return
     if not found["final"]:
         typer.echo(f"study {study} still searches; so far:")

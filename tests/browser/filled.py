@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from orchestrator.machine import TrialState
 from orchestrator.records.leases import Known
-from orchestrator.records.schema import Place, Point, Trial
+from orchestrator.records.schema import Place, Point, Study, Trial
 from orchestrator.records.store import Store
 from orchestrator.schedules.store import Schedules
 from studies.expand import expand
@@ -299,6 +299,7 @@ def _finish_at_once(made: Filled, driven: Driven) -> None:
     with Session(made.store.engine) as session, session.begin():
         session.execute(update(Trial), changed)
         session.execute(insert(Point), points)
+        session.execute(update(Study).where(Study.id == driven.id).values(counts={TrialState.FINISHED.value: len(changed)}))
     driven.conclude()
 
 
