@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.s3_server import s3
+
+__all__ = ["s3"]  # a fixture
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

@@ -12,9 +12,7 @@ from orchestrator.storage.files import StoredFiles
 from orchestrator.storage.storage import Storage
 from tests.faults.conftest import Bench, first_epoch, running
 from tests.faults.test_nodes import end_at_once, node
-from tests.orchestrator.storage.conftest import s3
 
-__all__ = ["s3"]  # a fixture
 STORE = "s3://retort/cluster"
 
 
@@ -25,6 +23,7 @@ def cluster(data: Path, s3: str, tmp_path_factory: pytest.TempPathFactory) -> It
         yield bench
 
 
+@pytest.mark.slow
 def test_a_study_outlives_the_node_it_trains_on_where_nodes_share_a_store_alone(cluster: Bench, tmp_path: Path) -> None:
     wide = {"resources": {"cpus": 2}}
     files = StoredFiles(Cache(Storage(STORE), tmp_path / "here"))

@@ -16,9 +16,7 @@ from orchestrator.storage.cache import Cache
 from orchestrator.storage.files import StoredFiles
 from orchestrator.storage.storage import Storage
 from studies.trial import TrialSpec
-from tests.orchestrator.storage.conftest import s3
 
-__all__ = ["s3"]  # a fixture
 STORE = "s3://retort/trainable"
 SCHEDULE = {"recipe": "smoke", "epochs": 3, "batch_size": 4, "max_iterations": 3}
 NETWORK = {"detector": "gfl", "backbone": "resnet18", "width": 8}
