@@ -1,9 +1,10 @@
 """A whole stack (Ray, MLflow, service) for the tests that kill parts of it, and an undisturbed study to compare with."""
 
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from api.embedded import supervision
-from api.embedded.stack import Stack
+from api.embedded.stack import LOOPBACK, PORTS, Stack
 from orchestrator.records.schema import Event, Study
 from orchestrator.records.store import Store
 from orchestrator.reporting.build import build
@@ -135,6 +136,15 @@ class Bench:
             assert name == parent or all(of_metric in (steps["loss"], [EPOCHS]) for of_metric in steps.values())
 
 
+def free_ports() -> dict[str, int | None]:
+    """Ports of its own for a stack whose parts are killed: a default one would be anybody's as long as its part is away."""
+    with ExitStack() as taken:
+        probes = {name: taken.enter_context(socket.socket()) for name in PORTS}
+        for probe in probes.values():
+            probe.bind((LOOPBACK, 0))
+        return {name: probe.getsockname()[1] for name, probe in probes.items()}
+
+
 @contextmanager
 def running(home: Path, data: Path, cpus: int, settings: dict[str, str]) -> Iterator[Bench]:
     """A stack with a state folder of its own. data: prepared datasets. settings: variables of its environment."""
@@ -142,7 +152,7 @@ def running(home: Path, data: Path, cpus: int, settings: dict[str, str]) -> Iter
     with pytest.MonkeyPatch.context() as environment:
         for name, value in settings.items():
             environment.setenv(name, value)
-        stack, _ = supervision.up(home, {}, auto=True, cpus=cpus, say=print)
+        stack, _ = supervision.up(home, free_ports(), auto=True, cpus=cpus, say=print)
     store = Store(f"sqlite:///{home}/retort.db")
     try:
         yield Bench(stack, store)
