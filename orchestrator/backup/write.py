@@ -78,6 +78,8 @@ def _copy_trials(folder: Path, settings: Settings, say: Callable[[str], None]) -
     missing: list[str] = []
     for name, checkpoint, read_later in sorted(_results(folder / DATABASE)):
         source = Path(checkpoint).parent
+        if not source.is_absolute():  # in the cluster's store, which is backed up as stores are
+            continue
         if not Path(checkpoint).is_file():
             missing.append(name)
             continue

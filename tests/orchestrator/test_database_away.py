@@ -137,7 +137,7 @@ def driving(driven: Driven) -> tuple[threading.Event, threading.Thread]:
     def drive() -> None:
         graph = graph_of(driven, a_study(seeds=[0, 1, 2]))
         while not graph.settle():
-            train_next(graph, driven)
+            train_next(graph, driven, graph.orders.popleft() if graph.orders else None)
             if graph.open < 6:
                 under_way.set()
             time.sleep(0.2)

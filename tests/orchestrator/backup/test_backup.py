@@ -25,7 +25,7 @@ from orchestrator.settings import Settings
 from studies.spec import StudySpec
 from studies.submission import as_submission
 from studies.trial import LAST_STATE, TrialSpec
-from tests.orchestrator.conftest import ALONE, TEACHER, Driven, a_study, graph_of
+from tests.orchestrator.conftest import ALONE, TEACHER, Driven, a_study, graph_of, next_of
 from tests.orchestrator.driving.test_driver import drive
 from workers.datasets import prepare
 from workers.files import file_sha256
@@ -56,7 +56,7 @@ def train(driven: Driven, spec: StudySpec, data: Path) -> None:
     """Trains a study for real, in this process."""
     graph = graph_of(driven, spec, prepare("digits", data))
     while not graph.settle():
-        order = graph.next()
+        order = next_of(graph)
         assert order
         graph.started(order.trial)
         report = functools.partial(reported, graph, order.trial)

@@ -126,7 +126,7 @@ def test_the_last_state_stays_where_its_distillers_weights_are_read_from_it(
     driven = Driven.start(store, tmp_path, spec)
     graph = graph_of(driven, spec)
     while not graph.settle():
-        train_next(graph, driven)
+        train_next(graph, driven, graph.orders.popleft() if graph.orders else None)
     store.conclude(driven.id, driven.attempt)
     folders = {trial.name: str(trial.folder) for trial in store.trials(driven.id)}
     for folder in folders.values():
