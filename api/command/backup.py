@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.command.garbage import human
+from api.command.output import Json, tell
 from studies.home import retort_home
 
 if TYPE_CHECKING:
@@ -17,30 +18,28 @@ if TYPE_CHECKING:
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="folder of the backup")]
 
 
-def backup(folder: Folder) -> None:
+def backup(folder: Folder, as_json: Json = False) -> None:
     """Copy database, results and MLflow's files to a new folder, while everything runs."""
     from orchestrator.backup.write import back_up
 
     with _told():
-        made = back_up(_settings(), folder.expanduser().resolve(), _say)
+        made = back_up(_settings(), folder.expanduser().resolve(), _unsaid if as_json else _say)
     size = sum((folder / name).stat().st_size for name in made.files)
-    _say(
-        f"{folder}: {len(made.files)} files, {human(size)}"
-        + ("" if made.mlflow else "; MLflow keeps its files elsewhere, they are not in it")
-    )
-    for name in made.missing:
-        _say(f"note: the checkpoint of {name} is not there any more; its numbers are kept")
+    elsewhere = "" if made.mlflow else "; MLflow keeps its files elsewhere, they are not in it"
+    lost = [f"note: the checkpoint of {name} is not there any more; its numbers are kept" for name in made.missing]
+    data = {"folder": str(folder), "files": len(made.files), "bytes": size, "mlflow": made.mlflow, "missing": list(made.missing)}
+    tell(as_json, data, f"{folder}: {len(made.files)} files, {human(size)}{elsewhere}", *lost)
 
 
-def restore(folder: Folder) -> None:
+def restore(folder: Folder, as_json: Json = False) -> None:
     """Put a backup into an empty $RETORT_HOME; then `retort up`."""
     from orchestrator.backup.restore import restore as put_back
 
     with _told():
-        made = put_back(_settings(), folder.expanduser().resolve(), _say)
-    _say(f"restored to {retort_home()}, {len(made.files)} files as they were backed up; start it: retort up")
-    if not made.mlflow:
-        _say("MLflow is told everything anew")
+        made = put_back(_settings(), folder.expanduser().resolve(), _unsaid if as_json else _say)
+    anew = () if made.mlflow else ("MLflow is told everything anew",)
+    data = {"home": str(retort_home()), "files": len(made.files), "mlflow": made.mlflow}
+    tell(as_json, data, f"restored to {retort_home()}, {len(made.files)} files as they were backed up; start it: retort up", *anew)
 
 
 @contextmanager
@@ -73,3 +72,7 @@ def _settings() -> "Settings":
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def _unsaid(line: str) -> None:
+    """Progress is not for programs."""
