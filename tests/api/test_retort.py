@@ -87,8 +87,11 @@ def test_cancelled_and_resumed(client: Client) -> None:
 
 def test_the_same_for_await(live: LiveService, store: Store) -> None:
     async def all_of_it() -> None:
+        before = set(threading.enumerate())
         async with AsyncClient(live.url, live.token) as client:
             await everything(client)
+        new = set(threading.enumerate()) - before
+        assert not [thread for thread in new if thread.name.startswith("asyncio_")]  # it waits in the loop alone
 
     async def everything(client: AsyncClient) -> None:
         study = await client.submit(SPEC)
@@ -104,7 +107,6 @@ def test_the_same_for_await(live: LiveService, store: Store) -> None:
         assert (await client.plan(SPEC)).reused == 0
         again = await asyncio.gather(*(client.study(1) for _ in range(20)))
         assert {each.name for each in again} == {"Does FitNet help?"}
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("asyncio_")]  # it waits in the loop alone
 
     asyncio.run(all_of_it())
 
