@@ -152,11 +152,9 @@ def _cause(trial: Any) -> str:
     """Why Tune gave a trial up, as one sentence."""
     error = trial.get_pickled_error() or trial.get_error()  # the latter is Tune's text about it
     cause = getattr(error, "cause", None) or error
-    if isinstance(cause, ray.exceptions.RayActorError):
-        return "its process died"
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    if not lines or lines[-1] == "None":  # what Tune writes of a process that died before it could begin
-        return "its process died before it began"
+    if isinstance(cause, ray.exceptions.RayActorError) or not lines or lines[-1] == "None":  # None: Tune did not see how
+        return "its process died"
     return f"its process raised {lines[-1][:500]}"
 
 

@@ -37,7 +37,8 @@ folder, steps, learn = order.folder.rsplit("/", 1)[-1], 0, member.Member.learn
 
 def stored():
     manifest = opened_files(settings()).storage.manifest("trials/" + folder)
-    return manifest and manifest.files["last.pt"].sha256 == file_sha256(settings().trials / folder / "last.pt")
+    sent = manifest and manifest.files.get("last.pt")
+    return sent and sent.sha256 == file_sha256(settings().trials / folder / "last.pt")
 
 def counted(self, batch):
     global steps
