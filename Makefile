@@ -2,7 +2,7 @@
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo containers test mutations notebook lint setup format clean chaos
+.PHONY: demo containers test faults mutations notebook lint setup format clean chaos
 
 demo: setup
 	@$(BIN)/python -m api.command.demo
@@ -12,11 +12,15 @@ containers: setup
 	@docker/try.sh
 
 # What needs no stack of its own runs side by side on the cores; the rest starts whole stacks and has the machine to itself.
-STACKS := tests/e2e tests/faults tests/api/test_stack.py
+STACKS := tests/e2e tests/api/test_stack.py tests/faults/test_chaos.py
 PROCESSES := $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 test: setup lint
-	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(addprefix --ignore=,$(STACKS))
+	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --ignore=tests/faults $(addprefix --ignore=,$(STACKS))
 	@$(BIN)/python -m pytest $(STACKS)
+
+# Every fault, one after another, on real stacks (a quarter of an hour on two quiet cores); `make test` has the short random one.
+faults: setup
+	@$(BIN)/python -m pytest tests/faults
 
 # 10,000 mutated studies and headers, and what was answered (minutes).
 mutations: setup
