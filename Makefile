@@ -18,7 +18,7 @@ test: setup lint
 	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --ignore=tests/faults $(addprefix --ignore=,$(STACKS))
 	@$(BIN)/python -m pytest $(STACKS)
 
-# Every fault, one after another, on real stacks (a quarter of an hour on two quiet cores); `make test` has the short random one.
+# Every fault, one after another, on real stacks (long); `make test` has the short random one.
 faults: setup
 	@$(BIN)/python -m pytest tests/faults
 
