@@ -13,7 +13,7 @@ containers: setup
 
 # What needs no stack of its own runs side by side on the cores; the rest starts whole stacks and has the machine to itself.
 STACKS := tests/e2e tests/api/test_stack.py tests/faults/test_chaos.py
-PROCESSES := $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
+PROCESSES := $(shell n=$$(env -u OMP_NUM_THREADS nproc); echo $$((n > 4 ? 4 : n)))
 test: setup lint
 	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --ignore=tests/faults $(addprefix --ignore=,$(STACKS))
 	@$(BIN)/python -m pytest $(STACKS)

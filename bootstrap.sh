@@ -83,7 +83,7 @@ fi
 built=$(.venv/bin/python -c 'from mmcv.ops import get_compiling_cuda_version as v; print("cpu" if v() == "not available" else "cuda")' 2>/dev/null || true)
 if [ "$built" = cuda ]; then operators=cuda; fi # they have those of the CPU too
 if [ "$built" != $operators ]; then
-  export MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)}
+  export MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(env -u OMP_NUM_THREADS nproc)}
   again=()
   if [ -n "$built" ]; then again=(--force-reinstall --no-deps); fi
   if [ $operators = cuda ]; then

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from orchestrator.table import half_width
 
+from orchestrator.reporting.statistics import half_width
 from studies.expand import PlannedTrial, expand
 from studies.recipes import RECIPES
 from studies.spec import StudySpec
