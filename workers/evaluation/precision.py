@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
-from workers.evaluation.errors import Scene, error_costs, error_curves, voc07_map
+from workers.evaluation.errors import error_costs, error_curves, voc07_map
+from workers.evaluation.matching import Scene
 
 # Metric name -> position in COCO's summary.
 SUMMARY = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5}

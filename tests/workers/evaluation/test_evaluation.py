@@ -15,7 +15,8 @@ from pycocotools.cocoeval import COCOeval
 
 from studies.catalog import METRICS
 from tests.workers.detections import GROUPS, NAMES, annotation_file, detections
-from workers.evaluation.errors import CURVES, Scene, error_costs, error_curves, voc07_map
+from workers.evaluation.errors import CURVES, error_costs, error_curves, voc07_map
+from workers.evaluation.matching import Scene
 from workers.evaluation.precision import DetectionMetric, box_results, ground_truth, groups_of, mask_results, scene_of
 
 CATEGORIES = list(range(1, len(NAMES) + 1))
