@@ -112,7 +112,7 @@ if [ "$built" != $operators ]; then
       CFLAGS=$flags quietly "torch's headers, once for all of mmcv's sources" headers_compiled "$scratch/torch.hpp"
       flags+=" -include $scratch/torch.hpp"
     fi
-    CFLAGS=$flags quietly "mmcv (compiles its C++ operators: about 3 minutes on 2 cores, seconds where pip has it cached)" \
+    CFLAGS=$flags quietly "mmcv (compiles its C++ operators: 6 minutes of one core's time, seconds where pip has it cached)" \
       "${pip[@]}" --no-build-isolation "${again[@]}" "$(pinned onedl-mmcv)"
   fi
 fi
