@@ -15,8 +15,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from studies.catalog import METRICS
-from tests.workers.evaluation import one_by_one
 from tests.workers.detections import GROUPS, NAMES, annotation_file, detections
+from tests.workers.evaluation import one_by_one
 from workers.evaluation import errors
 from workers.evaluation.errors import CURVES, error_costs, error_curves, voc07_map
 from workers.evaluation.matching import Scene, chunks
