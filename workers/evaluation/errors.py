@@ -67,9 +67,8 @@ def _within(areas: Floats, area: tuple[float, float]) -> Bools:
     return within
 
 
-Judged = dict[
-    str, NDArray[Any]
-]  # of detections, by image, class and score: their `labels`, `scores`, and what was found of them, (D,) each
+# Of detections by image, class and score: their `labels`, `scores`, and what was found of them, (D,) each.
+Judged = dict[str, NDArray[Any]]
 
 
 def _by_class(parts: Sequence[Judged], classes: int) -> list[Judged]:
