@@ -14,7 +14,7 @@ case "$*" in
   *torch.version.cuda*) echo "$TORCH_CUDA" ;;
   *get_compiling_cuda_version*) cat operators 2>/dev/null ;;
   *"-m pip"*onedl-mmcv==*)
-    echo "FORCE_CUDA=${FORCE_CUDA:-} CUDA_HOME=${CUDA_HOME:-} $*" >>asked
+    echo "FORCE_CUDA=${FORCE_CUDA:-} CUDA_HOME=${CUDA_HOME:-} CFLAGS=${CFLAGS:-} $*" >>asked
     if [ -n "${FORCE_CUDA:-}" ]; then echo cuda; else echo cpu; fi >operators ;;
 esac
 """
@@ -97,3 +97,12 @@ def test_a_machine_that_wants_no_cuda_hears_nothing_of_it(machine: Path) -> None
     said = set_up(machine, RETORT_CUDA="0")
     assert "GPU" not in said
     assert asked(machine)[0].startswith("FORCE_CUDA= ")
+
+
+def test_mmcvs_sources_share_torchs_headers_and_write_no_debug_information(machine: Path) -> None:
+    set_up(machine, RETORT_CUDA="0", CFLAGS="-O3")
+    (built,) = asked(machine)
+    flags = built.partition("CFLAGS=")[2].split(" -m pip")[0].split()
+    assert flags[:3] == ["-O3", "-g0", "-include"]
+    assert flags[3].endswith("torch.hpp")
+    assert not Path(flags[3]).exists()  # half a gigabyte, of no use afterwards

@@ -1,6 +1,5 @@
 """`retort doctor`: whether a deployment works, seen from the command's machine and from its service."""
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import typer
@@ -49,5 +48,7 @@ def _show(each: dict[str, str]) -> None:
 
 
 def _same_version(theirs: str) -> str:
+    from importlib.metadata import version
+
     ours = version("retort")
     return "" if theirs == ours else f"this command is of version {ours}; install {theirs}, or bring the service to {ours}"

@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from api.embedded import supervisord
@@ -43,7 +43,6 @@ def up(home: Path, ports: dict[str, int | None], auto: bool, cpus: int | None, s
         with choosing_ports():
             stack = new_stack(home, ports, auto, cpus)
             try:
-                _migrate(stack)
                 start(stack, say)
             except BaseException:
                 end(stack, lambda _: None)
@@ -88,25 +87,28 @@ def start(stack: Stack, say: Say) -> None:
     stack.token.touch(mode=0o600)
     stack.token.write_text(secrets.token_hex(32))
     stack.save()
-    supervisord.launch(stack)
+    with _opening_database(stack):  # while Ray and MLflow start
+        supervisord.launch(stack)
     _await_all(stack, say)
 
 
-def _migrate(stack: Stack) -> None:
-    """Bring the database to this version before two processes need it."""
+@contextlib.contextmanager
+def _opening_database(stack: Stack) -> Iterator[None]:
+    """Brings the database to this version meanwhile, as whichever process is first does. Raises StackError where it cannot be opened."""
     opens = (
         "from orchestrator.settings import settings; from orchestrator.records.store import Store; "
         "settings().environment(); Store(settings().database)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", opens],
-        env=stack.environment(),
-        cwd=stack.run,
-        capture_output=True,
-        text=True,
+    command = [sys.executable, "-c", opens]
+    opening = subprocess.Popen(
+        command, env=stack.environment(), cwd=stack.run, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+    try:
+        yield
+    finally:
+        _, told = opening.communicate()
+    if opening.returncode:
+        reason = told.strip().splitlines()[-1:] or ["no reason given"]
         from orchestrator.credentials import without_password
 
         shown = without_password(stack.environment()["RETORT_DATABASE_URL"])

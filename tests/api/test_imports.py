@@ -20,4 +20,7 @@ def test_no_module_of_the_service_imports_a_training_library() -> None:
 
 
 def test_the_command_starts_without_the_service_and_its_database() -> None:
-    assert loaded_after("import api.command.cli", [*HEAVY, "fastapi", "sqlalchemy", "pydantic", "httpx", "rich.live"]) == []
+    assert (
+        loaded_after("import api.command.cli", [*HEAVY, "fastapi", "sqlalchemy", "pydantic", "httpx", "rich.live", "importlib.metadata"])
+        == []
+    )

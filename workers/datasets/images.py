@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 from mmcv.transforms import LoadImageFromFile
+from numpy.typing import NDArray
 
 from studies.catalog import of_pdf_distil
 from studies.inputs import NANO, OWN, Sides, input_sides
@@ -18,6 +20,7 @@ from workers.detectors.families import NORMALISATION
 from workers.evaluation.precision import DetectionMetric
 
 SMALLEST = 32  # pixels of an image's shorter side, for training
+KEPT = ("digits",)  # datasets whose decoded images stay in memory: 172 MB, where decoding them again takes a second of every epoch
 
 
 class UnreadableImage(Exception):
@@ -33,9 +36,23 @@ _OF_THE_DATASET = (FileNotFoundError, NotADirectoryError, IsADirectoryError, Per
 
 
 class LoadImage(LoadImageFromFile):
-    """mmcv's loader, which names the file it cannot read."""
+    """mmcv's loader, which names the file it cannot read. keep: whether the decoded images stay in memory, for a small dataset."""
+
+    def __init__(self, keep: bool = False) -> None:
+        super().__init__(backend_args=None)
+        self.kept: dict[str, NDArray[np.uint8]] | None = {} if keep else None
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
+        image = self.kept.get(results["img_path"]) if self.kept else None
+        if image is not None:
+            return results | {"img": image, "img_shape": image.shape[:2], "ori_shape": image.shape[:2]}
+        loaded = self._loaded(results)
+        if self.kept is not None and loaded is not None:
+            loaded["img"].setflags(write=False)  # whoever changes pixels, changes a copy
+            self.kept[results["img_path"]] = loaded["img"]
+        return loaded
+
+    def _loaded(self, results: dict[str, Any]) -> dict[str, Any] | None:
         try:
             return super().transform(results)
         except (OSError, AssertionError, AttributeError, cv2.error) as error:
@@ -89,7 +106,7 @@ def dataset_config(
         raise TrialFailure("user", f"the network learns masks and dataset {name!r} has none; choose a detector of boxes")
     train = split == "train"
     pipeline: list[dict[str, Any]] = [
-        {"type": LoadImage, "backend_args": None},
+        {"type": LoadImage, "keep": name in KEPT},
         {"type": "LoadAnnotations", "with_bbox": True, "with_mask": masks},
         *(training_images(spec, recipe, manifest["mirror"]) if train else [evaluation_images(spec, recipe)]),
         {

@@ -8,13 +8,12 @@ The area between two neighbours is the AP that one kind of error costs. Beside i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from workers.evaluation.matching import Bools, Floats, Numbers, Pairs, Scene, areas, chunks, joined
 
 CURVES = ("C75", "C50", "Loc", "Sim", "Oth", "BG", "FN")  # COCO's names
 ERRORS = {
@@ -25,22 +24,7 @@ ERRORS = {
     "err_missed": ("BG", "FN"),
 }
 RECALLS = np.linspace(0.0, 1.0, 101)
-MAX_DETECTIONS = 100  # per image and class
 AREA_RANGES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}  # pixels
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One image: objects (boxes (G, 4) xyxy, labels (G,), crowd (G,), areas (G,) as annotated, in pixels) and detections
-    (boxes (D, 4), labels (D,), scores (D,))."""
-
-    boxes: Floats
-    labels: NDArray[np.int64]
-    crowd: Bools
-    areas: Floats
-    found_boxes: Floats
-    found_labels: NDArray[np.int64]
-    found_scores: Floats
 
 
 def error_curves(scenes: Sequence[Scene], groups: Sequence[str], area: str = "all") -> dict[str, Floats]:
@@ -48,10 +32,10 @@ def error_curves(scenes: Sequence[Scene], groups: Sequence[str], area: str = "al
 
     groups: supercategory of each label. area: one of AREA_RANGES; objects of other sizes neither count nor make a detection false.
     """
-    curves = [found for label in range(len(groups)) if (found := _class_curves(scenes, label, groups, AREA_RANGES[area])) is not None]
-    if not curves:
-        return {}
-    return {name: np.mean([curve[name] for curve in curves], axis=0) for name in CURVES}
+    objects = _count(scenes, len(groups), AREA_RANGES[area])
+    judged = _by_class([_judge(pairs, groups, AREA_RANGES[area]) for pairs in chunks(scenes)], len(groups))
+    curves = [_class_curves(judged[label], int(objects[label])) for label in np.flatnonzero(objects)]
+    return {name: np.mean([curve[name] for curve in curves], axis=0) for name in CURVES} if curves else {}
 
 
 def error_costs(curves: dict[str, Floats]) -> dict[str, float]:
@@ -66,18 +50,16 @@ def voc07_map(scenes: Sequence[Scene], classes: int) -> float:
     A detection belongs to the object it overlaps most; on a difficult object it does not count, on one that a better
     detection has found it is false (Everingham et al., IJCV 2010).
     """
-    found = []
-    for label in range(classes):
-        objects = _count(scenes, label)
-        if objects:
-            rows = [_voc07_hits(scene, label) for scene in scenes if label in scene.found_labels]
-            found.append(_voc07_ap(rows, objects) if rows else 0.0)
+    objects = _count(scenes, classes, AREA_RANGES["all"])
+    judged = _by_class([_voc07_judge(pairs) for pairs in chunks(scenes)], classes)
+    found = [_voc07_ap(judged[label], int(objects[label])) for label in np.flatnonzero(objects)]
     return 100.0 * float(np.mean(found)) if found else float("nan")
 
 
-def _count(scenes: Sequence[Scene], label: int, area: tuple[float, float] = AREA_RANGES["all"]) -> int:
-    """Objects of a class, and of such an area, that are to be found."""
-    return sum(int((~scene.crowd & (scene.labels == label) & _within(scene.areas, area)).sum()) for scene in scenes)
+def _count(scenes: Sequence[Scene], classes: int, area: tuple[float, float]) -> Numbers:
+    """Objects of each class, and of such an area, that are to be found, (classes,)."""
+    counted = [scene.labels[~scene.crowd & _within(scene.areas, area)] for scene in scenes]
+    return np.bincount(joined(counted, np.int64), minlength=classes)
 
 
 def _within(areas: Floats, area: tuple[float, float]) -> Bools:
@@ -85,17 +67,21 @@ def _within(areas: Floats, area: tuple[float, float]) -> Bools:
     return within
 
 
-def _class_curves(scenes: Sequence[Scene], label: int, groups: Sequence[str], area: tuple[float, float]) -> dict[str, Floats] | None:
-    """The curves of one class, or None where it has no object of such an area."""
-    objects = _count(scenes, label, area)
-    if not objects:
-        return None
-    rows = [_judge(scene, label, groups, area) for scene in scenes if label in scene.found_labels]
-    if not rows:
-        return {name: np.full_like(RECALLS, name == "FN") for name in CURVES}
-    scores = np.concatenate([row["scores"] for row in rows])
-    order = np.argsort(-scores, kind="mergesort")
-    at = {name: np.concatenate([row[name] for row in rows])[order] for name in rows[0]}
+# Of detections by image, class and score: their `labels`, `scores`, and what was found of them, (D,) each.
+Judged = dict[str, NDArray[Any]]
+
+
+def _by_class(parts: Sequence[Judged], classes: int) -> list[Judged]:
+    """Of each class what was found of its detections, from the best score on."""
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.lexsort((-whole["scores"], whole["labels"]))  # stable
+    ends = np.searchsorted(whole["labels"][order], np.arange(1, classes))
+    split = {name: np.split(values[order], ends) for name, values in whole.items()}
+    return [{name: values[label] for name, values in split.items()} for label in range(classes)]
+
+
+def _class_curves(at: Judged, objects: int) -> dict[str, Floats]:
+    """The curves of a class with so many objects."""
     curves = {
         "C75": _precisions(at["hit75"], at["crowd75"], objects),
         "C50": _precisions(at["hit50"], at["crowd50"], objects),
@@ -106,69 +92,35 @@ def _class_curves(scenes: Sequence[Scene], label: int, groups: Sequence[str], ar
     return {**curves, "BG": (curves["Oth"] > 0).astype(float), "FN": np.ones_like(RECALLS)}
 
 
-def _judge(scene: Scene, label: int, groups: Sequence[str], area: tuple[float, float]) -> dict[str, NDArray[np.generic]]:
-    """For the class's detections, best first: which hit an object at each IoU, and which are forgiven for what they touch."""
-    boxes, scores = _detections(scene, label)
-    own, within = scene.labels == label, _within(scene.areas, area)
-    real, aside = own & ~scene.crowd & within, own & ~scene.crowd & ~within
-    ious = pairwise_iou(boxes, scene.boxes)
-    covered = pairwise_iou(boxes, scene.boxes, of_first=True)  # as for crowds: share of the detection's own area
-    similar = np.array([groups[other] == groups[label] for other in scene.labels], dtype=bool)
-    crowds = {"crowd": own & scene.crowd, "similar": (own & scene.crowd) | (similar & ~own), "other": ~(real | aside)}
-    other_size = ~_within((boxes[:, 2:] - boxes[:, :2]).prod(1), area)
-    judged: dict[str, NDArray[np.generic]] = {"scores": scores}
+def _judge(pairs: Pairs, groups: Sequence[str], area: tuple[float, float]) -> Judged:
+    """Which detections hit an object at each IoU, and which are forgiven for what they touch."""
+    crowd, within = pairs.crowd[pairs.on], _within(pairs.object_areas, area)[pairs.on]
+    real, aside = pairs.same & ~crowd & within, pairs.same & ~crowd & ~within
+    group = np.unique(groups, return_inverse=True)[1]
+    similar = group[pairs.labels][pairs.of] == group[pairs.object_labels][pairs.on]
+    own = pairs.same & crowd
+    crowds = {"crowd": own, "similar": own | (similar & ~pairs.same), "other": ~(real | aside)}
+    other_size = ~_within(areas(pairs.boxes), area)
+    judged: Judged = {"labels": pairs.labels, "scores": pairs.scores}
     for percent in (75, 50, 10):
-        hits = judged[f"hit{percent}"] = greedy_hits(ious[:, real], percent / 100)
+        hits = judged[f"hit{percent}"] = pairs.greedy_hits(real, percent / 100)
         for name in ("crowd",) if percent > 10 else crowds:
-            touched = _forgiven(ious[:, aside], covered[:, crowds[name]], hits, percent / 100)
-            judged[f"{name}{percent}"] = touched | other_size
+            judged[f"{name}{percent}"] = _forgiven(pairs, aside, crowds[name], hits, percent / 100) | other_size
     return judged
 
 
-def _forgiven(aside: Floats, crowds: Floats, hits: Bools, threshold: float) -> Bools:
-    """Which detections are on what does not count: on a crowd, or, being no hit, on an object of another size.
+def _forgiven(pairs: Pairs, aside: Bools, crowds: Bools, hits: Bools, threshold: float) -> Bools:
+    """Which detections (D,) are on what does not count: on a crowd, or, being no hit, on an object of another size.
 
-    aside: IoU with such objects (D, A); one forgives one detection, unless a crowd is nearer. crowds: shares of the detections (D, C).
+    aside: pairs with such objects; one forgives one detection, unless a crowd is nearer. crowds: pairs with what is taken for a crowd,
+    which forgives whoever has that share of its own area on it.
     """
-    touched = _touches(crowds, threshold)
-    if aside.shape[1]:
-        nearer = aside >= np.max(crowds, axis=1, initial=0.0)[:, None]
-        touched[~hits] |= greedy_hits(np.where(nearer, aside, 0.0)[~hits], threshold)
+    touched = pairs.any(crowds & (pairs.covered >= threshold))
+    if aside.any():
+        nearest = np.zeros(len(pairs.labels))
+        np.maximum.at(nearest, pairs.of[crowds], pairs.covered[crowds])
+        touched |= pairs.greedy_hits(aside & ~hits[pairs.of] & (pairs.iou >= nearest[pairs.of]), threshold)
     return touched
-
-
-def _touches(covered: Floats, share: float) -> Bools:
-    """Which detections (rows) have that share of their area on one of the objects."""
-    touched: Bools = np.logical_or.reduce(covered >= share, axis=1)
-    return touched
-
-
-def _detections(scene: Scene, label: int) -> tuple[Floats, Floats]:
-    """Boxes and scores of a class's detections, best first."""
-    own = np.flatnonzero(scene.found_labels == label)
-    order = own[np.argsort(-scene.found_scores[own], kind="mergesort")][:MAX_DETECTIONS]
-    return scene.found_boxes[order], scene.found_scores[order]
-
-
-def greedy_hits(ious: Floats, threshold: float) -> Bools:
-    """COCO's matching of detections (rows, best first) to objects (columns): each takes the free object it overlaps most, (D,)."""
-    free = ious.copy()
-    hits = np.zeros(len(ious), dtype=bool)
-    for row in np.flatnonzero((ious >= min(threshold, 1 - 1e-10)).any(1)) if ious.size else ():
-        best = free.shape[1] - 1 - int(free[row, ::-1].argmax())  # among equals the last, as in COCO's code
-        if free[row, best] >= min(threshold, 1 - 1e-10):
-            hits[row] = True
-            free[:, best] = -1.0
-    return hits
-
-
-def pairwise_iou(first: Floats, second: Floats, of_first: bool = False) -> Floats:
-    """Intersection over union (D, G) of boxes xyxy; with `of_first` over the first box's area."""
-    corner = np.minimum(first[:, None, 2:], second[None, :, 2:]) - np.maximum(first[:, None, :2], second[None, :, :2])
-    shared = corner.clip(0).prod(2)
-    area = (first[:, 2:] - first[:, :2]).prod(1)[:, None]
-    whole = area if of_first else area + (second[:, 2:] - second[:, :2]).prod(1)[None] - shared
-    return np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
 
 
 def _precisions(hits: Bools, forgiven: Bools, objects: int) -> Floats:
@@ -181,26 +133,20 @@ def _precisions(hits: Bools, forgiven: Bools, objects: int) -> Floats:
     return np.concatenate([precision, [0.0]])[np.minimum(position, len(precision))]
 
 
-def _voc07_hits(scene: Scene, label: int) -> tuple[Floats, Bools]:
-    """Scores of the class's detections that count, and which are right."""
-    boxes, scores = _detections(scene, label)
-    own = scene.labels == label
-    if not own.any():
-        return scores, np.zeros(len(scores), dtype=bool)
-    ious, difficult = pairwise_iou(boxes, scene.boxes[own]), scene.crowd[own]
-    best, overlap = ious.argmax(1), ious.max(1)
-    hits, counts, taken = np.zeros(len(scores), dtype=bool), np.ones(len(scores), dtype=bool), set()
-    for row in np.flatnonzero(overlap >= 0.5):
-        if difficult[best[row]]:
-            counts[row] = False
-        elif best[row] not in taken:
-            hits[row] = True
-            taken.add(best[row])
-    return scores[counts], hits[counts]
+def _voc07_judge(pairs: Pairs) -> Judged:
+    """Which detections count, and which hit the object they overlap most as the first."""
+    near = np.flatnonzero(pairs.same & (pairs.iou >= 0.5))
+    near = near[np.lexsort((-pairs.iou[near], pairs.of[near]))]  # stable: among equals the first object
+    of, nearest = np.unique(pairs.of[near], return_index=True)
+    on = pairs.on[near[nearest]]
+    counts, hits = np.ones(len(pairs.labels), dtype=bool), np.zeros(len(pairs.labels), dtype=bool)
+    counts[of[pairs.crowd[on]]] = False
+    of, on = of[~pairs.crowd[on]], on[~pairs.crowd[on]]
+    hits[of[np.unique(on, return_index=True)[1]]] = True
+    return {"labels": pairs.labels, "scores": pairs.scores, "counts": counts, "hits": hits}
 
 
-def _voc07_ap(rows: Sequence[tuple[Floats, Bools]], objects: int) -> float:
-    scores, hits = (np.concatenate([row[part] for row in rows]) for part in (0, 1))
-    right = hits[np.argsort(-scores, kind="mergesort")].cumsum()
+def _voc07_ap(at: Judged, objects: int) -> float:
+    right = at["hits"][at["counts"]].cumsum()
     precision, recall = right / np.arange(1, len(right) + 1), right / objects
     return float(np.mean([precision[recall >= step - 1e-12].max(initial=0.0) for step in np.linspace(0, 1, 11)]))

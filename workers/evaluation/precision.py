@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
-from workers.evaluation.errors import Scene, error_costs, error_curves, voc07_map
+from workers.evaluation.errors import error_costs, error_curves, voc07_map
+from workers.evaluation.matching import Scene
 
 # Metric name -> position in COCO's summary.
 SUMMARY = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5}
@@ -35,6 +37,11 @@ class DetectionMetric(BaseMetric):
         self.thorough = False
         self.curves: dict[str, list[float]] = {}
 
+    @cached_property
+    def truth(self) -> tuple[Any, list[int]]:
+        """The annotation file, read once for all epochs."""
+        return ground_truth(self.ann_file, self.dataset_meta["classes"])
+
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         for sample in data_samples:
             found = sample["pred_instances"]
@@ -50,7 +57,7 @@ class DetectionMetric(BaseMetric):
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         with contextlib.redirect_stdout(io.StringIO()):
-            truth, categories = ground_truth(self.ann_file, self.dataset_meta["classes"])
+            truth, categories = self.truth
             metrics = average_precisions(truth, box_results(results, categories), [image for image, *_ in results], categories)
             if not self.thorough:
                 return {name: metrics[name] for name in SUMMARY if name in metrics}

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from studies.trial import TrialFailure
-from workers.evaluation.errors import Scene
+from workers.evaluation.matching import Scene
 from workers.evaluation.precision import DetectionMetric, average_precisions, box_results, groups_of, scene_of
 from workers.measuring.setting import Setting
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workers.evaluation.errors import Scene, pairwise_iou
+from workers.evaluation.matching import Scene, pairwise_iou
 from workers.measuring.found import detections, set_suppression
 from workers.measuring.setting import Measured, Setting
 

@@ -21,7 +21,7 @@ from studies.trial import TrialFailure, TrialSpec
 from tests.workers import copies
 from tests.workers.training.test_trial import Killed, numbers, run, trial
 from workers.datasets import prepare
-from workers.datasets.images import dataset_config, manifest_of
+from workers.datasets.images import LoadImage, UnreadableImage, dataset_config, manifest_of
 from workers.datasets.loading import SeededDataset, drawn_from, evaluation_loader, training_loader
 from workers.datasets.records import opened
 from workers.detectors import build
@@ -278,3 +278,28 @@ def test_every_pass_over_the_images_draws_anew(mixed: Path) -> None:
     drawn = [passes[0, 5 + number * once] for number in range(8)]
     assert len({sample["data_samples"].img_path for sample in drawn}) == 1
     assert len({tuple(sample["inputs"].shape) for sample in drawn}) > 2
+
+
+# --- images in memory
+
+
+def test_a_decoded_image_stays_in_memory_where_that_is_asked_for(tmp_path: Path) -> None:
+    path, pixels = tmp_path / "image.png", np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    load = LoadImage(keep=True)
+    first = load.transform({"img_path": str(path)})
+    path.unlink()
+    again = load.transform({"img_path": str(path), "img_id": 7})
+    assert first
+    assert again
+    np.testing.assert_array_equal(again["img"], pixels[..., ::-1])
+    assert again == {**first, "img_id": 7, "img": again["img"]}
+    with pytest.raises(UnreadableImage):
+        LoadImage().transform({"img_path": str(path)})
+
+
+def test_an_image_of_digits_is_the_same_when_it_is_asked_for_again(data: Path) -> None:
+    images = dataset(trial(), data)
+    first, again = images[3], images[3]
+    assert torch.equal(first["inputs"], again["inputs"])
+    assert torch.equal(first["data_samples"].gt_instances.bboxes.tensor, again["data_samples"].gt_instances.bboxes.tensor)

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from pycocotools.cocoeval import COCOeval
 
 from studies.catalog import METRICS
 from tests.workers.detections import GROUPS, NAMES, annotation_file, detections
-from workers.evaluation.errors import CURVES, Scene, error_costs, error_curves, voc07_map
+from tests.workers.evaluation import one_by_one
+from workers.evaluation import errors
+from workers.evaluation.errors import CURVES, error_costs, error_curves, voc07_map
+from workers.evaluation.matching import Scene, chunks
 from workers.evaluation.precision import DetectionMetric, box_results, ground_truth, groups_of, mask_results, scene_of
 
 CATEGORIES = list(range(1, len(NAMES) + 1))
@@ -118,6 +122,36 @@ def test_error_types_by_area_are_those_of_cocos_analysis(tmp_path: Path, seed: i
     assert curves.keys() == expected.keys()
     for name in expected:
         np.testing.assert_allclose(curves[name], expected[name], atol=1e-9)
+
+
+def crowded(rng: np.random.Generator) -> Scene:
+    """Up to six objects and thirty detections of four classes, on a grid: equal boxes, equal scores, and crowds are frequent."""
+    objects, found = rng.integers(0, 7), rng.integers(0, 30)
+
+    def boxes(count: int) -> Any:
+        corner = rng.integers(0, 6, (count, 2)) * 12.0
+        return np.concatenate([corner, corner + rng.integers(1, 6, (count, 2)) * 12.0], 1)
+
+    there = boxes(objects)
+    areas = (there[:, 2:] - there[:, :2]).prod(1) * rng.choice([0.5, 1.0, 5.0])
+    scores = np.round(rng.random(found), 1)
+    return Scene(there, rng.integers(0, 4, objects), rng.random(objects) < 0.25, areas, boxes(found), rng.integers(0, 4, found), scores)
+
+
+@pytest.mark.parametrize("most", [1, 500_000])
+def test_all_at_once_gives_the_numbers_of_one_by_one(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """most: pairs that are looked at together."""
+    monkeypatch.setattr(errors, "chunks", partial(chunks, most=most))
+    groups = list("aabc")
+    for seed in range(60):
+        rng = np.random.default_rng([seed, 7])
+        scenes = [crowded(rng) for _ in range(rng.integers(0, 6))]
+        for area in ("all", "small", "medium", "large"):
+            curves, expected = error_curves(scenes, groups, area), one_by_one.error_curves(scenes, groups, area)
+            assert curves.keys() == expected.keys()
+            for name, curve in curves.items():
+                np.testing.assert_array_equal(curve, expected[name])
+        np.testing.assert_equal(voc07_map(scenes, 4), one_by_one.voc07_map(scenes, 4))
 
 
 def scene(found: list[tuple[list[float], int, float]], crowd: bool = False) -> Scene:

@@ -8,7 +8,8 @@ import pytest
 
 from studies.measures import AREAS
 from tests.workers.measuring.conftest import STUDENT, Measure
-from workers.evaluation.errors import CURVES, Scene
+from workers.evaluation.errors import CURVES
+from workers.evaluation.matching import Scene
 from workers.measuring.suppression import duplicates
 from workers.training.result import TrialResult
 
