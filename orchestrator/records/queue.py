@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, exists, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
 from orchestrator import machine
@@ -101,18 +102,21 @@ class Queue(Queries, Units):
     def share_devices(self, study_id: int, attempt: int, name: str, others: Sequence[str]) -> list[str]:
         """Trials that wait for devices have those of a granted one from now on, beside it. Gives which: the broker may have been first.
         Raises Superseded."""
-        with self._unit(study_id, attempt) as unit:
-            leader = unit.trial(name)
-            grant = unit.session.get(DeviceGrant, leader.id)
-            if grant is None or grant.leaving is not None:
-                return []
-            waiting = [trial for trial in map(unit.trial, others) if trial.state == TrialState.READY]
-            free = [trial for trial in waiting if unit.session.get(DeviceGrant, trial.id) is None]
-            for trial in free:
-                beside = DeviceGrant(trial_id=trial.id, study_id=study_id, nodes=list(grant.nodes), granted=unit.now, beside=leader.id)
-                unit.session.add(beside)
-            unit.session.flush()
-            return [trial.name for trial in free]
+        try:
+            with self._unit(study_id, attempt) as unit:
+                leader = unit.trial(name)
+                grant = unit.session.get(DeviceGrant, leader.id)
+                if grant is None or grant.leaving is not None:
+                    return []
+                waiting = [trial for trial in map(unit.trial, others) if trial.state == TrialState.READY]
+                free = [trial for trial in waiting if unit.session.get(DeviceGrant, trial.id) is None]
+                for trial in free:
+                    beside = DeviceGrant(trial_id=trial.id, study_id=study_id, nodes=list(grant.nodes), granted=unit.now, beside=leader.id)
+                    unit.session.add(beside)
+                unit.session.flush()
+                return [trial.name for trial in free]
+        except IntegrityError:  # the broker gave one of them devices in the same moment
+            return []
 
     @patient
     def leaving_trials(self, study_id: int) -> dict[str, int]:

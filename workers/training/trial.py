@@ -143,7 +143,7 @@ def _train(seats: Sequence[tuple[Seat, Progress]], data: Path, intervals: Interv
                     continue
                 member = Member(model, seat.spec, len(images.stream), together)
                 group.add(Training(member, len(images.stream), evaluation, progress, seat.told, written, intervals, together))
-        if images:
+        if images and group.trainings:
             group.run(images.stream)
 
 

@@ -11,7 +11,7 @@ from orchestrator.records.queue import Asked
 from orchestrator.records.schema import DeviceGrant
 from orchestrator.records.store import Store
 from studies.spec import StudySpec
-from tests.orchestrator.conftest import TEACHER, Driven, a_study, graph_of, train_next
+from tests.orchestrator.conftest import Driven, a_study, graph_of, train_next
 
 METHODS = ("fitnet", "ld", "mgd", "cwd")
 FIRST, SECOND, THIRD, FOURTH = (f"{method}/seed-0" for method in METHODS)
