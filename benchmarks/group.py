@@ -1,6 +1,6 @@
 """What a group saves: the training of K students of one teacher together, over that of each alone, and over what is left of it at best.
 
-    python benchmarks/group.py                       # CPU: GFL R18 <- R34 at nano, whole trainings; RetinaNet R18 <- R50 at 2 x 256^2, steps
+    python benchmarks/group.py                  # CPU: GFL R18 <- R34 at nano; RetinaNet R18 <- R50 at 2 x 256^2, steps alone
     python benchmarks/group.py --rounds 5 --steps 40
     python benchmarks/group.py --device cuda --members 4    # R50 <- R101, 8 x 1333x800, bf16, steps
 
@@ -26,6 +26,8 @@ from typing import Any
 import torch
 from distill_step import CPU, GPU, Setting, batch, seconds, training_step
 
+from studies.catalog import DETECTORS
+from studies.methods import methods
 from studies.spec import MethodUse
 from studies.trial import TrialFailure, TrialSpec
 from workers.datasets import prepare
@@ -170,7 +172,8 @@ def steps_of(setting: Setting, members: int, device: str, rounds: int) -> None:
         model.iteration = 10_000  # past every ramp
         return model
 
-    fitting = [method for method in METHODS if method not in ("ld", "frs") or "gfl" in setting.student.detector][:members]
+    families = DETECTORS[setting.student.detector], DETECTORS[setting.teacher.detector]
+    fitting = [name for name in METHODS if methods()[name].misfit(*families, methods()[name].options()) is None][:members]
     alone = [student(method, built(setting.teacher)) for method in fitting]
     shared = Teacher(built(setting.teacher))
     together = [student(method, shared) for method in fitting]
@@ -222,7 +225,7 @@ def main() -> None:
     try:
         if given.device == "cpu":
             trainings(given.members, given.steps, given.rounds, given.data)
-        for setting in GPU[:1] if given.device == "cuda" else CPU[:1]:
+        for setting in GPU[:2] if given.device == "cuda" else CPU[:2]:
             steps_of(setting, given.members, given.device, given.rounds)
     except TrialFailure as failed:
         sys.exit(str(failed))

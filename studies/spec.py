@@ -324,7 +324,7 @@ class Resources(SpecModel):
     workers: int = Field(1, ge=1, le=64, description="processes of a trial without GPUs, which share every batch")
     memory: float = Field(0, ge=0, le=16_384, description="GiB of main memory that its node has to have left; 0: any")
     group: Literal["auto", "off"] = Field(
-        "auto", description="auto: students of one teacher train as a group, in one process, where there are fewer devices than trials"
+        "off", description="auto: students of one teacher train as a group, in one process, where there are fewer devices than trials"
     )
 
     @field_validator("gpus")

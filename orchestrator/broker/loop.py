@@ -181,7 +181,7 @@ def _groups(asked: Asked) -> bool:
     """Whether trials of a study may train as groups: whole devices are shared, and no promise of memory is made for one alone."""
     resources = asked.resources
     return (
-        resources.get("group", "auto") == "auto"
+        resources.get("group") == "auto"
         and float(resources["gpus"]) in (0.0, 1.0)
         and resources.get("workers", 1) == 1
         and not resources.get("memory")

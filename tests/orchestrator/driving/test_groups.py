@@ -160,8 +160,9 @@ def test_trials_of_a_group_whose_process_died_are_tried_again_one_by_one(store: 
 
 def test_groups_are_of_whole_devices_and_where_no_memory_was_promised() -> None:
     def wants(**resources: Any) -> bool:
-        return _groups(Asked({"cpus": 1, "gpus": 0} | resources, "digits", "nano"))
+        return _groups(Asked({"cpus": 1, "gpus": 0, "group": "auto"} | resources, "digits", "nano"))
 
-    assert wants()  # of a study from before there were groups, too
-    assert wants(group="auto", gpus=1)
+    assert wants()
+    assert wants(gpus=1)
     assert not any(wants(**changes) for changes in ({"group": "off"}, {"gpus": 0.5}, {"gpus": 2}, {"workers": 2}, {"memory": 8}))
+    assert not _groups(Asked({"cpus": 1, "gpus": 0}, "digits", "nano"))  # of a study from before there were groups
