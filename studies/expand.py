@@ -255,7 +255,7 @@ class Expander:
     ) -> str:
         """What decides the numbers of a training, as sha256 (hex); `teacher`: the identity of its teacher's trial."""
         study = self.study
-        devices = study.resources.model_dump(exclude={"workers"} if study.resources.workers == 1 else None)
+        devices = study.resources.model_dump(exclude={"group", *(["workers"] if study.resources.workers == 1 else [])})
         setting = [study.dataset, study.scale, devices]
         methods = [use.model_dump(mode="json") for use in uses]
         content = [setting, network.model_dump(), schedule.model_dump(mode="json"), methods, teacher, origin.weights, seed]

@@ -314,7 +314,7 @@ def _whole_where_it_is(count: float) -> float:
 class Resources(SpecModel):
     """What a trial has while it runs, on one node, and how many processes train it: one on each GPU, or `workers` on CPUs.
 
-    How many share a GPU, and memory, are no part of a trial's identity: numbers do not depend on them. Threads and processes are.
+    How many share a GPU, memory, and groups are no part of a trial's identity: numbers do not depend on them. Threads and processes are.
     """
 
     cpus: int = Field(1, ge=1, le=256, description="compute threads; of each of `workers`, of several GPUs' processes together")
@@ -323,6 +323,9 @@ class Resources(SpecModel):
     )
     workers: int = Field(1, ge=1, le=64, description="processes of a trial without GPUs, which share every batch")
     memory: float = Field(0, ge=0, le=16_384, description="GiB of main memory that its node has to have left; 0: any")
+    group: Literal["auto", "off"] = Field(
+        "off", description="auto: students of one teacher train as a group, in one process, where there are fewer devices than trials"
+    )
 
     @field_validator("gpus")
     @classmethod

@@ -94,6 +94,17 @@ class TrialSpec(SpecModel):
         return max(self.gpus, self.workers)
 
     @property
+    def group(self) -> str | None:
+        """What trials that may train as a group have in common: the teacher, and all that their batches follow from. None: it trains
+        alone."""
+        if self.teacher is None or self.processes > 1 or self.weights:
+            return None
+        schedule = self.full_schedule
+        of_batches = (schedule.recipe, schedule.epochs, schedule.batch_size, schedule.accumulate, schedule.max_iterations)
+        of_images = (self.dataset, self.scale, self.seed, self.on_broken, self.network.detector, self.network.form)
+        return json.dumps([self.teacher.sha256, of_images, of_batches, self.threads, self.gpus])
+
+    @property
     def networks(self) -> list[Network]:
         """The student's and, where it is taught, the teacher's."""
         return [self.network, *([self.teacher.network] if self.teacher else [])]

@@ -12,6 +12,7 @@ from orchestrator.broker.decide import decide
 from orchestrator.broker.demand import Demand, bundles
 from orchestrator.broker.estimates import Estimates
 from orchestrator.broker.forecast import forecast
+from orchestrator.broker.sharing import members
 from orchestrator.broker.situation import Decision, QueuedStudy, ReadyTrial, RunningTrial, Situation, in_order
 from orchestrator.driving.ray_api import RayCluster
 from orchestrator.records.owners import Used
@@ -56,7 +57,8 @@ class Broker:
         paused = [trial.id for trial in situation.running if studies[trial.study].paused and not trial.leaving]
         grants = {grant.trial: grant.nodes for grant in decision.grants}
         if grants or paused or decision.preemptions:
-            self.store.carry_out(grants, [*paused, *(preemption.trial for preemption in decision.preemptions)])
+            together = members(situation, decision, [id for id, asked in self._asked.items() if _groups(asked)])
+            self.store.carry_out(grants, [*paused, *(preemption.trial for preemption in decision.preemptions)], together)
             log.info("granted %s, asked %s to leave", sorted(grants), sorted({p.trial for p in decision.preemptions}.union(paused)))
         if self.settings.autoscaler:
             self.demand.tell(bundles(situation, decision))
@@ -112,7 +114,7 @@ class Broker:
         seconds, since = self.estimates.of(study.id, self._asked[study.id], trial.id).seconds, trial.granted / 1000
         remaining = None
         if seconds is not None:
-            left = seconds * _left(trial.epoch, trial.epochs)
+            left = seconds * _left(trial.epoch, trial.epochs) * trial.together
             remaining = left if trial.epoch else max(left - (now - since), seconds / 20)
         leaving = trial.leaving is not None
         return RunningTrial(trial.id, study.id, self._need(study), trial.nodes, since, remaining, leaving)
@@ -173,6 +175,17 @@ def _nodes(ray: RayCluster) -> dict[str, Resources]:
         name = node.address if node.address not in found else f"{node.address} ({len(found)})"
         found[name] = Resources(node.devices["CPU"], node.devices["GPU"], node.memory)
     return found
+
+
+def _groups(asked: Asked) -> bool:
+    """Whether trials of a study may train as groups: whole devices are shared, and no promise of memory is made for one alone."""
+    resources = asked.resources
+    return (
+        resources.get("group") == "auto"
+        and float(resources["gpus"]) in (0.0, 1.0)
+        and resources.get("workers", 1) == 1
+        and not resources.get("memory")
+    )
 
 
 def _queued(study: OpenStudy) -> QueuedStudy:

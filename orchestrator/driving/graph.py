@@ -9,6 +9,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +110,8 @@ class Graph:
         self._take_over()
         if not self.orders and time.monotonic() >= self._look_due and self._room():
             granted = self.store.granted_trials(self.study_id, self.claimed)
-            self.orders.extend(order for trial in granted if (order := self._claim(trial)))
+            claimed = [(trial, order) for trial in granted if (order := self._claim(trial))]
+            self.orders.extend(self._with_companions(trial, order) for trial, order in claimed)
             if not self.orders:
                 self._look_due = time.monotonic() + LOOK_SECONDS
         return self.orders.popleft() if self.orders else None
@@ -195,6 +197,21 @@ class Graph:
         job = "training" if isinstance(spec, TrialSpec) else "measurement"
         data = str(self.settings.data)
         return Order(name, spec.model_dump(mode="json"), str(self.folders[name]), data, self.digest, job, claimed.fence)
+
+    def _with_companions(self, trial: Trial, order: Order) -> Order:
+        """The order, with trials of the same teacher that go along on its devices, where the broker lets them: they would wait else."""
+        group = TrialSpec.model_validate(order.spec).group if order.job == "training" else None
+        if group is None or trial.losses or self.searching:  # who was lost may be too large for company; a search stops single trials
+            return order
+        room, waiting = self.store.companions(trial, PAGE)
+        alike = [each.name for each in waiting if each.spec and TrialSpec.model_validate(each.spec).group == group]
+        names = self.store.share_devices(self.study_id, self.attempt, trial.name, alike[:room]) if alike[:room] else []
+        beside = tuple(mine for each in waiting if each.name in names and (mine := self._claim(each)))
+        if beside:
+            self.store.note(
+                self.study_id, f"{trial.title} trains together with {', '.join(each.title for each in waiting if each.name in names)}"
+            )
+        return replace(order, beside=beside)
 
     def _resolve(self, trial: Trial) -> TrialSpec | MeasurementSpec:
         """What it trains or measures. Raises ValueError where the catalogue no longer has what it names."""

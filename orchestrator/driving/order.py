@@ -9,7 +9,8 @@ from typing import Any
 class Order:
     """What a trial process is given. `spec`: the TrialSpec or, for the job "measurement", the MeasurementSpec as JSON data; `folder`,
     `data`: absolute paths, of which a node that has a store knows the last part alone. `dataset_digest`: of the dataset in the spec.
-    `fence`: number of the lease that it is trained under; a folder takes none that is smaller than its last."""
+    `fence`: number of the lease that it is trained under; a folder takes none that is smaller than its last. `beside`: the other trials of
+    its group, which the same process trains."""
 
     trial: str
     spec: dict[str, Any]
@@ -18,6 +19,12 @@ class Order:
     dataset_digest: str
     job: str = "training"
     fence: int = 0
+    beside: tuple["Order", ...] = ()
+
+    @property
+    def group(self) -> tuple["Order", ...]:
+        """All that the process is to do."""
+        return (self, *self.beside)
 
     def config(self) -> dict[str, str]:
         """The order as a Tune config. One string, so that Tune has nothing to flatten, resolve or print."""
@@ -25,4 +32,8 @@ class Order:
 
     @staticmethod
     def of(config: dict[str, Any]) -> "Order":
-        return Order(**json.loads(config["order"]))
+        return _order(json.loads(config["order"]))
+
+
+def _order(content: dict[str, Any]) -> Order:
+    return Order(**{**content, "beside": tuple(_order(each) for each in content.get("beside", ()))})

@@ -9,10 +9,10 @@ import os
 import re
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import logs
 from orchestrator.driving.deadlines import leave_process
@@ -26,6 +26,11 @@ from orchestrator.storage.storage import Storage
 from studies.measurement import MeasurementSpec
 from studies.trial import TrialFailure, TrialSpec
 
+if TYPE_CHECKING:
+    from workers.training.loop import Outcome, Told
+    from workers.training.progress import EpochReport, StepReport
+    from workers.training.result import TrialResult
+
 log = logging.getLogger(__name__)
 Report = Callable[[dict[str, Any]], None]
 
@@ -37,7 +42,11 @@ def train(config: dict[str, Any]) -> None:
     from ray import get_runtime_context, tune
 
     _configure_logs(order)
-    tune.report(carry_out(order, get_runtime_context().get_node_id(), tune.report))
+    node_id = get_runtime_context().get_node_id()
+    if order.beside:
+        carry_out_together(order, node_id, tune.report)
+    else:
+        tune.report({"trial": order.trial, **carry_out(order, node_id, lambda told: tune.report({"trial": order.trial, **told}))})
 
 
 def carry_out(order: Order, node_id: str, report: Report) -> dict[str, Any]:
@@ -47,7 +56,12 @@ def carry_out(order: Order, node_id: str, report: Report) -> dict[str, Any]:
     A TrialFailure is told, not raised: the driver decides what is tried again, never Tune. node_id: Ray's, of this machine.
     """
     from workers.folder import alone_in
-    from workers.training.progress import Left
+    from workers.training.progress import EpochReport, Left
+    from workers.training.trial import run_trial
+
+    def report_epoch(done: EpochReport) -> None:
+        log.info("%s", _line(done))
+        report({"epoch": done.epoch, "epochs": done.epochs, "metrics": done.metrics})
 
     node = Node.of(settings())
     folder = node.folder(order)
@@ -56,29 +70,114 @@ def carry_out(order: Order, node_id: str, report: Report) -> dict[str, Any]:
             leave_process(folder, node_id)
             with node.kept(folder, order.fence), written_to(folder / TRIAL_OUTPUT), _traceback_left(folder):
                 log.info("%s in process %s", order.job, os.getpid())
-                return {"result": _measured(order, node) if order.job == "measurement" else _trained(order, node, report)}
+                if order.job == "measurement":
+                    return {"result": _measured(order, node)}
+                spec, data = _brought(order, node)
+                result = run_trial(spec, folder, data, report_epoch, lambda done: report(asdict(done)))
+                return {"result": _stored(result, node)}
     except Left:
         return {"left": True}
     except TrialFailure as failed:
         return {"failure": failed.kind, "reason": failed.sentence}
 
 
-def _trained(order: Order, node: Node, report: Report) -> dict[str, Any]:
-    """The result of a training, as `Store.finish_trial` takes it."""
-    from workers.training.progress import EpochReport, StepReport
-    from workers.training.trial import run_trial
+def carry_out_together(order: Order, node_id: str, report: Report) -> None:
+    """Trains the trials of a group; reports what `carry_out` reports and gives, each with the name of the `trial` that it is about."""
+    from workers.training.trial import Seat, run_group
 
-    def report_epoch(done: EpochReport) -> None:
-        log.info("epoch %s/%s %s", done.epoch, done.epochs, " ".join(f"{name}={value:.4g}" for name, value in done.metrics.items()))
-        report({"epoch": done.epoch, "epochs": done.epochs, "metrics": done.metrics})
+    node, seats, data = Node.of(settings()), list[Seat](), Path(order.data)
+    with written_to(node.folder(order) / TRIAL_OUTPUT):
+        log.info("a group of %s in process %s: %s", len(order.group), os.getpid(), ", ".join(each.trial for each in order.group))
+        for each in order.group:
+            member = _Member(each, node, report)
+            if each is not order:
+                member.say(f"trained beside {order.trial}, whose output has what their process prints")
+            with member.leaving():
+                with ExitStack() as stack:
+                    member.enter(stack, node_id)
+                    spec, data = _brought(each, node)
+                    member.entered = stack.pop_all()
+                seats.append(Seat(spec, node.folder(each), member.told))
+        if seats:
+            run_group(seats, data)
 
-    def report_step(done: StepReport) -> None:
-        report(asdict(done))
 
+class _Member:
+    """A trial of a group: its folder while it trains, and what is told of it."""
+
+    def __init__(self, order: Order, node: Node, report: Report) -> None:
+        self.order, self.node, self.folder = order, node, node.folder(order)
+        self.entered = ExitStack()
+        self._report = report
+
+    @property
+    def told(self) -> "Told":
+        from workers.training.loop import Told
+
+        return Told(self._epoch, self._step, self._end)
+
+    def enter(self, stack: ExitStack, node_id: str) -> None:
+        """The folder is its own until the stack is closed. Raises TrialFailure."""
+        from workers.folder import alone_in
+
+        stack.enter_context(alone_in(self.folder, self.order.fence))
+        leave_process(self.folder, node_id)
+        stack.enter_context(self.node.kept(self.folder, self.order.fence))
+
+    def say(self, line: str) -> None:
+        """In its own output, where people look for it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError), (self.folder / TRIAL_OUTPUT).open("a") as output:
+            output.write(f"{line}\n")
+
+    @contextmanager
+    def leaving(self) -> Iterator[None]:
+        """Inside, what it fails by is told as its end."""
+        try:
+            yield
+        except TrialFailure as failed:
+            self._tell({"failure": failed.kind, "reason": failed.sentence})
+
+    def _tell(self, told: dict[str, Any]) -> None:
+        self._report({"trial": self.order.trial, **told})
+
+    def _epoch(self, done: "EpochReport") -> None:
+        self.say(_line(done))
+        self._tell({"epoch": done.epoch, "epochs": done.epochs, "metrics": done.metrics})
+
+    def _step(self, done: "StepReport") -> None:
+        self._tell(asdict(done))
+
+    def _end(self, outcome: "Outcome") -> None:
+        """The folder is let go, where there is a store with all that is in it, before the end is told."""
+        from workers.training.progress import Left
+
+        with self.leaving():
+            if isinstance(outcome, TrialFailure):
+                with contextlib.suppress(OSError):
+                    (self.folder / "error.txt").write_text("".join(traceback.format_exception(outcome)))
+                self.say(str(outcome))
+            error = outcome if isinstance(outcome, Exception) else None
+            self.entered.__exit__(type(error) if error else None, error, None)
+            if isinstance(outcome, TrialFailure):
+                raise outcome
+            self._tell({"left": True} if isinstance(outcome, Left) else {"result": _stored(outcome, self.node)})
+
+
+def _line(done: "EpochReport") -> str:
+    return f"epoch {done.epoch}/{done.epochs} " + " ".join(f"{name}={value:.4g}" for name, value in done.metrics.items())
+
+
+def _brought(order: Order, node: Node) -> tuple[TrialSpec, Path]:
+    """What is to be trained, with files of this node, and where its data are. Raises TrialFailure, StorageError."""
     spec, data = TrialSpec.model_validate(node.localised(order.spec)), _data(order, node)
     if node.cache:
         _bring_weights(spec, data, node)
-    result = run_trial(spec, node.folder(order), data, report_epoch, report_step)
+    return spec, data
+
+
+def _stored(result: "TrialResult", node: Node) -> dict[str, Any]:
+    """The result of a training, as `Store.finish_trial` takes it."""
     return {
         "metrics": result.metrics,
         "checkpoint": node.reference(result.checkpoint),

@@ -80,7 +80,7 @@ class Choosing(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """result: flat, as Tune shows it."""
-        if "epoch" not in result or "step" in result:
+        if "epoch" not in result or "step" in result or not self.graph.searching:
             return str(TrialScheduler.CONTINUE)
         metrics = {name.removeprefix("metrics/"): value for name, value in result.items() if name.startswith("metrics/")}
         stops = self.graph.stops(Order.of(trial.config).trial, result["epoch"], result["epochs"], metrics)
@@ -123,29 +123,32 @@ class Recorder(tune.Callback):
         return [name for name, folder in self.graph.folders.items() if node_of(folder, files) in draining] if draining else []
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        order = Order.of(trial.config)
-        log.info("started in %s", Path(order.folder).name, extra={"trial": order.trial})
-        self.watch.started(order.trial, Path(order.folder))
-        self.graph.started(order.trial)
+        for order in Order.of(trial.config).group:
+            log.info("started in %s", Path(order.folder).name, extra={"trial": order.trial})
+            self.watch.started(order.trial, Path(order.folder))
+            self.graph.started(order.trial)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
-        name = Order.of(trial.config).trial
+        name = result["trial"]
         if ENDS & result.keys():
             log.info(
                 "ended: %s", result.get("reason") or ("it made room" if "left" in result else "with its result"), extra={"trial": name}
             )
             self.watch.over(name)
         else:
-            self.watch.heard(name, epoch_ended="epoch" in result and "step" not in result)
+            for order in Order.of(trial.config).group:  # a word of one is a sign of life of all: they train in turn
+                self.watch.heard(order.trial, epoch_ended=order.trial == name and "epoch" in result and "step" not in result)
         self.graph.reported(name, result)
         if name not in self.graph.claimed:  # it has no promise
             self.watch.over(name)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        name = Order.of(trial.config).trial
-        reason = self.watch.over(name) or _cause(trial)
-        log.warning("lost: %s", reason, extra={"trial": name})
-        self.graph.lost(name, reason)
+        lost = [order.trial for order in Order.of(trial.config).group if order.trial in self.graph.claimed]
+        missed = [why for name in lost if (why := self.watch.over(name))]
+        reason = missed[0] if missed else _cause(trial)
+        for name in lost:
+            log.warning("lost: %s", reason, extra={"trial": name})
+            self.graph.lost(name, reason)
 
 
 def _cause(trial: Any) -> str:

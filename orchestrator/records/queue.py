@@ -5,9 +5,11 @@ A trial is *shared* while an equal one has its devices, or has finished: then it
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, exists, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
 from orchestrator import machine
@@ -35,7 +37,8 @@ class WaitingTrial:
 
 @dataclass(frozen=True)
 class GrantedTrial:
-    """A trial with its devices. state: ready until its process is there. held: its driver has claimed it."""
+    """A trial with its devices. state: ready until its process is there. held: its driver has claimed it. together: how many trials of its
+    group have them, it among them."""
 
     id: int
     study_id: int
@@ -46,6 +49,7 @@ class GrantedTrial:
     granted: int
     leaving: int | None
     held: bool
+    together: int = 1
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,41 @@ class Queue(Queries, Units):
         """The trials that a driver may start, in the order in which they were granted."""
         query = select(Trial).join(DeviceGrant, DeviceGrant.trial_id == Trial.id)
         query = query.where(Trial.study_id == study_id, Trial.state == TrialState.READY, Trial.name.not_in(list(without)))
+        query = query.where(DeviceGrant.beside.is_(None))
         with self._reads() as session:
             return list(session.scalars(query.order_by(DeviceGrant.granted, Trial.position)))
+
+    @patient
+    def companions(self, trial: Trial, most: int) -> tuple[int, list[Trial]]:
+        """How many more trials may share a granted one's devices; and trials of its teacher and seed that wait for devices, with what they
+        train, in the study's order. One that was lost before is tried alone."""
+        waiting = select(Trial).where(Trial.study_id == trial.study_id, Trial.state == TrialState.READY, Trial.key.is_not(None))
+        waiting = waiting.where(Trial.teacher == trial.teacher, Trial.seed == trial.seed, Trial.role != MEASUREMENT, Trial.losses == 0)
+        waiting = waiting.where(~exists().where(DeviceGrant.trial_id == Trial.id), ~_shared(self.now())).order_by(Trial.position)
+        with self._reads() as session:
+            grant = session.get(DeviceGrant, trial.id)
+            room = grant.members - 1 if grant and grant.beside is None and grant.leaving is None else 0
+            return room, list(session.scalars(waiting.limit(most))) if room else []
+
+    @patient
+    def share_devices(self, study_id: int, attempt: int, name: str, others: Sequence[str]) -> list[str]:
+        """Trials that wait for devices have those of a granted one from now on, beside it. Gives which: the broker may have been first.
+        Raises Superseded."""
+        try:
+            with self._unit(study_id, attempt) as unit:
+                leader = unit.trial(name)
+                grant = unit.session.get(DeviceGrant, leader.id)
+                if grant is None or grant.leaving is not None:
+                    return []
+                waiting = [trial for trial in map(unit.trial, others) if trial.state == TrialState.READY]
+                free = [trial for trial in waiting if unit.session.get(DeviceGrant, trial.id) is None]
+                for trial in free:
+                    beside = DeviceGrant(trial_id=trial.id, study_id=study_id, nodes=list(grant.nodes), granted=unit.now, beside=leader.id)
+                    unit.session.add(beside)
+                unit.session.flush()
+                return [trial.name for trial in free]
+        except IntegrityError:  # the broker gave one of them devices in the same moment
+            return []
 
     @patient
     def leaving_trials(self, study_id: int) -> dict[str, int]:
@@ -151,9 +188,9 @@ class Queue(Queries, Units):
             return session.scalar(select(Place).join(Study).where(Place.study_id == study_id, Study.state.in_(OPEN_STUDIES)))
 
     def devices_held(self) -> dict[int, int]:
-        """How many trials of each study have devices."""
+        """How many trials of each study have devices; a group counts as one."""
         with self._reads() as session:
-            query = select(DeviceGrant.study_id, func.count()).group_by(DeviceGrant.study_id)
+            query = select(DeviceGrant.study_id, func.count()).where(DeviceGrant.beside.is_(None)).group_by(DeviceGrant.study_id)
             return dict(session.execute(query).tuples().all())
 
     # --- for the broker
@@ -189,17 +226,19 @@ class Queue(Queries, Units):
             return [WaitingTrial(*row) for row in rows]
 
     def all_granted(self) -> list[GrantedTrial]:
-        """Every trial with its devices, those that may start among them."""
+        """Every trial with its devices, those that may start among them; of a group the one that the others are beside."""
         held = exists().where(Lease.trial_id == Trial.id)
         fields = (Trial.id, Trial.study_id, Trial.state, Trial.epoch, Trial.epochs)
         of_grant = (DeviceGrant.nodes, DeviceGrant.granted, DeviceGrant.leaving)
-        query = select(*fields, *of_grant, held).join(DeviceGrant, DeviceGrant.trial_id == Trial.id)
-        query = query.where(Trial.state.in_((TrialState.READY, TrialState.RUNNING)))
+        other = aliased(DeviceGrant)
+        others = select(func.count()).where(other.beside == DeviceGrant.trial_id).scalar_subquery()
+        query = select(*fields, *of_grant, held, others).join(DeviceGrant, DeviceGrant.trial_id == Trial.id)
+        query = query.where(Trial.state.in_((TrialState.READY, TrialState.RUNNING)), DeviceGrant.beside.is_(None))
         with self._reads() as session:
             rows = session.execute(query.order_by(Trial.id))
             return [
-                GrantedTrial(id, study, state, epoch, epochs, tuple(nodes), since, leaving, held)
-                for id, study, state, epoch, epochs, nodes, since, leaving, held in rows
+                GrantedTrial(id, study, state, epoch, epochs, tuple(nodes), since, leaving, held, 1 + others)
+                for id, study, state, epoch, epochs, nodes, since, leaving, held, others in rows
             ]
 
     def makeup(self, study_id: int) -> dict[int, tuple[int | None, list[int]]]:
@@ -214,24 +253,30 @@ class Queue(Queries, Units):
                 found[trial_id][1].append(needed_id)
         return found
 
-    def carry_out(self, grants: Mapping[int, Sequence[str]], leave: Iterable[int]) -> None:
-        """Writes down grants (trial -> its nodes) and wishes to leave; a trial that was claimed by nobody just loses its grant."""
+    def carry_out(
+        self, grants: Mapping[int, Sequence[str]], leave: Iterable[int], members: Mapping[int, int] = MappingProxyType({})
+    ) -> None:
+        """Writes down grants (trial -> its nodes) and wishes to leave; a trial that was claimed by nobody just loses its grant, and one of
+        a group leaves with the others. members: of granted trials, how many may share the devices, where that is more than one."""
         now = self.now()
         asked = list(leave)
         with self._writes.begin() as session:
             over = select(Trial.id).where(Trial.id == DeviceGrant.trial_id, Trial.state.not_in((TrialState.READY, TrialState.RUNNING)))
             session.execute(delete(DeviceGrant).where(over.exists()))
             open_ = select(Trial.id, Trial.study_id).join(Study).where(Study.state.in_(OPEN_STUDIES), Study.paused.is_(False))
-            may = dict(session.execute(open_.where(Trial.id.in_(grants), Trial.state == TrialState.READY)).tuples().all())
-            new = [{"trial_id": t, "study_id": may[t], "nodes": list(n), "granted": now} for t, n in grants.items() if t in may]
+            had = exists().where(DeviceGrant.trial_id == Trial.id)  # a driver may have taken it along with another
+            may = dict(session.execute(open_.where(Trial.id.in_(grants), Trial.state == TrialState.READY, ~had)).tuples().all())
+            of = {t: {"study_id": may[t], "nodes": list(n), "members": members.get(t, 1)} for t, n in grants.items() if t in may}
+            new = [{"trial_id": t, "granted": now, **each} for t, each in of.items()]
             if new:
                 session.execute(insert(DeviceGrant), new)
             if asked:
                 claimed = exists().where(Lease.trial_id == DeviceGrant.trial_id)
                 running = exists().where(Trial.id == DeviceGrant.trial_id, Trial.state == TrialState.RUNNING)
-                of = DeviceGrant.trial_id.in_(asked)
-                session.execute(delete(DeviceGrant).where(of, ~claimed, ~running))
-                session.execute(update(DeviceGrant).where(of, DeviceGrant.leaving.is_(None)).values(leaving=now))
+                theirs = DeviceGrant.trial_id.in_(asked)
+                session.execute(delete(DeviceGrant).where(theirs, ~claimed, ~running))
+                group = or_(theirs, DeviceGrant.beside.in_(asked))
+                session.execute(update(DeviceGrant).where(group, DeviceGrant.leaving.is_(None)).values(leaving=now))
 
     def set_places(self, places: Sequence[Place]) -> None:
         """The whole queue as it stands now."""

@@ -244,6 +244,8 @@ class DeviceGrant(Base):
     nodes: Mapped[list[Any]]  # where the broker saw room; empty: wherever it is
     granted: Mapped[int]
     leaving: Mapped[int | None]  # when it was asked to make room at its next checkpoint
+    members: Mapped[int] = mapped_column(default=1, server_default="1")  # how many trials may have these devices together, as a group
+    beside: Mapped[int | None] = mapped_column(ForeignKey("trial.id", ondelete="CASCADE"), index=True)  # it shares this trial's devices
 
 
 class Place(Base):

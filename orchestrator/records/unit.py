@@ -148,6 +148,8 @@ class Unit:
         if trial.state == TrialState.RUNNING:
             row.started = row.started or self.now
         else:
+            if change.before in (TrialState.READY, TrialState.RUNNING) and trial.state != TrialState.CACHED:
+                self._pass_devices_on(row)
             self.session.execute(_END_LEASE, {"trial": row.id})
             self.session.execute(_END_GRANT, {"trial": row.id})
         row.finished = self.now if trial.state.final else None
@@ -158,6 +160,15 @@ class Unit:
             self.tell_mlflow(row)
         if trial.state.final:
             self.tell_mlflow(None)  # the table on the parent run
+
+    def _pass_devices_on(self, row: Trial) -> None:
+        """Who shared the devices of a trial that leaves has them now: the first of those, and the others beside it."""
+        beside = list(self.session.scalars(select(DeviceGrant).where(DeviceGrant.beside == row.id).order_by(DeviceGrant.trial_id)))
+        if not beside:
+            return
+        for grant in beside:
+            grant.beside = beside[0].trial_id if grant is not beside[0] else None
+        self.session.flush()
 
     def _lower_lacking(self) -> None:
         """Of the trials that need what has its results now; those that lacked nothing else have moved as a group before."""

@@ -152,11 +152,18 @@ class Recorder:
         self.head = dense_head(detector)
         self.neck: tuple[Tensor, ...] = ()  # as they left the neck: what the losses depend on
         self.outputs: Any = None
-        self.captures = {kind: kind() for kind in kinds}
+        self.detector = detector
+        self.captures: dict[type[Capture[Any]], Capture[Any]] = {}
         detector.neck.register_forward_hook(self._keep_neck)
         self.head.register_forward_hook(self._keep_head)
-        for capture in self.captures.values():
-            capture.attach(detector)
+        self.watch(kinds)
+
+    def watch(self, kinds: Iterable[type[Capture[Any]]]) -> None:
+        """Takes these captures too."""
+        for kind in kinds:
+            if kind not in self.captures:
+                self.captures[kind] = kind()
+                self.captures[kind].attach(self.detector)
 
     def _keep_neck(self, module: nn.Module, inputs: Any, output: tuple[Tensor, ...]) -> None:
         self.neck = output

@@ -24,6 +24,7 @@ from workers.detectors.mixup import mixtures
 from workers.distillation.base import Distiller
 from workers.distillation.captures import Capture, Recorder, RoIs, in_float, on_same_rois
 from workers.distillation.step import NetworkInfo, Outputs, Step
+from workers.distillation.teacher import Teacher
 
 
 def scale_losses(losses: dict[str, Any], factors: dict[str, float]) -> None:
@@ -63,30 +64,28 @@ def over_devices(distiller: Distiller, step: Step, per_device: int | None) -> di
 class DistilledDetector(BaseModel):
     """A student that trains on its own losses plus those of its distillers.
 
-    The state holds `student.*` and `distillers.*`; the teacher is kept outside (in a tuple, so that torch does not
-    register it), in eval mode, without gradients.
+    The state holds `student.*` and `distillers.*`; the teacher is kept outside. teacher: an mmdet detector, or a Teacher that other
+    students have too.
     """
 
     def __init__(self, student: Any, teacher: Any, uses: list[MethodUse], infos: tuple[NetworkInfo, NetworkInfo]) -> None:
-        super().__init__(data_preprocessor=preprocessor_of(student, teacher))
-        self.student = student
-        self._outside = (teacher.eval().requires_grad_(False),)
+        taught_by = teacher if isinstance(teacher, Teacher) else Teacher(teacher)
+        super().__init__(data_preprocessor=preprocessor_of(student, taught_by.detector))
+        self.student, self.taught_by = student, taught_by
         distillers = [build_distiller(use, *infos) for use in uses]
         self.distillers = nn.ModuleList(distillers)
         self.weighted = list(zip(distillers, (_resolved(use, *infos) for use in uses), strict=True))
         self.iteration = 0  # set by the training loop before each step
-        captures = frozenset[type[Capture[Any]]]().union(*(d.captures for d in distillers))
-        self.teacher_head = any(d.reads_head for d in distillers)
         self.exact_head = any(d.exact_head for d in distillers)
-        self.recorder = Recorder(student, captures)
-        self.teacher_recorder = Recorder(teacher, frozenset(capture for capture in captures if capture.of_teacher))
+        self.recorder = Recorder(student, frozenset[type[Capture[Any]]]().union(*(d.captures for d in distillers)))
+        self.taught_by.take_on(distillers)
         for distiller in distillers:
-            distiller.inherit(student, teacher)
+            distiller.inherit(student, self.teacher)
         self._anchors: dict[tuple[tuple[int, int], ...], list[Tensor]] = {}
 
     @property
     def teacher(self) -> Any:
-        return self._outside[0]
+        return self.taught_by.detector
 
     def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor", teacher_inputs: Tensor | None = None) -> Any:
         """mmdet's: losses, predictions or raw outputs of the student. teacher_inputs: the same images where the teacher takes others."""
@@ -97,16 +96,9 @@ class DistilledDetector(BaseModel):
             return result
         losses = self.student(inputs, data_samples, mode="loss")
         neck, student = self.recorder.neck, self.recorder.take()
-        with torch.no_grad():
-            levels = self.teacher.extract_feat(taught)
-            if self.exact_head:
-                with torch.autocast(inputs.device.type, enabled=False):
-                    self.teacher_recorder.head(in_float(levels))
-            elif self.teacher_head:
-                self.teacher_recorder.head(levels)
-            teacher = self.teacher_recorder.take()
-            if RoIs in student.captured:
-                teacher.captured[RoIs] = on_same_rois(self.teacher, levels, student.of(RoIs))
+        levels, teacher = self.taught_by.look(taught, self.exact_head)
+        if RoIs in student.captured:
+            teacher = replace(teacher, captured=teacher.captured | {RoIs: on_same_rois(self.teacher, levels, student.of(RoIs))})
         for distiller, _ in self.weighted:
             scale_losses(losses, distiller.own_loss_factors())
         with torch.autocast(inputs.device.type, enabled=False):
@@ -157,7 +149,7 @@ class DistilledDetector(BaseModel):
             losses = losses_on(self.teacher, neck, inputs, data_samples)
             found = self._gradients(losses, neck)
         remember(self.teacher, memory)
-        self.teacher_recorder.forget()
+        self.taught_by.recorder.forget()
         return found
 
     def _anchors_of(self, outputs: Outputs) -> list[Tensor]:

@@ -77,11 +77,15 @@ class Member:
         if self.mixes:
             mix_until(self.model, epoch, self.epochs)
 
-    def learn(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Trains on one batch of the loader: a step, or a part of one. Gives the losses, scalars, `loss` being their sum."""
+    def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A batch of the loader as the model takes it."""
+        data: dict[str, Any] = self.model.data_preprocessor(batch, True)
+        return data
+
+    def learn(self, data: dict[str, Any]) -> dict[str, Tensor]:
+        """Trains on one batch that was prepared: a step, or a part of one. Gives the losses, scalars, `loss` being their sum."""
         if self.distilled:
             self.model.iteration = self.batches // self.parts
-        data = self.model.data_preprocessor(batch, True)
         self.batches += 1
         with self._gradients_kept():
             total, losses = self.model.parse_losses(self.parallel(**data, mode="loss"))
@@ -108,6 +112,11 @@ class Member:
             clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None], self.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
+
+    def forget_teacher(self) -> None:
+        """Lets go of what the teacher saw, which other members of the same one may have asked for too."""
+        if self.distilled:
+            self.model.taught_by.forget()
 
     def end_epoch(self) -> None:
         for scheduler in self.schedulers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from studies.recipes import RECIPES, Pretraining
 from studies.trial import TrialFailure, TrialSpec
 from workers.detectors import build, describe, load_checkpoint, sized_by_classes
 from workers.distillation.student import DistilledDetector
+from workers.distillation.teacher import Teacher
 from workers.files import file_sha256
 from workers.process import device_for
 from workers.training.seeding import seed_everything
@@ -20,8 +22,9 @@ from workers.weights.starts import load_backbone, load_detector
 from workers.weights.store import Store
 
 
-def networks(spec: TrialSpec, classes: int, store: Store, taught: Path | None = None) -> Any:
-    """The model, on its device. taught: weights of a backbone that was pretrained here. Raises TrialFailure.
+def networks(spec: TrialSpec, classes: int, store: Store, taught: Path | None = None, teacher: Callable[[], Teacher] | None = None) -> Any:
+    """The model, on its device. taught: weights of a backbone that was pretrained here. teacher: gives its teacher, which others may
+    have too; None: it gets one of its own. Raises TrialFailure.
 
     At paper scale it starts from the weights that the papers' networks start from, at nano from a backbone that was pretrained here.
     """
@@ -39,14 +42,21 @@ def networks(spec: TrialSpec, classes: int, store: Store, taught: Path | None = 
         load_pretrained(student, taught)
     if spec.teacher is None:
         return student.to(device)
+    taught_by = teacher() if teacher else teacher_of(spec, classes)
+    seed_everything(spec.seed, 0)
+    infos = describe(spec.network, student), describe(spec.teacher.network, taught_by.detector)
+    return DistilledDetector(student, taught_by, spec.distillers, infos).to(device)
+
+
+def teacher_of(spec: TrialSpec, classes: int) -> Teacher:
+    """The teacher of a trial, on its device. Raises TrialFailure where its checkpoint is not the one that was planned."""
+    assert spec.teacher
     path = Path(spec.teacher.checkpoint)
-    teacher = build(spec.teacher.network, classes)
-    load_checkpoint(teacher, path, "teacher")
+    detector = build(spec.teacher.network, classes)
+    load_checkpoint(detector, path, "teacher")
     if file_sha256(path) != spec.teacher.sha256:
         raise TrialFailure("user", f"the teacher's checkpoint is not the one that was planned: {path} has another sha256")
-    seed_everything(spec.seed, 0)
-    infos = describe(spec.network, student), describe(spec.teacher.network, teacher)
-    return DistilledDetector(student, teacher.to(device), spec.distillers, infos).to(device)
+    return Teacher(detector.to(device_for(spec.gpus)))
 
 
 def start_weights(spec: TrialSpec) -> str | None:

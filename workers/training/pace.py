@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,27 +14,36 @@ TINY = 1e-9  # least time that is divided by, in seconds
 
 
 class Pace:
-    """Images of an epoch, the seconds since it began (of all processes that worked on it), and those of them spent waiting."""
+    """Images of an epoch, the seconds that went into it (of all processes that worked on it), and those of them spent waiting.
+
+    Time counts while it is `running`, and while it waits: members of a group share their process and their waits.
+    """
 
     def __init__(self) -> None:
         self.images = 0
         self.waited = 0.0
-        self.before = 0.0  # seconds that an earlier process spent on this epoch
+        self.spent = 0.0  # seconds, but for those since it has been running
         self.trained: float | None = None  # seconds until its evaluation, once that has begun
-        self.began = time.perf_counter()
+        self.began: float | None = None
 
     @property
     def seconds(self) -> float:
-        return self.before + time.perf_counter() - self.began
+        return self.spent + (0.0 if self.began is None else time.perf_counter() - self.began)
 
-    def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The batches, counted, and the time each lets wait."""
-        asked = time.perf_counter()
-        for batch in batches:
-            self.waited += time.perf_counter() - asked
-            self.images += len(batch["inputs"])
-            yield batch
-            asked = time.perf_counter()
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Inside, its time counts."""
+        self.began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent, self.began = self.seconds, None
+
+    def given(self, images: int, waited: float) -> None:
+        """A batch of so many images has come, after a wait of so many seconds."""
+        self.images += images
+        self.waited += waited
+        self.spent += waited
 
     def end_training(self) -> None:
         """What follows is evaluation, and changes no rate of the training."""
@@ -52,8 +62,7 @@ class Pace:
         return {"images": self.images, "waited": self.waited, "seconds": self.seconds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.images, self.waited, self.before = state["images"], state["waited"], state["seconds"]
-        self.began = time.perf_counter()
+        self.images, self.waited, self.spent = state["images"], state["waited"], state["seconds"]
 
 
 class Due:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from studies.recipes import RECIPES
 from studies.spec import MethodUse, Network
@@ -205,22 +204,21 @@ def test_the_pace_goes_on_from_that_of_an_earlier_process(monkeypatch: pytest.Mo
     now = [0.0]
     monkeypatch.setattr("workers.training.pace.time.perf_counter", lambda: now[0])
 
-    def batches() -> Any:
-        for count in (2, 4):
-            now[0] += 1.0  # to load
-            yield {"inputs": [Tensor()] * count}
-
     pace = Pace()
-    for _ in pace.timed(batches()):
-        now[0] += 3.0  # to learn
+    for count in (2, 4):
+        now[0] += 7.0  # in which others learn
+        pace.given(count, 1.0)
+        with pace.running():
+            now[0] += 3.0  # to learn
     assert (pace.images, pace.seconds, pace.images_per_second, pace.data_share) == (6, 8.0, 0.75, 0.25)
     left, now[0] = pace.state_dict(), 100.0
     later = Pace()
     later.load_state_dict(left)
-    now[0] = 102.0
-    assert (later.images, later.seconds, later.data_share) == (6, 10.0, 0.2)
-    later.end_training()
-    now[0] = 200.0
+    with later.running():
+        now[0] = 102.0
+        assert (later.images, later.seconds, later.data_share) == (6, 10.0, 0.2)
+        later.end_training()
+        now[0] = 200.0
     assert (later.seconds, later.data_share) == (108.0, 0.2)
 
 
