@@ -2,7 +2,7 @@
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo containers test faults mutations notebook lint setup format clean chaos
+.PHONY: demo containers manifests test faults mutations notebook lint setup format clean chaos
 
 demo: setup
 	@$(BIN)/python -m api.command.demo
@@ -10,6 +10,11 @@ demo: setup
 # Builds the containers, tries them from nothing and removes them: needs Docker.
 containers: setup
 	@docker/try.sh
+
+# Holds docker/kuberay against the schemas of Kubernetes and KubeRay; the validator gets a folder of its own.
+manifests: setup
+	@test -d .manifests || $(BIN)/pip install --quiet --target .manifests kubernetes-validate==1.37.0
+	@PYTHONPATH=.manifests $(BIN)/python docker/kuberay/check.py
 
 # What needs no stack of its own runs side by side on the cores; the rest starts whole stacks and has the machine to itself.
 STACKS := tests/e2e tests/api/test_stack.py tests/faults/test_chaos.py

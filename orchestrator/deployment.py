@@ -87,7 +87,8 @@ def _devices(nodes: list[Node]) -> Check:
     slots = [node for node in nodes if node.devices["CPU"] or node.devices["GPU"]]
     cores, gpus = (sum(node.devices[what] for node in nodes) for what in ("CPU", "GPU"))
     kinds = sorted({kind for node in nodes for kind in node.kinds})
-    found = ", ".join([f"{len(nodes)} nodes, {len(slots)} of them train: {cores:g} CPUs", f"{gpus:g} GPUs", *kinds])
+    count = "1 node" if len(nodes) == 1 else f"{len(nodes)} nodes"
+    found = ", ".join([f"{count}, {len(slots)} of them train: {cores:g} CPUs", f"{gpus:g} GPUs", *kinds])
     return Check("Ray", found, "" if slots else "start a worker node: no trial can run")
 
 

@@ -17,8 +17,10 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 _KIND = 7302  # the first half of PostgreSQL's numbers for these locks
-# A holder whose machine vanished is noticed by the server after 5 + 3 x 5 seconds of silence.
-_KEEPALIVE = {"tcp_keepalives_idle": 5, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
+SILENCE_SECONDS = 20.0  # after which a holder that says it has the lock, and then says nothing, has it no longer
+# A holder whose machine vanished is noticed by the server after as long: by keepalives where its session was idle, by the time that an
+# answer may be on its way where it was not.
+_VANISHED = {"tcp_keepalives_idle": 5, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3, "tcp_user_timeout": 20_000}
 
 
 class Lock:
@@ -35,11 +37,12 @@ class Lock:
         return self._lock_session() if self._engine.dialect.name == "postgresql" else self._lock_file()
 
     def holds(self) -> bool:
-        """Whether it has it still: the session that holds it may have been lost."""
+        """Whether it has it still: the session that holds it may have been lost. Whoever asks has to ask again before SILENCE_SECONDS are
+        over: so a process that stands still loses it (PostgreSQL)."""
         if self._connection is None:
             return self._file is not None
         try:
-            self._connection.execute(text("SELECT 1"))
+            self._connection.execute(text(f"SET idle_session_timeout = {round(1000 * SILENCE_SECONDS)}"))
         except SQLAlchemyError:
             self.leave()
             return False
@@ -58,7 +61,7 @@ class Lock:
 
     def _lock_session(self) -> bool:
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        for name, value in _KEEPALIVE.items():
+        for name, value in _VANISHED.items():
             connection.execute(text(f"SET {name} = {value}"))
         if connection.execute(text(f"SELECT pg_try_advisory_lock({_KIND}, {self._number})")).scalar():
             self._connection = connection

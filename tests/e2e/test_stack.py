@@ -50,7 +50,7 @@ def test_a_study_runs_through_the_embedded_stack_and_again_from_what_is_stored(r
     assert retort("status").returncode == 0
     doctor = retort("doctor")
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
-    assert "1 nodes, 1 of them train" in doctor.stdout
+    assert "1 node, 1 of them train" in doctor.stdout
     assert "same code, shares the state, reaches the database" in doctor.stdout
 
     first = retort("submit", "digits", "--scale", "smoke", "--watch")

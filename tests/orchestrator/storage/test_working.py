@@ -150,13 +150,13 @@ def test_results_are_found_by_all_and_leave_the_nodes_folder(nodes: tuple[Machin
 
 def test_results_of_many_trials_are_looked_up_together(url: str, tmp_path: Path) -> None:
     cache = Cache(Storage(url), tmp_path / "objects")
-    for number in range(12):
+    for number in range(StoredFiles.FEW + 1):
         folder = tmp_path / "trials" / f"t{number}"
         folder.mkdir(parents=True)
         with Working(cache, folder, 1, patience=0.0).kept():
             (folder / "model.pth").write_text(str(number))
-    references = {f"t{number}/model.pth" for number in range(20)}
-    assert StoredFiles(cache).present(references) == {f"t{number}/model.pth" for number in range(12)}
+    references = {f"t{number}/model.pth" for number in range(StoredFiles.FEW + 4)}
+    assert StoredFiles(cache).present(references) == {f"t{number}/model.pth" for number in range(StoredFiles.FEW + 1)}
 
 
 def test_a_trial_that_failed_has_no_results_but_its_output_can_be_read(nodes: tuple[Machine, Machine]) -> None:
