@@ -100,7 +100,7 @@ def _welcome(request: Request, tokens: Tokens, holder: Holder, following: str) -
 
 
 def _page(content: str, status: int, policy: str = HEADERS["Content-Security-Policy"]) -> Response:
-    head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>Retort</title><style>{_STYLE}</style>"
+    head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>Retort</title><link rel=icon href='/static/icon.svg'><style>{_STYLE}</style>"
     text = f"<!doctype html><html lang=en><head>{head}</head><body><main><h1>Retort</h1>{content}</main></body></html>"
     return HTMLResponse(text, status, {"Content-Security-Policy": policy, "Cache-Control": "no-store"})
 
