@@ -19,6 +19,7 @@ from studies.expand import expand
 from studies.parse import parse_study
 from studies.spec import StudySpec
 from studies.trial import TeacherRef
+from tests.api.commands import Commands
 
 ADDRESS = "http://127.0.0.1:8080"
 SPEC: dict[str, Any] = {
@@ -42,6 +43,14 @@ def settings(tmp_path: Path) -> Settings:
         ray_jobs="http://127.0.0.1:1",  # nothing answers there
         concurrent_studies=1,
     )
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Commands]:
+    """Runs the `retort` command."""
+    made = Commands()
+    yield made
+    made.close()
 
 
 @pytest.fixture
