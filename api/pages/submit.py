@@ -20,8 +20,8 @@ from api.pages.study import SCALES
 from api.pages.web import SUBMITS, environment, form, page, router, see
 from api.pages.wording import as_yaml
 from api.problems import ProblemError, not_found
-from api.searches.endpoints import best_of
 from api.schedules.service import ScheduleService, read_schedule
+from api.searches.endpoints import best_of
 from api.studies.schemas import PlanAnswer
 from api.studies.service import Studies
 from orchestrator.records.store import Store

@@ -39,9 +39,7 @@ def test_every_shipped_table_is_told_and_the_newest_study_of_each_counts(service
     assert item["gains"]["holds"] == item["gains"]["contradicted"] == 0
 
 
-def test_retort_table_all_sums_a_paper_above_its_tables(
-    live: LiveService, store: Store, tmp_path: Path, commands: Commands
-) -> None:
+def test_retort_table_all_sums_a_paper_above_its_tables(live: LiveService, store: Store, tmp_path: Path, commands: Commands) -> None:
     study = finished(store, TABLE)
     environment = {**os.environ, "RETORT_URL": live.url, "RETORT_TOKEN": live.token, "RETORT_HOME": str(tmp_path)}
 
