@@ -1,5 +1,6 @@
 """The service as an ASGI application: `uvicorn --factory api.app:create_app`, configured by the environment alone."""
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -57,9 +58,10 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.store = Store(chosen.database, files=opened_files(chosen))
+        known: Settings = app.state.settings
+        app.state.store = Store(known.database, files=opened_files(known))
         app.state.tokens = Tokens(app.state.store)
-        app.state.tokens.take_from_file(operator_token(reached.token_file), operator_name())
+        app.state.tokens.take_from_file(operator_token(app.state.token_file), operator_name())
         async with keeping(app.state.tokens):
             yield
         for server in servers:
@@ -75,9 +77,7 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
         docs_url=None,
         redoc_url=None,
     )
-    app.state.settings = chosen
-    app.state.limits = Limits(reached)
-    app.state.behind_login = reached.behind_login
+    configure(app, chosen, reached)
     app.add_middleware(Gate, names=reached.hosts)
     problems.install(app)
     login.install(app)
@@ -102,9 +102,30 @@ def create_app(configured: Settings | None = None, access_configured: AccessSett
     return app
 
 
+def configure(app: FastAPI, chosen: Settings, reached: AccessSettings) -> None:
+    """What the service reads when it starts and while it answers; its names and what is behind it are those that it was made with."""
+    app.state.settings = chosen
+    app.state.token_file = reached.token_file
+    app.state.limits = Limits(reached)
+    app.state.behind_login = reached.behind_login
+
+
 def _describe(app: FastAPI) -> None:
+    """Has OpenAPI told in full, when somebody asks for it. Raises LookupError at once where a route states no scope."""
+    scopes, plain, describing = stated_scopes(app), app.openapi, threading.Lock()
+
+    def described() -> dict[str, Any]:
+        with describing:
+            if app.openapi_schema is None:
+                _describe_all(plain(), scopes)
+        assert app.openapi_schema
+        return app.openapi_schema
+
+    app.openapi = described  # type: ignore[method-assign]
+
+
+def _describe_all(schema: dict[str, Any], scopes: dict[str, Scope | None]) -> None:
     """OpenAPI that knows the spec (its endpoints read the body themselves), what each route asks for, and errors as problem documents."""
-    schema: dict[str, Any] = app.openapi()
     schemas = schema["components"]["schemas"]
     schemas.update(study_schemas())
     schemas.update(schedule_schemas())
@@ -114,7 +135,7 @@ def _describe(app: FastAPI) -> None:
         schemas[model.__name__] = definition
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for route, scope in stated_scopes(app).items():
+    for route, scope in scopes.items():
         method, path = route.split(" ", 1)
         operation = schema["paths"].get(path, {}).get(method.lower())
         if operation:

@@ -23,6 +23,8 @@ PAGES = {
     "studies": "/studies",
     "study": "/studies/1",
     "curves": "/studies/2#gains",
+    "search": "/studies/8",
+    "figures": "/studies/2/figures",
     "trial": "/studies/2/trials/fitnet/seed-0",
     "compare": "/compare?row=2:student&row=2:ld&row=2:fitnet",
     "tables": "/tables",

@@ -4,7 +4,7 @@ A table is a pure function of this record and of what the trials measured, so no
 adds to it: the rows of what it found, with the trials that these need.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -120,6 +120,8 @@ class Presentation(Part):
     table: id such as "zhang2021/table-3" where it is a paper's, else None. comparable: None where published numbers may be judged, else
     the reason why not (another scale or dataset).
     warnings: what a reader must know of how these trials were set up. notes: the table file's own.
+    document: a table's file as it was submitted, one that ships by its id, so that a copy of the study is a table again; None where the
+    spec says all.
     """
 
     version: Literal[1] = 1
@@ -133,3 +135,4 @@ class Presentation(Part):
     variants: tuple[str, ...] = Field((), description="forms used where paper and released code disagree: 'LD (code)'")
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    document: dict[str, Any] | None = Field(None, exclude_if=lambda document: document is None)

@@ -72,7 +72,7 @@ def _example(path: Path, folder: Path) -> ShippedStudy:
         if not line.startswith("#"):
             break
         comments.append(line.lstrip("# ").strip())
-    return ShippedStudy(_id(path, folder), str(data.get("name", path.stem)), " ".join(comments), data)
+    return ShippedStudy(_id(path, folder), str(data.get("name") or data.get("title") or path.stem), " ".join(comments), data)
 
 
 def _table(table_id: str) -> ShippedStudy:

@@ -19,6 +19,7 @@ from orchestrator.access.tokens import SESSION_SECONDS, Holder, Tokens
 HOME = "/studies"  # what is shown after a login that was for nothing in particular
 _MAX_FORM = 4000  # bytes
 _FORM_POLICY = HEADERS["Content-Security-Policy"].replace("form-action 'none'", "form-action 'self'")
+_ICON = '<link rel=icon href="/static/icon.svg">'
 _STYLE = """
 :root { color-scheme: light dark }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 40rem; margin: 4rem auto; padding: 0 1rem }
@@ -100,7 +101,7 @@ def _welcome(request: Request, tokens: Tokens, holder: Holder, following: str) -
 
 
 def _page(content: str, status: int, policy: str = HEADERS["Content-Security-Policy"]) -> Response:
-    head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>Retort</title><style>{_STYLE}</style>"
+    head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>Retort</title>{_ICON}<style>{_STYLE}</style>"
     text = f"<!doctype html><html lang=en><head>{head}</head><body><main><h1>Retort</h1>{content}</main></body></html>"
     return HTMLResponse(text, status, {"Content-Security-Policy": policy, "Cache-Control": "no-store"})
 

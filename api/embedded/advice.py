@@ -14,14 +14,19 @@ STARTING_SECONDS = 60.0
 
 
 def advice(stack: Stack, parts: Sequence[PartStatus], now: float) -> list[str]:
-    """One sentence a trouble; none when all is well. now: seconds since 1970."""
+    """One sentence a trouble, of the parts and of what keeps studies from running; none when all is well. now: seconds since 1970."""
     if not supervisord.process(stack):
         return ["nothing watches over the parts, their supervisor is gone; the watchdog starts it again, else: retort up"]
-    told = [line for part in parts if (line := _of_part(stack, part, now))]
+    told = of_parts(stack, parts, now)
     answer = get(stack, stack.url("api") + "/v1/troubles")
     if answer is not None and answer.status_code == 200:
         return told + [one_line(each) for each in answer.json()["troubles"]]
     return told + disk_troubles(Path(stack.home))
+
+
+def of_parts(stack: Stack, parts: Sequence[PartStatus], now: float) -> list[str]:
+    """What is wrong with the parts alone."""
+    return [line for part in parts if (line := _of_part(stack, part, now))]
 
 
 def _of_part(stack: Stack, status: PartStatus, now: float) -> str:

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from api.access.callers import needs
+from api.access.callers import AuditOf, HolderOf, needs
 from api.dependencies import StoreOf
 from orchestrator.access.schema import Scope
 
@@ -17,6 +17,8 @@ class Resent(BaseModel):
 
 
 @router.post("", status_code=202)
-def resend(store: StoreOf) -> Resent:
+def resend(store: StoreOf, holder: HolderOf, audit: AuditOf) -> Resent:
     """Tell MLflow what it could not be told before and what was therefore set aside."""
-    return Resent(rows=store.send_again())
+    rows = store.send_again()
+    audit.note(holder, "outbox.resend", "outbox", rows=rows)
+    return Resent(rows=rows)

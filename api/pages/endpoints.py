@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from api.pages import assets, compare, live, running, schedules, studies, study, submit, tables, trial
+from api.pages import assets, compare, figures, live, running, schedules, studies, study, submit, tables, trial
 
 router = APIRouter()
-for each in (studies, study, trial, compare, tables, schedules, submit, running, live, assets):
+for each in (studies, study, figures, trial, compare, tables, schedules, submit, running, live, assets):
     router.include_router(each.routes)

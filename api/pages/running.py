@@ -11,14 +11,15 @@ from fastapi import APIRouter, Request, Response
 from api.access.callers import HolderOf
 from api.behind.endpoints import RAY
 from api.dependencies import SettingsOf
-from api.embedded.health import PartStatus, status
+from api.embedded.advice import of_parts
+from api.embedded.health import status
 from api.embedded.stack import load_stack
 from api.pages.dependencies import MLflowOf, ReadingOf
 from api.pages.web import page, router
 from orchestrator.access.schema import Scope
 from orchestrator.machine import StudyState
 from orchestrator.records.schema import Place, Study
-from orchestrator.settings import Settings
+from orchestrator.troubles import troubles
 
 TRIALS = 100
 SILENT_SECONDS = 30
@@ -67,12 +68,16 @@ def parts(request: Request, reading: ReadingOf, settings: SettingsOf, mlflow: ML
     """Parts, loops and troubles."""
     now = reading.store.now()
     loops = [_loop(beat.name, (now - beat.time) / 1000, beat.trouble) for beat in reading.heartbeats()]
+    stack = load_stack(settings.home)  # none where somebody else runs the parts
+    found = status(stack) if stack else []
+    advice = of_parts(stack, found, now / 1000) if stack else []
     disk = shutil.disk_usage(settings.home if settings.home.exists() else settings.home.parent)
     return page(
         request,
         "status.html",
-        parts=_parts(settings),
+        parts=found,
         loops=loops,
+        troubles=[*advice, *troubles(reading.store, settings)],
         untold=reading.untold(),
         database=reading.store.engine.url.render_as_string(hide_password=True),
         settings=settings,
@@ -93,9 +98,3 @@ def _waiting(busy: Sequence[Study], places: Sequence[tuple[Place, Study]]) -> li
 
 def _loop(name: str, seconds: float, trouble: str) -> Loop:
     return Loop(name, seconds, trouble or (f"silent for {round(seconds)} s" if seconds > SILENT_SECONDS else ""))
-
-
-def _parts(settings: Settings) -> list[PartStatus]:
-    """Those of the embedded stack that this service belongs to; none where somebody else runs them."""
-    stack = load_stack(settings.home)
-    return status(stack) if stack else []

@@ -20,10 +20,12 @@ from orchestrator.reporting.rendering import FORMATS
 from orchestrator.reporting.summary import summary
 from orchestrator.reporting.table import Row, Table
 from studies.catalog import COSTS, Scale
+from studies.presentation import Searched, Tried
 
 ROWS = 100  # of the table on a page
 TRIALS = 50
 BARS = 400  # of the timeline
+COMBINATIONS = 50  # that a search tried
 CURVES = 10  # arms whose curves are drawn
 SCALES: tuple[Scale, ...] = get_args(Scale)
 routes: APIRouter = router()
@@ -36,6 +38,20 @@ class Group:
 
     heading: str | None
     rows: list[Row]
+
+
+@dataclass(frozen=True)
+class SearchPart:
+    """What a search has tried. names: of the values that it draws. tried: the best first, then those without a result, newest first."""
+
+    searched: Searched
+    names: list[str]
+    tried: list[Tried]
+
+    @property
+    def best(self) -> Tried | None:
+        """That of the best first goal, as long as there is one."""
+        return self.tried[0] if self.tried and self.tried[0].goals else None
 
 
 @routes.get("/studies/{study_id}")
@@ -78,6 +94,8 @@ def study(
         attempts=reading.attempts(study_id),
         forest=forest(table, rows_page, headline),
         headline=headline,
+        searches=[search_part(each) for each in table.searches],
+        combinations=COMBINATIONS,
         accuracy=accuracy_of(table),
         curve_rows=[row.id for row in rows_page if row.runs][:CURVES],
         timeline=timeline(*reading.bars(study_id, BARS)),
@@ -165,6 +183,14 @@ def grouped(rows: Sequence[Row], flat: bool) -> list[Group]:
 def accuracy_of(table: Table) -> list[str]:
     """Metrics of the table's columns that say how good a detector is."""
     return [column.metric for column in table.columns if column.better is not None and column.metric not in COSTS]
+
+
+def search_part(searched: Searched) -> SearchPart:
+    """A search as it is listed."""
+    names = dict.fromkeys(name for each in searched.tried for name in each.values)
+    sign = 1 if searched.goals[0].less else -1
+    done = sorted((each for each in searched.tried if each.goals), key=lambda each: sign * each.goals[0])
+    return SearchPart(searched, list(names), [*done, *reversed([each for each in searched.tried if not each.goals])])
 
 
 def headline_of(table: Table) -> str | None:

@@ -21,13 +21,14 @@ from api.pages.web import SUBMITS, environment, form, page, router, see
 from api.pages.wording import as_yaml
 from api.problems import ProblemError, not_found
 from api.schedules.service import ScheduleService, read_schedule
+from api.searches.endpoints import best_of
 from api.studies.schemas import PlanAnswer
 from api.studies.service import Studies
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
 from studies.documents import read_document
 from studies.problems import Problem
-from studies.shipped import shipped_ids, shipped_study
+from studies.shipped import shipped_studies, shipped_study
 from studies.spec import StudySpec
 from studies.tables.shipped import table_ids
 
@@ -52,9 +53,17 @@ def editor(
     study: Annotated[int | None, Query(ge=1, le=LARGEST)] = None,
     table: Annotated[str, Query(max_length=200)] = "",
     scale: Annotated[str, Query(max_length=16)] = "",
+    rows: bool = False,
+    best: Annotated[int | None, Query(ge=1, le=LARGEST)] = None,
 ) -> Response:
-    """The editor, empty or with a study to begin with: a copy of one, or one that ships (`table`, which may be an example's id too)."""
-    written = _copy(reading, study, scale) if study else _shipped(table, scale) if table else Written("")
+    """The editor, empty or with a study to begin with: a copy of one, one with the best values that its search found, or one that ships
+    (`table`, which may be an example's id too), of a table with all its rows where they are to be changed."""
+    if study:
+        written = _copy(reading, study, scale)
+    elif best:
+        written = Written(as_yaml(best_of(best, store).spec))
+    else:
+        written = _shipped(table, scale, rows) if table else Written("")
     return _editor(request, store, settings, written)
 
 
@@ -104,6 +113,7 @@ def _editor(
     request: Request, store: Store, settings: Settings, written: Written, problems: list[PlacedProblem] | None = None, status: int = 200
 ) -> Response:
     plan: PlanAnswer | None = None
+    shipped = shipped_studies().values()
     if not problems:
         submission, problems = check(written.text)
         plan = Studies(store, settings).plan(submission) if submission else None
@@ -116,35 +126,38 @@ def _editor(
         plan=plan,
         empty=not written.text.strip(),
         key=secrets.token_hex(16),
-        examples=[each for each in shipped_ids() if each not in table_ids()],
-        tables=table_ids(),
+        examples=[each for each in shipped if each.id not in table_ids()],
+        tables=[each for each in shipped if each.id in table_ids()],
         scales=SCALES,
         taken=request.query_params.get("table"),
+        rows=bool(request.query_params.get("rows")),
         at=request.query_params.get("scale") or "nano",
     )
 
 
-def _shipped(name: str, scale: str) -> Written:
-    """A study that ships; a table by its id, as `retort submit` takes it."""
-    if name in table_ids():
+def _shipped(name: str, scale: str, rows: bool) -> Written:
+    """A study that ships; a table by its id, as `retort submit` takes it, unless its rows are to be written out."""
+    if name in table_ids() and not rows:
         return Written(as_yaml({"table": name, "scale": scale or "nano"}))
-    found = shipped_study(name) if name in shipped_ids() else None
+    found = shipped_study(name)
     if found is None:
         raise not_found("shipped study", name)
-    return Written(as_yaml(found.data | ({"scale": scale} if scale else {})))
+    data: dict[str, Any] = found.data
+    first = {field: data[field] for field in ("id", "name", "title", "paper", "dataset") if field in data}
+    return Written(as_yaml(first | {"scale": scale or data.get("scale", "nano")} | {k: v for k, v in data.items() if k != "scale"}))
 
 
 def _copy(reading: Reading, study_id: int, scale: str) -> Written:
     """A stored study as it may be submitted again."""
-    study = reading.study(study_id)
-    table = reading.tables_of([study_id]).get(study_id)
+    study, presentation = reading.study(study_id), reading.store.presentation(study_id)
     spec: dict[str, Any] = study.spec
     chosen = scale or spec["scale"]
-    if table in table_ids():
-        return Written(as_yaml({"table": table, "scale": chosen, "seeds": spec["seeds"]}))
+    if presentation.document:
+        return Written(as_yaml(presentation.document | {"scale": chosen}))
+    if presentation.table in table_ids():  # of before documents were kept
+        return Written(as_yaml({"table": presentation.table, "scale": chosen, "seeds": spec["seeds"]}))
     with contextlib.suppress(ValidationError):  # one that names what is gone stays as it was stored, and is told so when it is checked
         spec = StudySpec.model_validate(spec).model_dump(mode="json", exclude_defaults=True)
-    presentation = reading.store.presentation(study_id)
     lost = (
         "its rows' titles, groups and published numbers, which are its table's" if any(row.published for row in presentation.rows) else ""
     )

@@ -10,6 +10,7 @@ import yaml
 
 from orchestrator.reporting.rendering import numbers, words
 from studies.inert import one_line
+from studies.space import told
 
 # A shape beside every colour, so that none has to be told by colour alone.
 MARKS = {
@@ -69,14 +70,24 @@ def kebab(word: str) -> str:
 
 
 def as_yaml(data: Any) -> str:
-    """Plain data as YAML, in its own order, without what is empty."""
-    return yaml.safe_dump(_without_empty(data), sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
+    """Plain data as YAML, in its own order."""
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
+
+
+def as_short_yaml(data: Any) -> str:
+    """Plain data as YAML without what is empty, where that is the same as not to say it."""
+    return as_yaml(_without_empty(data))
 
 
 def _without_empty(data: Any) -> Any:
     if isinstance(data, dict):
         return {name: _without_empty(value) for name, value in data.items() if value not in (None, {}, [])}
     return [_without_empty(value) for value in data] if isinstance(data, list) else data
+
+
+def drawn(values: dict[str, Any], name: str) -> str:
+    """A drawn value without its name: "7.25"."""
+    return told({name: values[name]}).partition("=")[2] if name in values else ""
 
 
 def segment(text: str) -> str:
@@ -90,7 +101,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "ago": ago,
     "kebab": kebab,
     "line": one_line,
-    "yaml": as_yaml,
+    "yaml": as_short_yaml,
     "segment": segment,
+    "drawn": drawn,
 }
 GLOBALS: dict[str, Any] = {"MARKS": MARKS, "numbers": numbers, "words": words}

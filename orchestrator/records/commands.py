@@ -41,7 +41,7 @@ class Commands(Queries, Units):
             return None
         with self._reads() as session:
             study = session.scalar(select(Study).where(Study.idempotency_key == key).options(undefer(Study.presentation)))
-        if study and (study.spec != rows.spec or study.presentation != rows.presentation):
+        if study and (study.spec != rows.spec or study.presentation.get("document") != rows.presentation.get("document")):
             raise IdempotencyMismatch(f"this idempotency key made study {study.id} from another spec; use a new key")
         return study
 

@@ -273,9 +273,11 @@ class _Compiler:
         shown = {trial for row in rows for trial in row.trials}
         unseen = [row for row in expansion.rows if row.role == "teacher" and not {*row.trials} <= shown]
         hidden = [row_of(row, expansion.measured_by(row)).model_copy(update={"hidden": True}) for row in unseen]
+        shipped = own_table(data)
         return Presentation(
             title=study.name,
-            table=own_table(data),
+            table=shipped,
+            document=_submitted(data, shipped),
             source=Source(paper=paper.key, title=paper.title, venue=paper.venue, lines=paper.lines) if paper else None,
             columns=tuple(column_of(column.metric, column.title) for column in self.table.all_columns),
             rows=(*rows, *hidden),
@@ -364,6 +366,14 @@ def _elsewhere(reference: str, where: str) -> _Arm | Problem:
     if row.of or row.is_teacher:
         return Problem(f"{where}.same_as", f"row {name!r} of {table_id} trains nothing of its own")
     return _Arm(context, group, row, where)
+
+
+def _submitted(data: Mapping[str, Any], shipped: str | None) -> dict[str, Any]:
+    """What a person wrote to get the document: all of it, or the id of a shipped table with what was asked for on top."""
+    if shipped is None:
+        return dict(data)
+    own = read_table(shipped) or {}
+    return {"table": shipped, **{name: value for name, value in data.items() if name in HOW - {"id"} and value != own.get(name)}}
 
 
 def own_table(data: Mapping[str, Any]) -> str | None:

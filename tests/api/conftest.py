@@ -4,14 +4,17 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from api.app import create_app
+from api.access.settings import AccessSettings, access_settings
+from api.app import configure, create_app
 from orchestrator.records.leases import Known
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
@@ -19,6 +22,7 @@ from studies.expand import expand
 from studies.parse import parse_study
 from studies.spec import StudySpec
 from studies.trial import TeacherRef
+from tests.api.commands import Commands
 
 ADDRESS = "http://127.0.0.1:8080"
 SPEC: dict[str, Any] = {
@@ -44,6 +48,14 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Commands]:
+    """Runs the `retort` command."""
+    made = Commands()
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def store(settings: Settings) -> Iterator[Store]:
     store = Store(settings.database)
@@ -61,10 +73,26 @@ def bearing(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+_idle: list[FastAPI] = []
+
+
+@contextmanager
+def an_app(settings: Settings) -> Iterator[FastAPI]:
+    """The service on `settings`. One test after the other uses the same application, whose many routes take most of a second to make."""
+    reached = access_settings(settings.home)
+    if reached != AccessSettings(reached.token_file):
+        yield create_app(settings)
+        return
+    app = _idle.pop() if _idle else create_app(settings)
+    configure(app, settings, reached)
+    yield app
+    _idle.append(app)
+
+
 @pytest.fixture
 def service(settings: Settings) -> Iterator[TestClient]:
     """A service, asked with its operator's token."""
-    with TestClient(create_app(settings), base_url=ADDRESS, raise_server_exceptions=False) as client:
+    with an_app(settings) as app, TestClient(app, base_url=ADDRESS, raise_server_exceptions=False) as client:
         client.headers.update(bearing(operators_token(settings)))
         yield client
 
@@ -95,7 +123,9 @@ class LiveService:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        config = uvicorn.Config(create_app(self._settings), port=self.port, log_level="error", timeout_graceful_shutdown=0)
+        self._app = ExitStack()
+        app = self._app.enter_context(an_app(self._settings))
+        config = uvicorn.Config(app, port=self.port, log_level="error", timeout_graceful_shutdown=0)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()
@@ -107,6 +137,7 @@ class LiveService:
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join()
+        self._app.close()
 
 
 @pytest.fixture

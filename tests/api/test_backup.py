@@ -2,24 +2,23 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
 from studies.parse import parse_study
 from studies.submission import as_submission
+from tests.api.commands import Commands
 from tests.api.conftest import SPEC
 
 
-def retort(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RETORT_")} | {"RETORT_HOME": str(home)}
-    return subprocess.run(
-        [sys.executable, "-m", "api.command.cli", *arguments], env=environment, capture_output=True, text=True, timeout=120
-    )
+def test_a_home_comes_back_elsewhere_and_what_is_wrong_is_a_line(
+    store: Store, settings: Settings, tmp_path: Path, commands: Commands
+) -> None:
+    def retort(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RETORT_")} | {"RETORT_HOME": str(home)}
+        return commands.run(*arguments, environment=environment, folder=tmp_path)
 
-
-def test_a_home_comes_back_elsewhere_and_what_is_wrong_is_a_line(store: Store, settings: Settings, tmp_path: Path) -> None:
     study, _ = store.create_study(as_submission(parse_study(SPEC)))
     folder, new = tmp_path / "elsewhere" / "monday", tmp_path / "elsewhere" / "home"
     made = retort(settings.home, "backup", str(folder))

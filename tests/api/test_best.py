@@ -25,7 +25,8 @@ def searched(store: Store, folder: Path, study: int) -> None:
 def test_the_best_values_come_with_fresh_seeds_and_in_a_spec_that_can_be_submitted(
     service: TestClient, store: Store, tmp_path: Path
 ) -> None:
-    study = service.post("/v1/studies", json=a_search().model_dump(mode="json")).json()["id"]
+    spec, key = a_search().model_dump(mode="json"), {"Idempotency-Key": "monday"}
+    study = service.post("/v1/studies", json=spec, headers=key).json()["id"]
     before = service.get(f"/v1/studies/{study}/best").json()
     assert (before["final"], before["items"]) == (False, [])
     searched(store, tmp_path, study)
@@ -39,6 +40,7 @@ def test_the_best_values_come_with_fresh_seeds_and_in_a_spec_that_can_be_submitt
     arm = next(arm for arm in found["spec"]["arms"] if arm["id"] == "ld")
     assert arm["options"]["temperature"] == best["values"]["options.temperature"]
     assert service.post("/v1/studies:plan", json=found["spec"]).status_code == 200
+    assert service.post("/v1/studies", json=spec, headers=key).json()["id"] == study  # though its table has grown
     names = [item["name"] for item in service.get(f"/v1/studies/{study}/figures").json()["items"]]
     assert names[-3:] == ["search-ld-history", "search-ld-importance", "search-ld-slices"]
     drawn = service.get(f"/v1/studies/{study}/figures/search-ld-importance.png")

@@ -16,22 +16,21 @@ import yaml
 from api.command.cli import app
 from orchestrator.records.schema import Place
 from orchestrator.records.store import Store
+from tests.api.commands import Commands
 from tests.api.conftest import SPEC, Driver, LiveService
 
 Retort = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def retort(live: LiveService, tmp_path: Path) -> Retort:
+def retort(live: LiveService, tmp_path: Path, commands: Commands) -> Retort:
     """Runs `retort` in a folder with study.yaml, without a terminal."""
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(SPEC))
     environment = {**os.environ, "RETORT_URL": live.url, "RETORT_TOKEN": live.token, "RETORT_HOME": str(tmp_path), "COLUMNS": "120"}
     environment["XDG_CONFIG_HOME"] = str(tmp_path / "config")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "api.command.cli", *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
-        )
+        return commands.run(*arguments, environment=environment, folder=tmp_path)
 
     return run
 
@@ -273,13 +272,12 @@ def test_a_study_comes_from_standard_input(live: LiveService, tmp_path: Path) ->
         assert json.loads(done.stdout)["name"] == SPEC["name"], done.stderr
 
 
-def test_profiles_name_services(live: LiveService, tmp_path: Path) -> None:
+def test_profiles_name_services(live: LiveService, tmp_path: Path, commands: Commands) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RETORT_")}
     environment |= {"RETORT_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
 
     def run(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "api.command.cli", *arguments]
-        return subprocess.run(command, env=environment | extra, capture_output=True, text=True)
+        return commands.run(*arguments, environment=environment | extra, folder=tmp_path)
 
     assert run("profile", "add", "lab", "--url", live.url, "--token", live.token).returncode == 0
     assert (tmp_path / "config/retort/profiles.ini").stat().st_mode & 0o777 == 0o600

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from orchestrator.records.store import Store
 from orchestrator.settings import Settings
 from studies.parse import parse_study
 from studies.submission import as_submission
+from tests.api.commands import Commands
 from tests.api.conftest import SPEC, Driver, LiveService, bearing
 
 
@@ -61,12 +60,13 @@ def test_others_may_neither_look_nor_remove(service: TestClient) -> None:
     assert service.get("/v1/garbage", params={"after": "nan"}).status_code == 422
 
 
-def test_the_command_shows_and_with_yes_removes(live: LiveService, store: Store, settings: Settings, tmp_path: Path) -> None:
+def test_the_command_shows_and_with_yes_removes(
+    live: LiveService, store: Store, settings: Settings, tmp_path: Path, commands: Commands
+) -> None:
     environment = {**os.environ, "RETORT_URL": live.url, "RETORT_TOKEN": live.token, "RETORT_HOME": str(tmp_path)}
 
     def gc(*arguments: str) -> str:
-        command = [sys.executable, "-m", "api.command.cli", "gc", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        done = commands.run("gc", *arguments, environment=environment, folder=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 

@@ -50,5 +50,6 @@ def test_what_mlflow_could_not_be_told_is_shown_and_sent_again(service: TestClie
     trouble = service.get("/readyz").json()["orchestrator"]["trouble"]
     assert trouble.startswith(f"MLflow was not told 1 things of study {study} (the study: ValueError: no such column)")
     assert service.post("/v1/outbox:resend").json() == {"rows": 1}
+    assert [act["action"] for act in service.get("/v1/audit?subject=outbox").json()["items"]] == ["outbox.resend"]
     assert service.get("/readyz").json()["orchestrator"]["trouble"] == ""
     assert len(store.outbox()) == 1

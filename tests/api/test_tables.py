@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from api.command.views import tables_lines
 from orchestrator.records.store import Store
 from studies.submission import read_submission
 from studies.tables.shipped import table_ids
+from tests.api.commands import Commands
 from tests.api.conftest import Driver, LiveService
 
 TABLE = "pdf-distil2021/table-1"
@@ -39,14 +39,12 @@ def test_every_shipped_table_is_told_and_the_newest_study_of_each_counts(service
     assert item["gains"]["holds"] == item["gains"]["contradicted"] == 0
 
 
-def test_retort_table_all_sums_a_paper_above_its_tables(live: LiveService, store: Store, tmp_path: Path) -> None:
+def test_retort_table_all_sums_a_paper_above_its_tables(live: LiveService, store: Store, tmp_path: Path, commands: Commands) -> None:
     study = finished(store, TABLE)
     environment = {**os.environ, "RETORT_URL": live.url, "RETORT_TOKEN": live.token, "RETORT_HOME": str(tmp_path)}
 
     def retort(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "api.command.cli", *arguments], env=environment, capture_output=True, text=True, timeout=60
-        )
+        return commands.run(*arguments, environment=environment, folder=tmp_path)
 
     lines = retort("table", "--all").stdout.splitlines()
     mine = next(line for line in lines if line.strip().startswith(f"{TABLE} "))

@@ -51,6 +51,8 @@ PAGES = {
     "a study": "/studies/2",
     "a paper's table as a study": "/studies/1?sort=AP50",
     "a running study": "/studies/3",
+    "a study's figures": "/studies/2/figures",
+    "a study with a search": "/studies/8",
     "a trial that failed": "/studies/2/trials/ld/seed-2",
     "a trial with images": "/studies/2/trials/fitnet/seed-0",
     "rows compared": "/compare?row=2:student&row=2:ld&row=2:fitnet",

@@ -27,6 +27,7 @@ from studies.parse import parse_study
 from studies.spec import StudySpec
 from studies.submission import read_submission
 from studies.trial import TeacherRef, TrialSpec
+from tests.orchestrator.searching import formulas
 
 MARKUP = '<img src=x onerror="alert(1)"> & <b>bold</b> {{ 7 * 7 }}'
 EPOCHS = 6
@@ -199,6 +200,19 @@ class Filled:
         driven.conclude()
         return driven
 
+    def searched(self, spec: StudySpec) -> None:
+        """A search that tries its combinations and confirms the best, on trainings that are formulas."""
+        driven = self.submit(spec.model_dump(mode="json"))
+        driven.start()
+        driven.folder.mkdir(parents=True, exist_ok=True)
+        moves = formulas.Driven(self.store, driven.id, driven.folder, driven.attempt)
+        graph = formulas.graph_of(moves, spec)
+        while not graph.ended:
+            self.clock.seconds += 60
+            self.store.carry_out({trial.id: ["10.0.0.1"] for trial in self.store.ready_trials(driven.id, limit=1)}, [])
+            formulas.train(graph, moves)
+        driven.conclude()
+
     def schedule(self, data: dict[str, Any]) -> None:
         """An hourly schedule with two runs; in the second a method is three points worse."""
         schedules = Schedules(self.store)
@@ -235,8 +249,8 @@ def spec(name: str, seeds: int = 3, **changes: Any) -> dict[str, Any]:
 
 
 def fill(folder: Path, url: str | None = None, now: float | None = None) -> Filled:
-    """Seven studies: a paper's table that finished, one with a failed trial and markup in its titles, one half-way, one waiting, one
-    cancelled, and two of a schedule. They were submitted on the day before `now`."""
+    """Eight studies: a paper's table that finished, one with a failed trial and markup in its titles, one half-way, one waiting, one
+    cancelled, two of a schedule, and one with a search. They were submitted on the day before `now`."""
     clock = Clock((now or time.time()) - 86_400)
     made = Filled(Store(url or f"sqlite:///{folder / 'retort.db'}", clock), clock, folder / "trials")
     made.finished({"table": TABLE, "scale": "paper", "seeds": [0, 1]}, epochs=2)
@@ -257,6 +271,7 @@ def fill(folder: Path, url: str | None = None, now: float | None = None) -> Fill
     made.store.request_cancel(stopped.id)
     clock.seconds = (now or time.time()) - 4 * 3600
     made.schedule(spec("Every hour", arms=[{"id": "student"}, {"id": "fitnet", "distiller": "fitnet"}]))
+    made.searched(formulas.a_search())
     clock.seconds = now or time.time()
     return made
 

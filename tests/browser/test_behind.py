@@ -40,6 +40,7 @@ def test_mlflow_s_pages_show_runs_and_curves_behind_the_login(before: Service, m
         browser.open("/mlflow/")
         assert "Log in" in browser.text()
         browser.log_in(before.token)
+        browser.open("/static/icon.svg")  # the page of the studies goes on asking for what happens
         browser.complaints()
         browser.asked()
         browser.open(experiment_page("/mlflow", experiment))

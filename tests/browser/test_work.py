@@ -141,5 +141,6 @@ def test_a_schedule_is_made_paused_and_removed(browser: Browser) -> None:
     for wish, told in (("Pause", "paused"), ("Resume", "Next")):
         browser.run(f"[...document.querySelectorAll('button')].find(each => each.innerText === '{wish}').click()")
         browser.until(f"return document.querySelector('main').innerText.includes('{told}')")
-    browser.run("[...document.querySelectorAll('button')].find(each => each.innerText === 'Remove').click()")
+    browser.one(".sure summary").click()
+    browser.one(".sure button").click()
     browser.until("return location.pathname === '/schedules'")

@@ -2,19 +2,23 @@
 
 import re
 from html import unescape
+from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from fastapi.testclient import TestClient
 
 from api.pages.assets import FOLDER, asset
 from orchestrator.records.store import Store
 from studies.submission import read_submission
 from tests.api.conftest import ADDRESS, SPEC, Driver, LiveService, bearing
+from tests.api.test_best import searched
+from tests.orchestrator.searching import formulas
 
 MARKUP = "<script>alert(1)</script> & {{ 7 * 7 }}"
 PAGES = ["/studies", "/studies/1", "/studies/1/trials/student/seed-0", "/tables", "/tables/frs2021/table-1", "/compare", "/schedules"]
-PAGES += ["/queue", "/status", "/submit", "/compare?row=1:student&row=1:fitnet"]
+PAGES += ["/studies/1/figures", "/queue", "/status", "/submit", "/compare?row=1:student&row=1:fitnet"]
 
 
 @pytest.fixture
@@ -148,12 +152,78 @@ def test_a_page_is_told_that_something_happened(live: LiveService, store: Store)
     assert newest < int(told.removeprefix("id: ")) <= store.events(1)[-1].id
 
 
-def test_a_copy_of_a_study_is_the_same_study(trained: TestClient, store: Store) -> None:
-    page = trained.get("/submit?study=1").text
-    text = re.search(r"<textarea[^>]*>(.*?)</textarea>", page, re.DOTALL)
+def editor_of(service: TestClient, address: str) -> str:
+    """What the editor begins with at an address."""
+    text = re.search(r"<textarea[^>]*>(.*?)</textarea>", service.get(address).text, re.DOTALL)
     assert text
-    location = trained.post("/submit", data={"text": unescape(text[1])}, follow_redirects=False).headers["location"]
-    assert store.study(int(location.rpartition("/")[2])).spec == store.study(1).spec
+    return unescape(text[1])
+
+
+def submitted(service: TestClient, text: str) -> int:
+    """The number of the study that was made of a text."""
+    location = service.post("/submit", data={"text": text}, follow_redirects=False).headers["location"]
+    return int(location.rpartition("/")[2])
+
+
+def test_a_copy_of_a_study_is_the_same_study(trained: TestClient, store: Store) -> None:
+    made = submitted(trained, editor_of(trained, "/submit?study=1"))
+    assert store.study(made).spec == store.study(1).spec
+
+
+@pytest.mark.parametrize("begin", ["table=own-table", "table=frs2021/table-3&rows=1"])
+def test_a_copy_of_a_table_of_ones_own_keeps_its_rows_and_published_numbers(service: TestClient, store: Store, begin: str) -> None:
+    text = editor_of(service, f"/submit?{begin}&scale=smoke").replace("title:", "title: My", 1)
+    first = submitted(service, text)
+    presentation = store.presentation(first)
+    assert presentation.table is None
+    assert any(row.published for row in presentation.rows)
+    assert store.presentation(submitted(service, editor_of(service, f"/submit?study={first}"))) == presentation
+    larger = submitted(service, editor_of(service, f"/submit?study={first}&scale=nano"))
+    assert store.study(larger).spec["scale"] == "nano"
+    assert [row.published for row in store.presentation(larger).rows] == [row.published for row in presentation.rows]
+
+
+def test_a_copy_of_a_shipped_table_names_it_and_what_was_asked_for_on_top(service: TestClient, store: Store) -> None:
+    asked = {"table": "frs2021/table-3", "scale": "smoke", "seeds": [0, 1], "on_broken": "skip"}
+    made = service.post("/v1/studies", json=asked).json()["id"]
+    assert yaml.safe_load(editor_of(service, f"/submit?study={made}")) == asked
+    rows = editor_of(service, "/submit?table=frs2021/table-3&scale=smoke&rows=1")
+    assert store.presentation(submitted(service, rows)).table == "frs2021/table-3"  # written out, and nothing was changed
+
+
+def test_a_study_shows_what_its_search_tried_and_begins_another_with_the_best(service: TestClient, store: Store, tmp_path: Path) -> None:
+    study = service.post("/v1/studies", json=formulas.a_search().model_dump(mode="json")).json()["id"]
+    assert "0 of 12 combinations" in service.get(f"/studies/{study}").text
+    searched(store, tmp_path, study)
+    page = unescape(service.get(f"/studies/{study}").text)
+    assert "12 of 12 combinations" in page
+    listed = re.findall(r'data-label="number">(\d+)<', page)
+    tried = store.presentation(study).searches[0].tried
+    assert sorted(map(int, listed)) == [each.number for each in tried]
+    goals = {each.number: each.goals[0] for each in tried if each.goals}
+    assert [int(number) for number in listed[: len(goals)]] == sorted(goals, key=goals.__getitem__, reverse=True)
+    written = yaml.safe_load(editor_of(service, f"/submit?best={study}"))
+    assert written == service.get(f"/v1/studies/{study}/best").json()["spec"]
+    figures = service.get(f"/studies/{study}/figures").text
+    sources = re.findall(r'<img src="([^"]+)"', figures)
+    assert f"/v1/studies/{study}/figures/search-ld-history.svg" in sources
+
+
+def test_the_status_says_what_is_wrong_and_what_to_do(service: TestClient, store: Store) -> None:
+    assert "the orchestrator has never been seen" in service.get("/status").text
+    store.beat("relay", "MLflow does not answer <b>")
+    told = service.get("/status").text
+    assert "loop relay has trouble and tries again: MLflow does not answer &lt;b&gt;" in told
+    store.beat("relay")
+    assert "All is well." in service.get("/status").text
+
+
+def test_a_schedule_is_removed_in_two_steps(service: TestClient) -> None:
+    fields = {"text": editor_of(service, "/submit?table=digits&scale=smoke"), "cron": "0 2 * * 6"}
+    page = service.post("/schedules", data=fields).text
+    assert re.search(r"<details[^>]*><summary[^>]*>Remove[^<]*</summary><form", page)
+    assert service.post("/schedules/1/remove").status_code == 200
+    assert service.get("/v1/schedules").json()["items"] == []
 
 
 def test_who_is_not_known_is_asked_to_log_in(service: TestClient) -> None:
