@@ -56,8 +56,12 @@ class Broker:
         paused = [trial.id for trial in situation.running if studies[trial.study].paused and not trial.leaving]
         grants = {grant.trial: grant.nodes for grant in decision.grants}
         if grants or paused or decision.preemptions:
-            self.store.carry_out(grants, [*paused, *(preemption.trial for preemption in decision.preemptions)])
+            points = {grant.trial: grant.points for grant in decision.grants}
+            self.store.carry_out(grants, [*paused, *(preemption.trial for preemption in decision.preemptions)], points)
             log.info("granted %s, asked %s to leave", sorted(grants), sorted({p.trial for p in decision.preemptions}.union(paused)))
+        overtaken = {id: round(decision.overtaken[id] * 1000) if id in decision.overtaken else None for id in studies}
+        if changed := {id: since for id, since in overtaken.items() if since != studies[id].overtaken}:
+            self.store.set_overtaken(changed)
         if self.settings.autoscaler:
             self.demand.tell(bundles(situation, decision))
         if time.monotonic() >= self._places_due:
@@ -115,7 +119,7 @@ class Broker:
             left = seconds * _left(trial.epoch, trial.epochs)
             remaining = left if trial.epoch else max(left - (now - since), seconds / 20)
         leaving = trial.leaving is not None
-        return RunningTrial(trial.id, study.id, self._need(study), trial.nodes, since, remaining, leaving)
+        return RunningTrial(trial.id, study.id, self._need(study), trial.nodes, since, remaining, leaving, trial.points)
 
     def _need(self, study: OpenStudy) -> Need:
         resources = self._asked[study.id].resources
@@ -176,7 +180,8 @@ def _nodes(ray: RayCluster) -> dict[str, Resources]:
 
 
 def _queued(study: OpenStudy) -> QueuedStudy:
-    return QueuedStudy(study.id, study.owner, study.priority, study.created / 1000)
+    overtaken = None if study.overtaken is None else study.overtaken / 1000
+    return QueuedStudy(study.id, study.owner, study.priority, study.created / 1000, overtaken)
 
 
 def _left(epoch: int, epochs: int | None) -> float:

@@ -78,6 +78,7 @@ class _Running:
     nodes: Placement
     started: float
     ends: float  # when it ends, or leaves
+    points: int
     leaving: bool = False
 
 
@@ -111,6 +112,7 @@ class Simulation:
         self.trials = {(study.id, trial.name): trial for study in studies for trial in study.trials}
         self.paths: dict[int, dict[str, float]] = {}
         self.used: dict[str, float] = defaultdict(float)
+        self.overtaken: Mapping[int, float] = {}
 
     def run(self, until: float = float("inf")) -> Outcome:
         """Plays on until nothing is left to do, or `until`."""
@@ -168,15 +170,24 @@ class Simulation:
         self.outcome.decisions += 1
         running = tuple(
             RunningTrial(
-                number, each.study, each.trial.need, each.nodes, each.started, max(1.0, self._told_end(each) - self.now), each.leaving
+                number,
+                each.study,
+                each.trial.need,
+                each.nodes,
+                each.started,
+                max(1.0, self._told_end(each) - self.now),
+                each.leaving,
+                each.points,
             )
             for number, each in self.running.items()
         )
         concerned = {*(s for s, trials in self.ready.items() if trials), *(each.study for each in self.running.values())}
-        studies = {study: self.queued[study] for study in concerned}
+        studies = {study: replace(self.queued[study], overtaken=self.overtaken.get(study)) for study in concerned}
         names = {study.owner for study in studies.values()}
         owners = {name: replace(self.owners.get(name, Owner()), used=self.used[name]) for name in names}
-        return decide(Situation(self.now, self.nodes, studies, {s: t for s, t in self.ready.items() if t}, running, owners))
+        decision = decide(Situation(self.now, self.nodes, studies, {s: t for s, t in self.ready.items() if t}, running, owners))
+        self.overtaken = decision.overtaken
+        return decision
 
     def _told_end(self, each: _Running) -> float:
         worked = each.trial.seconds - self.left[each.study][each.trial.name]
@@ -188,7 +199,7 @@ class Simulation:
             self.ready[study] = [trial for trial in self.ready[study] if trial.id != grant.trial]
             self._advance(study, machine.TrialStarted(name), (name, machine.Trial(TrialState.READY)))
             ends = self.now + self.left[study][name]
-            self.running[grant.trial] = _Running(study, self.trials[study, name], grant.nodes, self.now, ends)
+            self.running[grant.trial] = _Running(study, self.trials[study, name], grant.nodes, self.now, ends, grant.points)
             heapq.heappush(self.ends, (ends, grant.trial))
         for preemption in decision.preemptions:
             each = self.running[preemption.trial]

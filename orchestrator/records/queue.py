@@ -5,6 +5,7 @@ A trial is *shared* while an equal one has its devices, or has finished: then it
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, exists, func, insert, or_, select, update
@@ -45,6 +46,7 @@ class GrantedTrial:
     nodes: tuple[str, ...]
     granted: int
     leaving: int | None
+    points: int
     held: bool
 
 
@@ -57,6 +59,7 @@ class OpenStudy:
     priority: int
     paused: bool
     created: int
+    overtaken: int | None
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ class Queue(Queries, Units):
         concerned = or_(
             exists().where(DeviceGrant.study_id == Study.id), exists().where(Trial.study_id == Study.id, Trial.state == TrialState.READY)
         )
-        query = select(Study.id, Study.owner, Study.priority, Study.paused, Study.created).order_by(Study.id)
+        query = select(Study.id, Study.owner, Study.priority, Study.paused, Study.created, Study.overtaken).order_by(Study.id)
         with self._reads() as session:
             rows = session.execute(query.where(Study.state.in_((*OPEN_STUDIES, StudyState.CANCELLING)), concerned))
             return [OpenStudy(row[0], row[1] or "", *row[2:]) for row in rows]
@@ -192,14 +195,14 @@ class Queue(Queries, Units):
         """Every trial with its devices, those that may start among them."""
         held = exists().where(Lease.trial_id == Trial.id)
         fields = (Trial.id, Trial.study_id, Trial.state, Trial.epoch, Trial.epochs)
-        of_grant = (DeviceGrant.nodes, DeviceGrant.granted, DeviceGrant.leaving)
+        of_grant = (DeviceGrant.nodes, DeviceGrant.granted, DeviceGrant.leaving, DeviceGrant.points)
         query = select(*fields, *of_grant, held).join(DeviceGrant, DeviceGrant.trial_id == Trial.id)
         query = query.where(Trial.state.in_((TrialState.READY, TrialState.RUNNING)))
         with self._reads() as session:
             rows = session.execute(query.order_by(Trial.id))
             return [
-                GrantedTrial(id, study, state, epoch, epochs, tuple(nodes), since, leaving, held)
-                for id, study, state, epoch, epochs, nodes, since, leaving, held in rows
+                GrantedTrial(id, study, state, epoch, epochs, tuple(nodes), since, leaving, points, held)
+                for id, study, state, epoch, epochs, nodes, since, leaving, points, held in rows
             ]
 
     def makeup(self, study_id: int) -> dict[int, tuple[int | None, list[int]]]:
@@ -214,8 +217,11 @@ class Queue(Queries, Units):
                 found[trial_id][1].append(needed_id)
         return found
 
-    def carry_out(self, grants: Mapping[int, Sequence[str]], leave: Iterable[int]) -> None:
-        """Writes down grants (trial -> its nodes) and wishes to leave; a trial that was claimed by nobody just loses its grant."""
+    def carry_out(
+        self, grants: Mapping[int, Sequence[str]], leave: Iterable[int], points: Mapping[int, int] = MappingProxyType({})
+    ) -> None:
+        """Writes down grants (trial -> its nodes) and wishes to leave; a trial that was claimed by nobody just loses its grant. points: by
+        trial what waiting had added to its study's priority, where it had."""
         now = self.now()
         asked = list(leave)
         with self._writes.begin() as session:
@@ -223,7 +229,11 @@ class Queue(Queries, Units):
             session.execute(delete(DeviceGrant).where(over.exists()))
             open_ = select(Trial.id, Trial.study_id).join(Study).where(Study.state.in_(OPEN_STUDIES), Study.paused.is_(False))
             may = dict(session.execute(open_.where(Trial.id.in_(grants), Trial.state == TrialState.READY)).tuples().all())
-            new = [{"trial_id": t, "study_id": may[t], "nodes": list(n), "granted": now} for t, n in grants.items() if t in may]
+            new = [
+                {"trial_id": trial, "study_id": may[trial], "nodes": list(nodes), "granted": now, "points": points.get(trial, 0)}
+                for trial, nodes in grants.items()
+                if trial in may
+            ]
             if new:
                 session.execute(insert(DeviceGrant), new)
             if asked:
@@ -232,6 +242,12 @@ class Queue(Queries, Units):
                 of = DeviceGrant.trial_id.in_(asked)
                 session.execute(delete(DeviceGrant).where(of, ~claimed, ~running))
                 session.execute(update(DeviceGrant).where(of, DeviceGrant.leaving.is_(None)).values(leaving=now))
+
+    def set_overtaken(self, since: Mapping[int, int | None]) -> None:
+        """By study since when those of higher priority have had devices while it had none; None: they have not."""
+        with self._writes.begin() as session:
+            for study, time in since.items():
+                session.execute(update(Study).where(Study.id == study).values(overtaken=time))
 
     def set_places(self, places: Sequence[Place]) -> None:
         """The whole queue as it stands now."""
