@@ -1,7 +1,8 @@
 """The broker: one pure function from a situation to grants. Its rules, in the order in which they speak:
 
 misfit       what fits on no node waits, with the reason, and holds up nobody
-quota        an owner's devices at once, and device-hours a month; so many studies at once, but for one that may preempt
+quota        an owner's devices at once, and device-hours a month, at whose end their trials leave; so many studies at once, but for one
+             that may preempt
 priority     the higher first. A study without devices gains a point for every AGEING seconds that higher ones have had some: its next
              trial comes before theirs and is left alone by those that it came before, so none starves
 fair share   among equals the owner who had the smallest share of the cluster lately
@@ -77,6 +78,7 @@ class _Round:
 
     def decide(self) -> Decision:
         overtakers = 0
+        self._end_hours()
         for trial in self._in_order():
             self._consider(trial)
             overtakers += self.reservation is not None
@@ -94,6 +96,13 @@ class _Round:
         waiting = [study for study in self.situation.ready if study not in self.active and self._priority(study) < highest]
         since = {study: self.situation.studies[study].overtaken for study in waiting}
         return {study: self.now if began is None else began for study, began in since.items()}
+
+    def _end_hours(self) -> None:
+        """Trials of owners whose device-hours are used up are to leave, and go on next month."""
+        for running in self.situation.running:
+            left = self._owner(self.situation.studies[running.study].owner).hours_left
+            if left is not None and left <= 0 and not running.leaving:
+                self.preemptions.append(Preemption(running.id, None))
 
     # --- the order
 
@@ -185,7 +194,7 @@ class _Round:
         owner = self.situation.studies[trial.study].owner
         limits = self._owner(owner)
         if limits.devices is not None and self.devices[owner] + trial.need.devices > limits.devices:
-            return f"{owner} may have {limits.devices:g} devices at once"
+            return f"{owner} may have {limits.devices:g} {'device' if limits.devices == 1 else 'devices'} at once"
         if limits.hours_left is not None and limits.hours_left <= 0:
             return f"the device-hours of {owner} for this month are used up"
         return None
@@ -249,12 +258,12 @@ class _Round:
         priority = self._priority(trial.study)
         if priority <= self.lowest:
             return
+        asked = {preemption.trial for preemption in self.preemptions}
         if self.promised is None:
             self.promised = dict(self.free)
             for running in self.situation.running:
-                if running.leaving:
+                if running.leaving or running.id in asked:
                     give(self.promised, running.need, running.nodes)
-        asked = {preemption.trial for preemption in self.preemptions}
         lower = [r for r in self.situation.running if not r.leaving and r.id not in asked and self._standing(r) < priority]
         lower.sort(key=lambda running: (self._standing(running), -running.started, running.id))
         free, victims = dict(self.promised), []

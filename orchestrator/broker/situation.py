@@ -86,10 +86,10 @@ class Grant:
 
 @dataclass(frozen=True)
 class Preemption:
-    """A trial is to make room at its next checkpoint, for a trial of a study of higher priority."""
+    """A trial is to make room at its next checkpoint, for a trial of a study of higher priority; None: as its owner's hours are used up."""
 
     trial: int
-    room_for: int
+    room_for: int | None
 
 
 @dataclass(frozen=True)

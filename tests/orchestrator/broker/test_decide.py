@@ -82,6 +82,13 @@ def test_quotas_hold_and_say_so() -> None:
     assert (spent.grants, spent.waits) == ((), {1: "the device-hours of ada for this month are used up"})
 
 
+def test_trials_leave_when_the_hours_are_used_up_and_make_room_for_whoever_waits() -> None:
+    at_work = [running(11, 1), *(running(n, 3) for n in (12, 13, 14))]
+    studies = [study(1), study(2, "bob", priority=5), study(3, "eve")]
+    decision = decide(situation(studies, [ready(1, 2)], at_work, owners={"ada": Owner(hours_left=-0.1)}))
+    assert [(each.trial, each.room_for) for each in decision.preemptions] == [(11, None)]
+
+
 def test_what_fits_nowhere_waits_with_the_reason_and_holds_up_nobody() -> None:
     decision = decide(situation([study(1, priority=9), study(2)], [ready(1, 1, Need(Resources(1, 8))), ready(2, 2)]))
     assert [grant.trial for grant in decision.grants] == [2]

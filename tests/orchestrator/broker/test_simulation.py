@@ -64,6 +64,19 @@ def test_every_study_ends_whatever_comes_and_no_device_is_given_twice(plans: lis
     assert all(abs(worked[key] - wanted[key]) < 1e-6 for key in wanted), "a preempted trial goes on where it was"
 
 
+@settings(max_examples=30, deadline=None)
+@given(studies(), st.floats(0.2, 4.0))
+def test_device_hours_are_exceeded_by_no_more_than_leaving_takes(plans: list[SimulatedStudy], hours: float) -> None:
+    leave = 60.0
+    outcome = Simulation(NODES, plans, {"ada": Owner(hours_left=hours)}, tick=1.0, leave=leave).run()
+    had = sum((span.end - span.start) * span.need.devices for span in outcome.spans if span.owner == "ada")
+    assert had <= hours * 3600 + 8 * (leave + 2), "all eight GPUs were theirs"
+    ended = {plan.id for plan in plans if plan.id in outcome.ended}
+    assert {plan.id for plan in plans if plan.owner == "bob"} <= ended
+    unfinished = {plan.id for plan in plans} - ended
+    assert all(outcome.refused[study] == "the device-hours of ada for this month are used up" for study in unfinished)
+
+
 @settings(max_examples=40, deadline=None)
 @given(studies())
 def test_single_trials_never_wait_while_a_device_is_free(plans: list[SimulatedStudy]) -> None:
