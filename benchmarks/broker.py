@@ -71,7 +71,7 @@ def fair() -> None:
 
 
 def urgent(came: float, trials: int) -> Outcome:
-    """Prints how long a study of high priority waits on a cluster that others have filled since its first hour, each with so many trials."""
+    """Prints how long a study of high priority waits on a cluster that 20 others, of so many trials each, fill from the beginning."""
     rng = random.Random(1)
     studies = [study(n, trials, rng) for n in range(20)]
     gang = SimulatedTrial("gang", FOUR, 3600.0)
