@@ -139,6 +139,9 @@ def test_a_quota_of_devices_holds_and_device_hours_are_counted_and_end(shop: Sho
     shop.step()
     assert shop.granted(study.id) == [TEACHER]
     assert shop.waits() == {study.id: "ada may have 1 device at once"}
+    attempt = shop.store.new_attempt(study.id)
+    assert attempt
+    shop.store.start_attempt(study.id, attempt.number)
     study.begin_granted(TEACHER)
     shop.clock.seconds += 2.5 * 3600
     shop.step()
