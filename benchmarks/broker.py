@@ -70,15 +70,26 @@ def fair() -> None:
     print(f"two owners, a day: ada {had['ada']:.1%}, bob {had['bob']:.1%} of the devices")
 
 
-def urgent() -> Outcome:
-    """Prints how long a study of high priority waits on a full cluster."""
+def urgent(came: float, trials: int) -> Outcome:
+    """Prints how long a study of high priority waits on a cluster that 20 others, of so many trials each, fill from the beginning."""
     rng = random.Random(1)
-    studies = [study(n, 20, rng) for n in range(20)]
+    studies = [study(n, trials, rng) for n in range(20)]
     gang = SimulatedTrial("gang", FOUR, 3600.0)
-    outcome = Simulation(cluster(2), [*studies, SimulatedStudy(99, "urgent", 20_000.0, (gang,), priority=5)], tick=1.0).run()
-    left = sum(span.preempted for span in outcome.spans)
-    print(f"a study of priority 5 on a full cluster waited {outcome.first_start(99) - 20_000.0:.0f} s; {left} trials made room")
+    outcome = Simulation(cluster(2), [*studies, SimulatedStudy(99, "urgent", came, (gang,), priority=5)], tick=1.0).run()
+    waited, left = outcome.first_start(99) - came, sum(span.preempted for span in outcome.spans)
+    print(f"a study of priority 5 on a cluster that was full for {came / 3600:.1f} h waited {waited:.0f} s; {left} trials made room")
     return outcome
+
+
+def overtaken() -> None:
+    """Prints how long a study of priority 0 waits while others of priority 2 would fill the cluster for ever."""
+    there = cluster(1)
+    stream = [SimulatedStudy(n, "ada", n * 3600.0, tuple(SimulatedTrial(f"t{k}", ONE, 3600.0) for k in range(8)), 2) for n in range(100)]
+    low = SimulatedStudy(-1, "bob", 1800.0, (SimulatedTrial("t", ONE, 6 * 3600.0),))
+    outcome = Simulation(there, [*stream, low], tick=10.0).run()
+    stays = [span for span in outcome.spans if span.study == low.id]
+    waited = (stays[0].start - low.submitted) / 3600
+    print(f"a study of priority 0 under a stream of priority 2 waited {waited:.1f} h, and had its devices {len(stays)} time")
 
 
 def main() -> None:
@@ -91,7 +102,9 @@ def main() -> None:
     full(64, 1000, 10)
     print()
     fair()
-    outcome = urgent()
+    overtaken()
+    urgent(3 * DAY, 60)
+    outcome = urgent(20_000.0, 20)
     if plot:
         draw([span for span in outcome.spans if span.start < SHOWN], cluster(2)).savefig(plot)
         print(f"{plot}: the cluster of the last line")

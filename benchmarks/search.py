@@ -54,12 +54,14 @@ SEARCHES: dict[str, dict[str, Any]] = {
 
 
 def study_of(name: str, seed: int, trials: int, epochs: int, chance: bool, limit: int | None = None) -> StudySpec:
-    """A search by its name, or the random drawing beside it. limit: steps of an epoch, for a try of this file."""
+    """A search by its name, or the random drawing beside it. limit: steps of an epoch, for a short one that is confirmed with one seed."""
     asked = SEARCHES[name]
     objective = asked.get("objective", ["AP"])
     how = {"algorithm": "random"} if chance else {"algorithm": asked.get("algorithm", "tpe"), **(RUNGS if len(objective) == 1 else {})}
     search = {**how, "objective": objective, "space": asked["space"], "trials": trials, "seed": seed, "parallel": 2}
-    schedule = {"epochs": epochs} | ({"max_iterations": limit} if limit else {})
+    schedule: dict[str, Any] = {"epochs": epochs}
+    if limit:
+        schedule["max_iterations"], search["confirm"] = limit, 1
     return parse_study(
         {
             "name": f"search benchmark: {name}, {'random' if chance else how['algorithm']}, seed {seed}",
@@ -168,7 +170,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--limit", type=int, default=None, help="steps of an epoch [all]; a few, to try this file")
+    parser.add_argument("--limit", type=int, default=None, help="steps of an epoch [all]; a few, to try this file, confirmed with one seed")
     parser.add_argument("--only", choices=SEARCHES, action="append")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     asked = parser.parse_args()

@@ -123,11 +123,10 @@ def _told(place: dict[str, Any]) -> str:
 
 
 def _owner(owner: dict[str, Any]) -> str:
-    devices = "any number of" if owner["devices"] is None else f"{owner['devices']:g}"
+    number = "any number of" if owner["devices"] is None else f"{owner['devices']:g}"
+    devices = f"{number} {'device' if owner['devices'] == 1 else 'devices'}"
     hours = "" if owner["hours"] is None else f" of {owner['hours']:g}"
-    return (
-        f"{owner['name']}: {devices} devices at once, {owner['month_hours']:.1f}{hours} device-hours this month, weight {owner['weight']:g}"
-    )
+    return f"{owner['name']}: {devices} at once, {owner['month_hours']:.1f}{hours} device-hours this month, weight {owner['weight']:g}"
 
 
 def _client() -> "Client":

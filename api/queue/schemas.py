@@ -53,7 +53,9 @@ class Stay(BaseModel):
     trial: str
     began: datetime
     ended: datetime | None = Field(description="null: it is there still")
-    outcome: str = Field(description="running, finished, failed, cancelled, or ready: it was lost or made room, and goes on later")
+    outcome: str = Field(
+        description="running, finished, stopped (by its search), failed, cancelled, or ready: it was lost or made room, and goes on later"
+    )
 
 
 class TimelineAnswer(BaseModel):

@@ -1,12 +1,15 @@
 """The broker: one pure function from a situation to grants. Its rules, in the order in which they speak:
 
 misfit       what fits on no node waits, with the reason, and holds up nobody
-quota        an owner's devices at once, and device-hours a month; so many studies at once, but for one that may preempt
-priority     the higher first; a study gains a point for every AGEING seconds that it waits, so none starves
+quota        an owner's devices at once, and device-hours a month, at whose end their trials leave; so many studies at once, but for one
+             that may preempt
+priority     the higher first. A study without devices gains a point for every AGEING seconds that higher ones have had some: its next
+             trial comes before theirs and is left alone by those that it came before, so none starves
 fair share   among equals the owner who had the smallest share of the cluster lately
 age, path    then the older study; in it the trial with the longest chain behind it, teachers before students
 reservation  the first trial that finds no room keeps its place: later ones start only where they do not delay it (EASY backfilling)
-preemption   for a study of higher priority, trials of lower priority leave at their next checkpoint
+preemption   for a study of higher priority, trials of lower priority leave at their next checkpoint; in the order, too, it stands before
+             them, or what they leave would be given back to them
 """
 
 import heapq
@@ -17,7 +20,7 @@ from dataclasses import dataclass
 from orchestrator.broker.cluster import Free, Need, Placement, fits, give, holds_all, misfit, place, take, whole
 from orchestrator.broker.situation import Decision, Grant, Owner, Preemption, QueuedStudy, ReadyTrial, RunningTrial, Situation
 
-AGEING = 6 * 3600.0  # seconds of waiting that are worth a point of priority
+AGEING = 6 * 3600.0  # seconds without devices, while studies of higher priority have some, that are worth a point of priority
 ONE_AGE = 3600.0  # seconds; studies that came within the same stretch of so many are of one age
 UNKNOWN_SECONDS = 3600.0  # of a trial whose like was never measured
 LEAVING_SECONDS = 600.0  # that a trial takes at most to its next checkpoint, once it was asked to leave
@@ -68,13 +71,14 @@ class _Round:
         self.full: set[Need] = set()  # what found no room; there is never more of it within a round
         self.reservation: _Reservation | None = None
         self.promised: Free | None = None  # free once those that leave have left, less what it is promised to
-        self.lowest = min((self._priority(running.study) for running in situation.running), default=0)
+        self.lowest = min((self._standing(running) for running in situation.running), default=0)
         for trial in situation.running:
             take(self.free, trial.need, trial.nodes)
             self._count(trial.study, trial.need, trial.remaining)
 
     def decide(self) -> Decision:
         overtakers = 0
+        self._end_hours()
         for trial in self._in_order():
             self._consider(trial)
             overtakers += self.reservation is not None
@@ -84,13 +88,27 @@ class _Round:
         for study, trials in self.situation.ready.items():
             if study not in self.waits and any(trial.id not in given for trial in trials):
                 self._wait(study, "waits for its turn", lacks=True)
-        return Decision(tuple(self.grants), tuple(self.preemptions), self.waits, self.starts, tuple(self.lacking))
+        return Decision(tuple(self.grants), tuple(self.preemptions), self.waits, self.starts, tuple(self.lacking), self._overtaken())
+
+    def _overtaken(self) -> dict[int, float]:
+        """Studies that have no devices now while some of higher priority do, and since when that is so."""
+        highest = max((self._priority(study) for study in self.active), default=0)
+        waiting = [study for study in self.situation.ready if study not in self.active and self._priority(study) < highest]
+        since = {study: self.situation.studies[study].overtaken for study in waiting}
+        return {study: self.now if began is None else began for study, began in since.items()}
+
+    def _end_hours(self) -> None:
+        """Trials of owners whose device-hours are used up are to leave, and go on next month."""
+        for running in self.situation.running:
+            left = self._owner(self.situation.studies[running.study].owner).hours_left
+            if left is not None and left <= 0 and not running.leaving:
+                self.preemptions.append(Preemption(running.id, None))
 
     # --- the order
 
     def _in_order(self) -> Iterator[ReadyTrial]:
         """The ready trials. Shares change with every grant, of one owner: so a heap of owners in each class of priority, each with a heap
-        of the next trials of its studies."""
+        of the next trials of its studies. A study that waiting has moved up is in its own class again once it has devices."""
         classes: dict[int, dict[str, list[_Place]]] = defaultdict(lambda: defaultdict(list))
         following = {study: self._trials_of(study) for study in self.situation.ready}
         for study_id, trials in following.items():
@@ -98,8 +116,9 @@ class _Round:
             if trial:
                 study = self.situation.studies[study_id]
                 classes[self._rank(study)][study.owner].append(_place(study, trial))
-        for rank in sorted(classes, reverse=True):
-            queues = classes[rank]
+        while classes:
+            rank = max(classes)
+            queues = classes.pop(rank)
             for queue in queues.values():
                 heapq.heapify(queue)
             owners = [(self._share(owner), owner) for owner in queues]
@@ -111,7 +130,9 @@ class _Round:
                     yield trial
                 after = next(following[trial.study], None)
                 if after:
-                    heapq.heappush(queues[owner], _place(self.situation.studies[trial.study], after))
+                    study = self.situation.studies[trial.study]
+                    behind = self._rank(study)
+                    heapq.heappush((queues if behind == rank else classes[behind])[owner], _place(study, after))
                 if queues[owner]:
                     heapq.heappush(owners, (self._share(owner), owner))
 
@@ -122,7 +143,12 @@ class _Round:
 
     def _rank(self, study: QueuedStudy) -> int:
         """Its priority, with what waiting has added."""
-        return study.priority + int(max(0.0, self.now - study.submitted) // AGEING)
+        return study.priority + self._points(study)
+
+    def _points(self, study: QueuedStudy) -> int:
+        if study.overtaken is None or study.id in self.active:
+            return 0
+        return int(max(0.0, self.now - study.overtaken) // AGEING)
 
     def _share(self, owner: str) -> float:
         return self.used[owner] / self._owner(owner).weight
@@ -168,7 +194,7 @@ class _Round:
         owner = self.situation.studies[trial.study].owner
         limits = self._owner(owner)
         if limits.devices is not None and self.devices[owner] + trial.need.devices > limits.devices:
-            return f"{owner} may have {limits.devices:g} devices at once"
+            return f"{owner} may have {limits.devices:g} {'device' if limits.devices == 1 else 'devices'} at once"
         if limits.hours_left is not None and limits.hours_left <= 0:
             return f"the device-hours of {owner} for this month are used up"
         return None
@@ -185,7 +211,7 @@ class _Round:
             take(self.promised, trial.need, where)
         if self.reservation and self.now + _seconds(trial.seconds) > self.reservation.start:
             take(self.reservation.left, trial.need, where)
-        self.grants.append(Grant(trial.id, where))
+        self.grants.append(Grant(trial.id, where, self._points(self.situation.studies[trial.study])))
         self.active.add(trial.study)
         self.running.append(RunningTrial(trial.id, trial.study, trial.need, where, self.now, trial.seconds))
         self._count(trial.study, trial.need, trial.seconds)
@@ -232,14 +258,14 @@ class _Round:
         priority = self._priority(trial.study)
         if priority <= self.lowest:
             return
+        asked = {preemption.trial for preemption in self.preemptions}
         if self.promised is None:
             self.promised = dict(self.free)
             for running in self.situation.running:
-                if running.leaving:
+                if running.leaving or running.id in asked:
                     give(self.promised, running.need, running.nodes)
-        asked = {preemption.trial for preemption in self.preemptions}
-        lower = [r for r in self.situation.running if not r.leaving and r.id not in asked and self._priority(r.study) < priority]
-        lower.sort(key=lambda running: (self._priority(running.study), -running.started, running.id))
+        lower = [r for r in self.situation.running if not r.leaving and r.id not in asked and self._standing(r) < priority]
+        lower.sort(key=lambda running: (self._standing(running), -running.started, running.id))
         free, victims = dict(self.promised), []
         while place(trial.need, free) is None:
             if not lower:
@@ -260,6 +286,10 @@ class _Round:
 
     def _priority(self, study: int) -> int:
         return self.situation.studies[study].priority
+
+    def _standing(self, running: RunningTrial) -> int:
+        """What a study has to be above to get a trial's devices."""
+        return self._priority(running.study) + running.points
 
 
 def _seconds(known: float | None) -> float:

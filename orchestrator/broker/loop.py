@@ -58,8 +58,13 @@ class Broker:
         grants = {grant.trial: grant.nodes for grant in decision.grants}
         if grants or paused or decision.preemptions:
             together = members(situation, decision, [id for id, asked in self._asked.items() if _groups(asked)])
-            self.store.carry_out(grants, [*paused, *(preemption.trial for preemption in decision.preemptions)], together)
+            points = {grant.trial: grant.points for grant in decision.grants}
+            leave = [*paused, *(preemption.trial for preemption in decision.preemptions)]
+            self.store.carry_out(grants, leave, together, points)
             log.info("granted %s, asked %s to leave", sorted(grants), sorted({p.trial for p in decision.preemptions}.union(paused)))
+        overtaken = {id: round(decision.overtaken[id] * 1000) if id in decision.overtaken else None for id in studies}
+        if changed := {id: since for id, since in overtaken.items() if since != studies[id].overtaken}:
+            self.store.set_overtaken(changed)
         if self.settings.autoscaler:
             self.demand.tell(bundles(situation, decision))
         if time.monotonic() >= self._places_due:
@@ -117,7 +122,7 @@ class Broker:
             left = seconds * _left(trial.epoch, trial.epochs) * trial.together
             remaining = left if trial.epoch else max(left - (now - since), seconds / 20)
         leaving = trial.leaving is not None
-        return RunningTrial(trial.id, study.id, self._need(study), trial.nodes, since, remaining, leaving)
+        return RunningTrial(trial.id, study.id, self._need(study), trial.nodes, since, remaining, leaving, trial.points)
 
     def _need(self, study: OpenStudy) -> Need:
         resources = self._asked[study.id].resources
@@ -189,7 +194,8 @@ def _groups(asked: Asked) -> bool:
 
 
 def _queued(study: OpenStudy) -> QueuedStudy:
-    return QueuedStudy(study.id, study.owner, study.priority, study.created / 1000)
+    overtaken = None if study.overtaken is None else study.overtaken / 1000
+    return QueuedStudy(study.id, study.owner, study.priority, study.created / 1000, overtaken)
 
 
 def _left(epoch: int, epochs: int | None) -> float:

@@ -78,6 +78,7 @@ class _Running:
     nodes: Placement
     started: float
     ends: float  # when it ends, or leaves
+    points: int
     leaving: bool = False
 
 
@@ -111,6 +112,8 @@ class Simulation:
         self.trials = {(study.id, trial.name): trial for study in studies for trial in study.trials}
         self.paths: dict[int, dict[str, float]] = {}
         self.used: dict[str, float] = defaultdict(float)
+        self.hours: dict[str, float] = defaultdict(float)  # device-hours that owners have had
+        self.overtaken: Mapping[int, float] = {}
 
     def run(self, until: float = float("inf")) -> Outcome:
         """Plays on until nothing is left to do, or `until`."""
@@ -168,15 +171,30 @@ class Simulation:
         self.outcome.decisions += 1
         running = tuple(
             RunningTrial(
-                number, each.study, each.trial.need, each.nodes, each.started, max(1.0, self._told_end(each) - self.now), each.leaving
+                number,
+                each.study,
+                each.trial.need,
+                each.nodes,
+                each.started,
+                max(1.0, self._told_end(each) - self.now),
+                each.leaving,
+                each.points,
             )
             for number, each in self.running.items()
         )
         concerned = {*(s for s, trials in self.ready.items() if trials), *(each.study for each in self.running.values())}
-        studies = {study: self.queued[study] for study in concerned}
+        studies = {study: replace(self.queued[study], overtaken=self.overtaken.get(study)) for study in concerned}
         names = {study.owner for study in studies.values()}
-        owners = {name: replace(self.owners.get(name, Owner()), used=self.used[name]) for name in names}
-        return decide(Situation(self.now, self.nodes, studies, {s: t for s, t in self.ready.items() if t}, running, owners))
+        owners = {name: self._owner(name) for name in names}
+        decision = decide(Situation(self.now, self.nodes, studies, {s: t for s, t in self.ready.items() if t}, running, owners))
+        self.overtaken = decision.overtaken
+        return decision
+
+    def _owner(self, name: str) -> Owner:
+        """As the broker is told. Owners are made with the hours that they have at the beginning; all is in one month."""
+        owner = self.owners.get(name, Owner())
+        left = None if owner.hours_left is None else owner.hours_left - self.hours[name]
+        return replace(owner, used=self.used[name], hours_left=left)
 
     def _told_end(self, each: _Running) -> float:
         worked = each.trial.seconds - self.left[each.study][each.trial.name]
@@ -188,7 +206,7 @@ class Simulation:
             self.ready[study] = [trial for trial in self.ready[study] if trial.id != grant.trial]
             self._advance(study, machine.TrialStarted(name), (name, machine.Trial(TrialState.READY)))
             ends = self.now + self.left[study][name]
-            self.running[grant.trial] = _Running(study, self.trials[study, name], grant.nodes, self.now, ends)
+            self.running[grant.trial] = _Running(study, self.trials[study, name], grant.nodes, self.now, ends, grant.points)
             heapq.heappush(self.ends, (ends, grant.trial))
         for preemption in decision.preemptions:
             each = self.running[preemption.trial]
@@ -201,13 +219,18 @@ class Simulation:
         """To the first tick at which something has ended or arrived."""
         coming = [self.ends[0][0]] if self.ends else []
         coming += [self.arrivals[-1].submitted] if self.arrivals else []
-        ticks = -(-(min(coming) - self.now) // self.tick)
-        then = min(self.now + max(1.0, ticks) * self.tick, until)
         share: dict[str, float] = defaultdict(float)
+        devices: dict[str, float] = defaultdict(float)
         for each in self.running.values():
             share[self.plans[each.study].owner] += self.shares[each.trial.need]
+            devices[self.plans[each.study].owner] += each.trial.need.devices
+        left = {owner: self._owner(owner).hours_left or 0.0 for owner in devices}
+        coming += [self.now + hours * 3600 / devices[owner] for owner, hours in left.items() if hours > 0]
+        ticks = -(-(min(coming) - self.now) // self.tick)
+        then = min(self.now + max(1.0, ticks) * self.tick, until)
         for owner in {*self.used, *share}:
             self.used[owner] = after(self.used[owner], share[owner], then - self.now)
+            self.hours[owner] += devices[owner] * (then - self.now) / 3600
         self.now = then
         while self.ends and self.ends[0][0] <= self.now:
             ended, number = heapq.heappop(self.ends)

@@ -8,12 +8,14 @@ from orchestrator.broker.cluster import Need, Placement, Resources
 
 @dataclass(frozen=True)
 class QueuedStudy:
-    """A study with trials that are ready or running. priority: the higher the sooner, 0 where nobody says. submitted: when it came."""
+    """A study with trials that are ready or running. priority: the higher the sooner, 0 where nobody says. submitted: when it came.
+    overtaken: since when it has had no devices while studies of higher priority had; None where that is not so."""
 
     id: int
     owner: str
     priority: int
     submitted: float
+    overtaken: float | None = None
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ def in_order(trials: Iterable[ReadyTrial]) -> list[ReadyTrial]:
 
 @dataclass(frozen=True)
 class RunningTrial:
-    """A trial on its devices. remaining: seconds that it is thought to need still, None where nobody knows. leaving: asked to make room."""
+    """A trial on its devices. remaining: seconds that it is thought to need still, None where nobody knows. leaving: asked to make room.
+    points: that its study had gained by waiting when it was granted."""
 
     id: int
     study: int
@@ -45,6 +48,7 @@ class RunningTrial:
     started: float
     remaining: float | None
     leaving: bool = False
+    points: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,27 +77,29 @@ class Situation:
 
 @dataclass(frozen=True)
 class Grant:
-    """A trial may start; `nodes` is where the broker saw room."""
+    """A trial may start; `nodes` is where the broker saw room, `points` what waiting had added to its study's priority."""
 
     trial: int
     nodes: Placement
+    points: int = 0
 
 
 @dataclass(frozen=True)
 class Preemption:
-    """A trial is to make room at its next checkpoint, for a trial of a study of higher priority."""
+    """A trial is to make room at its next checkpoint, for a trial of a study of higher priority; None: as its owner's hours are used up."""
 
     trial: int
-    room_for: int
+    room_for: int | None
 
 
 @dataclass(frozen=True)
 class Decision:
     """waits: why a study's next trial does not start now, a sentence each. starts: by study, when the first blocked trial is thought to.
-    lacking: of those that wait, the studies that more devices, or larger nodes, would help."""
+    lacking: of those that wait, the studies that more devices, or larger nodes, would help. overtaken: as of the studies, after this."""
 
     grants: tuple[Grant, ...] = ()
     preemptions: tuple[Preemption, ...] = ()
     waits: Mapping[int, str] = field(default_factory=dict)
     starts: Mapping[int, float] = field(default_factory=dict)
     lacking: tuple[int, ...] = ()
+    overtaken: Mapping[int, float] = field(default_factory=dict)

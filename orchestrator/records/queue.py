@@ -48,6 +48,7 @@ class GrantedTrial:
     nodes: tuple[str, ...]
     granted: int
     leaving: int | None
+    points: int
     held: bool
     together: int = 1
 
@@ -61,6 +62,7 @@ class OpenStudy:
     priority: int
     paused: bool
     created: int
+    overtaken: int | None
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ class Queue(Queries, Units):
         concerned = or_(
             exists().where(DeviceGrant.study_id == Study.id), exists().where(Trial.study_id == Study.id, Trial.state == TrialState.READY)
         )
-        query = select(Study.id, Study.owner, Study.priority, Study.paused, Study.created).order_by(Study.id)
+        query = select(Study.id, Study.owner, Study.priority, Study.paused, Study.created, Study.overtaken).order_by(Study.id)
         with self._reads() as session:
             rows = session.execute(query.where(Study.state.in_((*OPEN_STUDIES, StudyState.CANCELLING)), concerned))
             return [OpenStudy(row[0], row[1] or "", *row[2:]) for row in rows]
@@ -229,7 +231,7 @@ class Queue(Queries, Units):
         """Every trial with its devices, those that may start among them; of a group the one that the others are beside."""
         held = exists().where(Lease.trial_id == Trial.id)
         fields = (Trial.id, Trial.study_id, Trial.state, Trial.epoch, Trial.epochs)
-        of_grant = (DeviceGrant.nodes, DeviceGrant.granted, DeviceGrant.leaving)
+        of_grant = (DeviceGrant.nodes, DeviceGrant.granted, DeviceGrant.leaving, DeviceGrant.points)
         other = aliased(DeviceGrant)
         others = select(func.count()).where(other.beside == DeviceGrant.trial_id).scalar_subquery()
         query = select(*fields, *of_grant, held, others).join(DeviceGrant, DeviceGrant.trial_id == Trial.id)
@@ -237,8 +239,8 @@ class Queue(Queries, Units):
         with self._reads() as session:
             rows = session.execute(query.order_by(Trial.id))
             return [
-                GrantedTrial(id, study, state, epoch, epochs, tuple(nodes), since, leaving, held, 1 + others)
-                for id, study, state, epoch, epochs, nodes, since, leaving, held, others in rows
+                GrantedTrial(id, study, state, epoch, epochs, tuple(nodes), since, leaving, points, held, 1 + others)
+                for id, study, state, epoch, epochs, nodes, since, leaving, points, held, others in rows
             ]
 
     def makeup(self, study_id: int) -> dict[int, tuple[int | None, list[int]]]:
@@ -254,10 +256,15 @@ class Queue(Queries, Units):
         return found
 
     def carry_out(
-        self, grants: Mapping[int, Sequence[str]], leave: Iterable[int], members: Mapping[int, int] = MappingProxyType({})
+        self,
+        grants: Mapping[int, Sequence[str]],
+        leave: Iterable[int],
+        members: Mapping[int, int] = MappingProxyType({}),
+        points: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
         """Writes down grants (trial -> its nodes) and wishes to leave; a trial that was claimed by nobody just loses its grant, and one of
-        a group leaves with the others. members: of granted trials, how many may share the devices, where that is more than one."""
+        a group leaves with the others. members: of granted trials, how many may share the devices, where that is more than one. points: by
+        trial what waiting had added to its study's priority, where it had."""
         now = self.now()
         asked = list(leave)
         with self._writes.begin() as session:
@@ -266,8 +273,18 @@ class Queue(Queries, Units):
             open_ = select(Trial.id, Trial.study_id).join(Study).where(Study.state.in_(OPEN_STUDIES), Study.paused.is_(False))
             had = exists().where(DeviceGrant.trial_id == Trial.id)  # a driver may have taken it along with another
             may = dict(session.execute(open_.where(Trial.id.in_(grants), Trial.state == TrialState.READY, ~had)).tuples().all())
-            of = {t: {"study_id": may[t], "nodes": list(n), "members": members.get(t, 1)} for t, n in grants.items() if t in may}
-            new = [{"trial_id": t, "granted": now, **each} for t, each in of.items()]
+            new = [
+                {
+                    "trial_id": trial,
+                    "study_id": may[trial],
+                    "nodes": list(nodes),
+                    "granted": now,
+                    "members": members.get(trial, 1),
+                    "points": points.get(trial, 0),
+                }
+                for trial, nodes in grants.items()
+                if trial in may
+            ]
             if new:
                 session.execute(insert(DeviceGrant), new)
             if asked:
@@ -277,6 +294,12 @@ class Queue(Queries, Units):
                 session.execute(delete(DeviceGrant).where(theirs, ~claimed, ~running))
                 group = or_(theirs, DeviceGrant.beside.in_(asked))
                 session.execute(update(DeviceGrant).where(group, DeviceGrant.leaving.is_(None)).values(leaving=now))
+
+    def set_overtaken(self, since: Mapping[int, int | None]) -> None:
+        """By study since when those of higher priority have had devices while it had none; None: they have not."""
+        with self._writes.begin() as session:
+            for study, time in since.items():
+                session.execute(update(Study).where(Study.id == study).values(overtaken=time))
 
     def set_places(self, places: Sequence[Place]) -> None:
         """The whole queue as it stands now."""

@@ -61,6 +61,7 @@ class Study(Base):
     finished: Mapped[int | None]  # entered a final state; None again after a resume
     priority: Mapped[int] = mapped_column(default=0, server_default="0")  # in the queue; the higher the sooner
     paused: Mapped[bool] = mapped_column(default=False, server_default=false())  # is granted no devices
+    overtaken: Mapped[int | None]  # since when it has had no devices while studies of higher priority had
     presentation: Mapped[dict[str, Any]] = mapped_column(deferred=True, server_default="{}")  # large, and read for the table alone
     experiment: Mapped[str | None] = mapped_column(String(64))  # MLflow experiment id
     run: Mapped[str | None] = mapped_column(String(64))  # MLflow parent run id
@@ -244,6 +245,7 @@ class DeviceGrant(Base):
     nodes: Mapped[list[Any]]  # where the broker saw room; empty: wherever it is
     granted: Mapped[int]
     leaving: Mapped[int | None]  # when it was asked to make room at its next checkpoint
+    points: Mapped[int] = mapped_column(default=0, server_default="0")  # what waiting had added to its study's priority
     members: Mapped[int] = mapped_column(default=1, server_default="1")  # how many trials may have these devices together, as a group
     beside: Mapped[int | None] = mapped_column(ForeignKey("trial.id", ondelete="CASCADE"), index=True)  # it shares this trial's devices
 

@@ -134,6 +134,8 @@ class Unit:
     def _study_changed(self, change: machine.StudyChange) -> None:
         self.study.state, self.study.reason = change.state, change.reason
         self.study.finished = self.now if change.state.final else None
+        if change.state.final:
+            self.study.overtaken = None
         if change.state.final or change.state == StudyState.QUEUED:  # no driver, nobody trains
             self.session.execute(delete(Lease).where(Lease.study_id == self.study.id))
             self.session.execute(delete(DeviceGrant).where(DeviceGrant.study_id == self.study.id))

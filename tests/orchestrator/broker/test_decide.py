@@ -11,8 +11,8 @@ ONE = Need(Resources(1, 1))
 NODE = {"node": Resources(16, 4)}
 
 
-def study(id: int, owner: str = "ada", priority: int = 0, submitted: float = 0.0) -> QueuedStudy:
-    return QueuedStudy(id, owner, priority, submitted)
+def study(id: int, owner: str = "ada", priority: int = 0, submitted: float = 0.0, overtaken: float | None = None) -> QueuedStudy:
+    return QueuedStudy(id, owner, priority, submitted, overtaken)
 
 
 def ready(id: int, study: int, need: Need = ONE, seconds: float | None = 100.0, path: float = 100.0) -> ReadyTrial:
@@ -37,11 +37,32 @@ def test_the_trial_with_the_longest_chain_behind_it_starts_first() -> None:
     assert granted(situation([study(1)], [*baselines, ready(9, 1, path=500.0)]))[0] == 9
 
 
-def test_the_higher_priority_goes_first_and_waiting_adds_to_it() -> None:
+def test_the_higher_priority_goes_first_and_who_was_overtaken_for_long_has_one_turn_before_it() -> None:
     trials = [ready(n, 1 if n < 4 else 2) for n in range(8)]
-    assert granted(situation([study(1, submitted=900), study(2, priority=1, submitted=990)], trials)) == [4, 5, 6, 7]
-    waited = study(1, submitted=1000.0 - 2 * AGEING)
-    assert granted(situation([waited, study(2, priority=1, submitted=990)], trials)) == [0, 1, 2, 3]
+    high = study(2, priority=1, submitted=990)
+    assert granted(situation([study(1, submitted=1000.0 - 50 * AGEING), high], trials)) == [4, 5, 6, 7], "old, but overtaken by nobody"
+    overtaken = situation([study(1, overtaken=1000.0 - 2 * AGEING), high], trials)
+    decision = decide(overtaken)
+    assert [(grant.trial, grant.points) for grant in decision.grants] == [(0, 2), (4, 0), (5, 0), (6, 0)]
+    assert decision.overtaken == {}
+
+
+def test_being_overtaken_begins_when_higher_ones_get_devices_and_ends_when_none_has_any() -> None:
+    trials = [ready(n, 1 if n < 4 else 2) for n in range(8)]
+    both = situation([study(1), study(2, priority=1)], trials)
+    assert decide(both).overtaken == {1: 1000.0}
+    since = situation([study(1, overtaken=200.0), study(2, priority=1)], trials)
+    assert decide(since).overtaken == {1: 200.0}
+    equals = situation([study(1, overtaken=200.0), study(3)], [ready(n, 3) for n in range(4)] + [ready(9, 1)], [running(12, 3)])
+    assert decide(equals).overtaken == {}
+
+
+def test_what_came_to_its_turn_by_waiting_is_left_alone_by_those_it_came_before() -> None:
+    at_work = [replace(running(11, 1, started=5.0), points=2), *(running(n, 3) for n in (12, 13, 14))]
+    studies = [study(1), study(2, priority=2), study(3, priority=2)]
+    assert decide(situation(studies, [ready(1, 2)], at_work)).preemptions == ()
+    studies[1] = study(2, priority=3)
+    assert [each.trial for each in decide(situation(studies, [ready(1, 2)], at_work)).preemptions] == [11], "the youngest of equals"
 
 
 def test_owners_share_alike_and_who_had_less_lately_comes_first() -> None:
@@ -59,6 +80,13 @@ def test_quotas_hold_and_say_so() -> None:
     assert (len(few.grants), few.waits) == (1, {1: "ada may have 2 devices at once"})
     spent = decide(situation([study(1)], trials, owners={"ada": Owner(hours_left=0.0)}))
     assert (spent.grants, spent.waits) == ((), {1: "the device-hours of ada for this month are used up"})
+
+
+def test_trials_leave_when_the_hours_are_used_up_and_make_room_for_whoever_waits() -> None:
+    at_work = [running(11, 1), *(running(n, 3) for n in (12, 13, 14))]
+    studies = [study(1), study(2, "bob", priority=5), study(3, "eve")]
+    decision = decide(situation(studies, [ready(1, 2)], at_work, owners={"ada": Owner(hours_left=-0.1)}))
+    assert [(each.trial, each.room_for) for each in decision.preemptions] == [(11, None)]
 
 
 def test_what_fits_nowhere_waits_with_the_reason_and_holds_up_nobody() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.broker.decide import AGEING
 from orchestrator.broker.loop import Broker
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
@@ -100,6 +101,24 @@ def test_a_study_of_higher_priority_makes_others_leave_and_is_granted_what_they_
     assert shop.store.trial_by_id(low_trial.id).losses == 0
 
 
+def test_a_study_that_is_overtaken_is_known_as_such_until_it_has_devices(shop: Shop) -> None:
+    whole = {"resources": {"cpus": 2}}
+    low, high = shop.submit(**whole), shop.submit(**whole)
+    shop.store.set_priority(high, 1)
+    shop.step()
+    assert shop.granted(high) == [TEACHER]
+    began = shop.store.now()
+    for _ in range(2):
+        shop.clock.seconds += 1.5 * AGEING
+        shop.step()
+        assert shop.store.study(low).overtaken == began
+    shop.cluster.nodes = {"10.0.0.1": (4, 0)}
+    shop.step()
+    assert shop.granted(low) == [TEACHER]
+    assert [(each.study_id, each.points) for each in shop.store.all_granted()] == [(low, 3), (high, 0)]
+    assert shop.store.study(low).overtaken is None
+
+
 def test_a_paused_study_is_granted_nothing_and_its_trials_leave(shop: Shop) -> None:
     study = Driven.start(shop.store, shop.folder)
     shop.step()
@@ -119,11 +138,16 @@ def test_a_quota_of_devices_holds_and_device_hours_are_counted_and_end(shop: Sho
     study = Driven(shop.store, shop.submit(), shop.folder)
     shop.step()
     assert shop.granted(study.id) == [TEACHER]
-    assert shop.waits() == {study.id: "ada may have 1 devices at once"}
+    assert shop.waits() == {study.id: "ada may have 1 device at once"}
+    attempt = shop.store.new_attempt(study.id)
+    assert attempt
+    shop.store.start_attempt(study.id, attempt.number)
+    study.begin_granted(TEACHER)
     shop.clock.seconds += 2.5 * 3600
     shop.step()
     (ada,) = shop.store.owners()
     assert (ada.name, ada.month_hours) == ("ada", 2.5)
+    assert list(shop.store.leaving_trials(study.id)) == [TEACHER], "it goes on next month"
     shop.store.set_quota("ada", devices=None, hours=2.0, weight=1.0)
     shop.step()
     assert shop.waits() == {study.id: "the device-hours of ada for this month are used up"}

@@ -1,5 +1,6 @@
 """The broker over days of made-up work: nobody starves, no quota is broken, no device idles, fair shares come out fair."""
 
+import random
 from collections import defaultdict
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.broker.cluster import Need, Resources
+from orchestrator.broker.decide import AGEING
 from orchestrator.broker.simulation import Outcome, SimulatedStudy, SimulatedTrial, Simulation
 from orchestrator.broker.situation import Owner
 
@@ -62,6 +64,19 @@ def test_every_study_ends_whatever_comes_and_no_device_is_given_twice(plans: lis
     assert all(abs(worked[key] - wanted[key]) < 1e-6 for key in wanted), "a preempted trial goes on where it was"
 
 
+@settings(max_examples=30, deadline=None)
+@given(studies(), st.floats(0.2, 4.0))
+def test_device_hours_are_exceeded_by_no_more_than_leaving_takes(plans: list[SimulatedStudy], hours: float) -> None:
+    leave = 60.0
+    outcome = Simulation(NODES, plans, {"ada": Owner(hours_left=hours)}, tick=1.0, leave=leave).run()
+    had = sum((span.end - span.start) * span.need.devices for span in outcome.spans if span.owner == "ada")
+    assert had <= hours * 3600 + 8 * (leave + 2), "all eight GPUs were theirs"
+    ended = {plan.id for plan in plans if plan.id in outcome.ended}
+    assert {plan.id for plan in plans if plan.owner == "bob"} <= ended
+    unfinished = {plan.id for plan in plans} - ended
+    assert all(outcome.refused[study] == "the device-hours of ada for this month are used up" for study in unfinished)
+
+
 @settings(max_examples=40, deadline=None)
 @given(studies())
 def test_single_trials_never_wait_while_a_device_is_free(plans: list[SimulatedStudy]) -> None:
@@ -88,6 +103,18 @@ def test_an_urgent_study_waits_no_longer_than_a_checkpoint_takes() -> None:
     assert sum(span.preempted for span in outcome.spans) == 4
 
 
+def test_a_campaign_that_came_long_before_gives_nobody_elses_room_back_to_itself() -> None:
+    drawn = random.Random(0)
+    campaign = SimulatedStudy(
+        0, "ada", 0.0, tuple(SimulatedTrial(f"t{n}", Need(Resources(2, 1)), drawn.uniform(1800.0, 7200.0)) for n in range(300))
+    )
+    came = 30 * 3600.0
+    gang = SimulatedTrial("gang", Need(Resources(2, 1), workers=4), 1000.0)
+    outcome = Simulation(NODES, [campaign, SimulatedStudy(9, "bob", came, (gang,), priority=1)], tick=1.0, leave=600.0).run()
+    assert outcome.first_start(9) - came <= 602.0
+    assert sum(span.preempted for span in outcome.spans) <= 4
+
+
 def test_two_owners_with_much_to_do_have_equal_days() -> None:
     def work(id: int, owner: str, seconds: float, count: int) -> SimulatedStudy:
         return SimulatedStudy(id, owner, 0.0, tuple(SimulatedTrial(f"t{n}", Need(Resources(2, 1)), seconds) for n in range(count)))
@@ -102,11 +129,14 @@ def test_two_owners_with_much_to_do_have_equal_days() -> None:
 def test_a_study_of_low_priority_gets_its_turn_in_a_stream_of_higher_ones() -> None:
     stream = [
         SimulatedStudy(n, "ada", n * 1000.0, tuple(SimulatedTrial(f"t{k}", Need(Resources(2, 1)), 1000.0) for k in range(8)), priority=2)
-        for n in range(1, 100)
+        for n in range(1, 130)
     ]
-    low = SimulatedStudy(0, "ada", 1500.0, (SimulatedTrial("t", Need(Resources(2, 1)), 1000.0),))
+    low = SimulatedStudy(0, "ada", 1500.0, tuple(SimulatedTrial(f"t{k}", Need(Resources(2, 1)), 30_000.0) for k in range(2)))
     outcome = Simulation(NODES, [low, *stream], tick=1.0).run()
-    assert outcome.ended[0] < outcome.makespan - 20_000.0
+    first, *_ = sorted((span for span in outcome.spans if span.study == 0), key=lambda span: span.start)
+    assert first.start <= 2000.0 + 2 * AGEING + 1000.0, "two points, and the first trial that ends"
+    assert not first.preempted, "it has its turn to the end"
+    assert first.end < outcome.makespan - 20_000.0
 
 
 def test_what_fits_nowhere_is_told_and_the_rest_goes_on() -> None:

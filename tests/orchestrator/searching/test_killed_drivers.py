@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.driving.source import source_of_code
 from orchestrator.machine import StudyState, TrialState
 from orchestrator.records.store import Store
 from orchestrator.records.unit import Unit
@@ -82,8 +83,9 @@ def run(folder: Path, spec: StudySpec, dies: Callable[[], bool] = lambda: False)
 
 @pytest.fixture(autouse=True)
 def _code(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sources are read once and not by every driver, which takes most of these tests' time."""
+    """Sources are read once and git is asked once, and not by every driver, which takes most of these tests' time."""
     monkeypatch.setattr("orchestrator.driving.graph.code_version", functools.cache(code_version))
+    monkeypatch.setattr("orchestrator.driving.graph.source_of_code", functools.cache(source_of_code))
 
 
 @pytest.mark.parametrize(
