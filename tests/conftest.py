@@ -1,4 +1,4 @@
-"""Shared by all tests: single-threaded torch, and the embedded dataset made once per run."""
+"""Shared by all tests: single-threaded torch, and what is made once per run: the embedded dataset, a database without a row."""
 
 import os
 from pathlib import Path
@@ -19,3 +19,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     prepare("digits", folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file as the migrations leave it, to be copied: they take as long as many a test."""
+    from orchestrator.records.store import Store
+
+    file = tmp_path_factory.mktemp("migrated") / "retort.db"
+    Store(f"sqlite:///{file}").close()
+    return file

@@ -20,6 +20,7 @@ from orchestrator.records.schema import MEASUREMENT, DeviceGrant, Lease, Need, P
 from orchestrator.records.unit import Units
 
 OPEN_STUDIES = (StudyState.QUEUED, StudyState.RUNNING)
+_BEHIND_ALL = 2**31  # a position in a study
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ class Queue(Queries, Units):
             if since is None:
                 return list(session.scalars(mine))
             # Two statements, from the few that finished to their equals: in one, SQLite goes through all that are ready.
-            ended = select(Trial.key).where(Trial.finished >= since, Trial.state == TrialState.FINISHED, Trial.key.is_not(None)).distinct()
-            keys = list(session.scalars(ended))
+            ended = select(Trial.key).where(Trial.finished >= since, Trial.state == TrialState.FINISHED)
+            keys = set(session.scalars(ended)) - {None}
             equals = select(Trial.id, Trial.study_id, Trial.state).where(Trial.key.in_(keys))
             ready = [id for id, study, state in session.execute(equals) if (study, state) == (study_id, TrialState.READY)] if keys else []
             return list(session.scalars(mine.where(Trial.id.in_(ready)))) if ready else []
@@ -193,8 +194,9 @@ class Queue(Queries, Units):
         last = select(ahead.position).where(ahead.study_id == Study.id, *_waits(ahead, now)).order_by(ahead.position)
         last = last.limit(1).offset(most - 1).correlate(Study).scalar_subquery()
         bounds = select(Study.id, last.label("last")).where(Study.state.in_(OPEN_STUDIES), Study.paused.is_(False)).cte("bounds")
+        bounds = bounds.prefix_with("MATERIALIZED")  # else SQLite looks anew for each trial
         query = select(Trial.id, Trial.study_id, Trial.position, Trial.epoch, Trial.epochs).join(bounds, bounds.c.id == Trial.study_id)
-        query = query.where(or_(bounds.c.last.is_(None), Trial.position <= bounds.c.last), *_waits(Trial, now))
+        query = query.where(Trial.position <= func.coalesce(bounds.c.last, _BEHIND_ALL), *_waits(Trial, now))
         with self._reads() as session:
             return [WaitingTrial(*row) for row in session.execute(query.order_by(Trial.study_id, Trial.position))]
 
