@@ -60,9 +60,10 @@ def _of_loops(store: Store) -> Iterator[str]:
 
 
 def _of_outbox(store: Store) -> Iterator[str]:
+    for aside in store.set_aside():
+        kept = f"{aside.rows} changes of study {aside.study_id}, which are kept for `retort resend`"
+        yield f"MLflow could not be told {kept}: {aside.trouble}"
     found = store.gauges()
-    if found.outbox_set_aside:
-        yield f"MLflow refused {found.outbox_set_aside} changes, which are kept: see logs/orchestrator.log, then POST /v1/outbox:resend"
     if found.outbox_age > PATIENCE_SECONDS and found.outbox > found.outbox_set_aside:
         yield f"MLflow is {found.outbox_age:.0f} s behind ({found.outbox} changes wait); studies go on, and it is told all once it answers"
 

@@ -1,4 +1,4 @@
-"""Shared by all tests: single-threaded torch, and the embedded dataset, made once on this machine."""
+"""Shared by all tests: single-threaded torch, the embedded dataset, made once on this machine, and a database without a row."""
 
 import fcntl
 import hashlib
@@ -35,3 +35,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(kept / "digits", folder / "digits")
     (folder / "pretrained").symlink_to(kept / "pretrained")
     return folder
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file as the migrations leave it, to be copied: they take as long as many a test."""
+    from orchestrator.records.store import Store
+
+    file = tmp_path_factory.mktemp("migrated") / "retort.db"
+    Store(f"sqlite:///{file}").close()
+    return file

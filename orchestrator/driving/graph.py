@@ -17,10 +17,10 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from orchestrator.driving.order import Order
 from orchestrator.driving.source import source_of_code
-from orchestrator.machine import OPEN
+from orchestrator.machine import OPEN, TrialState
 from orchestrator.plan import measurement_from, planned_from, teacher_ref
 from orchestrator.records.errors import LeaseLost
-from orchestrator.records.leases import Known
+from orchestrator.records.leases import Claim, Known
 from orchestrator.records.schema import Trial
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from orchestrator.searching.searching import Searching
 
 LOOK_SECONDS = 0.3  # between two looks for granted trials
-SERVED_SECONDS = 2.0  # and for trials whose equals another study has finished
+SERVED_SECONDS = 2.0  # and for trials whose equals have finished since the last look
+SERVED_SLACK = 5.0  # such an end may become known so much later than its time says: it waited for the database, its clock is behind
+ALL_SECONDS = 60.0  # between two looks at all trials that are ready, for what is later still
 GRANT_SECONDS = 3.0  # a driver that has nothing to do waits so long for a first grant
 IDLE_SECONDS = 30.0  # and one that had devices, or whose trials another study trains, so long for the next
 SIGN_SECONDS = 5.0  # between two signs of life of a trial that are stored
@@ -69,7 +71,10 @@ class Graph:
         self.changed = time.monotonic()  # when a trial was last claimed, or came to its end
         self._full = False  # the disk, when last looked at
         self._looked = False  # at all trials that were ready when it began
-        self._look_due = self._served_due = 0.0
+        self._new = True  # there may be ready trials that it has not looked at
+        self._numbers = (0, 0)  # of the study's trials, and of those that wait, when it last counted
+        self._served_since = 0  # ends of equals are known until then, in milliseconds since 1970; 0: of none
+        self._look_due = self._served_due = self._all_due = 0.0
         self._without_promise: set[str] = set()  # trials that stop with the epoch at hand
         self._asked: set[str] = set()  # trials asked to make room
         self._done: dict[str, TeacherRef] = {}  # trials whose checkpoints others have asked for
@@ -85,9 +90,11 @@ class Graph:
         """Lets the search go on, and counts anew."""
         if self.searching and self.searching.step():
             self.arms = {arm.id: arm for arm in self.store.arms(self.study_id)}
-            self._served_due = 0.0  # what is new is to be looked at
         counts = self.store.counts(self.study_id)
         self.open = sum(counts[state] for state in OPEN)
+        numbers = (sum(counts.values()), counts[TrialState.WAITING])
+        self._new |= numbers != self._numbers  # its search has added some, or some wait no longer
+        self._numbers = numbers
 
     @property
     def ended(self) -> bool:
@@ -148,23 +155,39 @@ class Graph:
 
     def _take_over(self) -> None:
         """Claims ready trials whose equals have finished, and those that their results make ready, and so on."""
-        seen: set[str] = set()
-        while time.monotonic() >= self._served_due:
-            self._look()
-            served = [trial for trial in self.store.served_trials(self.study_id) if trial.name not in self.claimed]
-            self.orders.extend(order for trial in served if (order := self._claim(trial)))  # one whose equal's files are gone
-            if seen.issuperset(trial.name for trial in served):
-                self._served_due = time.monotonic() + SERVED_SECONDS
-            seen.update(trial.name for trial in served)
+        if time.monotonic() >= self._all_due:
+            self._new, self._served_since, self._all_due = True, 0, time.monotonic() + ALL_SECONDS
+        while self._new or time.monotonic() >= self._served_due:
+            served = [*self._look(), *self._served()]
+            unique = {trial.id: trial for trial in served if trial.name not in self.claimed}
+            self.orders.extend(order for trial in unique.values() if (order := self._claim(trial)))  # one whose equal's files are gone
 
-    def _look(self) -> None:
-        """Writes down what ready trials are to train, so that all may know whose equals they are: of all at first, then of new ones."""
+    def _served(self) -> list[Trial]:
+        """The ready trials whose equals have finished since the last look, if that is due."""
+        if time.monotonic() < self._served_due:
+            return []
+        now = self.store.now()
+        found = self.store.served_trials(self.study_id, since=self._served_since or None)
+        self._served_since = now - round(1000 * SERVED_SLACK)
+        self._served_due = time.monotonic() + SERVED_SECONDS
+        return found
+
+    def _look(self) -> list[Trial]:
+        """Writes down what ready trials are to train, so that all may know whose equals they are: of all at first, then of new ones. Those
+        of the new ones whose equals have finished."""
+        if not self._new:
+            return []
+        self._new = False
+        served: list[Trial] = []
         position = -1
         while page := self.store.ready_trials(self.study_id, after=position, limit=PAGE, known=not self._looked):
             position = page[-1].position
             known = {trial.name: found for trial in page if (found := self._known(trial))}
             self.store.know_trials(self.study_id, self.attempt, known)
+            if self._looked:
+                served += self.store.served_trials(self.study_id, names=list(known))
         self._looked = True
+        return served
 
     def _known(self, trial: Trial) -> Known | None:
         """What it is to train; None, and the trial has failed, where the catalogue no longer has what it names."""
@@ -189,6 +212,8 @@ class Graph:
             environment["training_code"] = self.code_version(())
         claimed = self.store.claim(self.study_id, self.attempt, name, known, environment, reuse=not self.setting.force)
         if claimed.fence is None:
+            if claimed.claim == Claim.BUSY:
+                self._served_since = 0  # it is to be found again, whenever its equal finished
             self.refresh()
             return None
         self.claimed[name] = claimed.fence
@@ -323,6 +348,6 @@ class Graph:
         self.claimed.pop(name, None)
         self.folders.pop(name, None)
         self._asked.discard(name)
-        self.changed, self._served_due = time.monotonic(), 0.0
+        self.changed = time.monotonic()
         self.signs.pop(name, None)
         self.refresh()

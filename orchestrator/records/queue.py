@@ -22,6 +22,7 @@ from orchestrator.records.schema import MEASUREMENT, DeviceGrant, Lease, Need, P
 from orchestrator.records.unit import Units
 
 OPEN_STUDIES = (StudyState.QUEUED, StudyState.RUNNING)
+_BEHIND_ALL = 2**31  # a position in a study
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Queue(Queries, Units):
     def granted_trials(self, study_id: int, without: Iterable[str] = ()) -> list[Trial]:
         """The trials that a driver may start, in the order in which they were granted."""
         query = select(Trial).join(DeviceGrant, DeviceGrant.trial_id == Trial.id)
-        query = query.where(Trial.study_id == study_id, Trial.state == TrialState.READY, Trial.name.not_in(list(without)))
+        query = query.where(DeviceGrant.study_id == study_id, Trial.state == TrialState.READY, Trial.name.not_in(list(without)))
         query = query.where(DeviceGrant.beside.is_(None))
         with self._reads() as session:
             return list(session.scalars(query.order_by(DeviceGrant.granted, Trial.position)))
@@ -125,7 +126,7 @@ class Queue(Queries, Units):
         """The trials that are asked to make room, and when they were."""
         query = select(Trial.name, DeviceGrant.leaving).join(DeviceGrant, DeviceGrant.trial_id == Trial.id)
         with self._reads() as session:
-            rows = session.execute(query.where(Trial.study_id == study_id, DeviceGrant.leaving.is_not(None)))
+            rows = session.execute(query.where(DeviceGrant.study_id == study_id, DeviceGrant.leaving.is_not(None)))
             return {name: leaving for name, leaving in rows if leaving is not None}
 
     @patient
@@ -136,11 +137,21 @@ class Queue(Queries, Units):
             return session.scalar(query.limit(1)) is not None
 
     @patient
-    def served_trials(self, study_id: int) -> list[Trial]:
-        """The ready trials of a study of which an equal has finished."""
+    def served_trials(self, study_id: int, since: int | None = None, names: Sequence[str] | None = None) -> list[Trial]:
+        """The ready trials of a study of which an equal has finished, in the study's order: those whose equal did so since then
+        (milliseconds since 1970), or those of these names; all of them costs a look at every trial that is ready."""
+        mine = select(Trial).where(Trial.study_id == study_id, Trial.state == TrialState.READY, served()).order_by(Trial.position)
         with self._reads() as session:
-            query = select(Trial).where(Trial.study_id == study_id, Trial.state == TrialState.READY, served())
-            return list(session.scalars(query.order_by(Trial.position)))
+            if names is not None:
+                return list(session.scalars(mine.where(Trial.name.in_(names))))
+            if since is None:
+                return list(session.scalars(mine))
+            # Two statements, from the few that finished to their equals: in one, SQLite goes through all that are ready.
+            ended = select(Trial.key).where(Trial.finished >= since, Trial.state == TrialState.FINISHED)
+            keys = set(session.scalars(ended)) - {None}
+            equals = select(Trial.id, Trial.study_id, Trial.state).where(Trial.key.in_(keys))
+            ready = [id for id, study, state in session.execute(equals) if (study, state) == (study_id, TrialState.READY)] if keys else []
+            return list(session.scalars(mine.where(Trial.id.in_(ready)))) if ready else []
 
     @patient
     def know_trials(self, study_id: int, attempt: int, known: Mapping[str, Known]) -> None:
@@ -216,16 +227,17 @@ class Queue(Queries, Units):
 
     def waiting_trials(self, most: int) -> list[WaitingTrial]:
         """The first `most` trials of each study that wait for devices, in the study's order."""
-        number = func.row_number().over(partition_by=Trial.study_id, order_by=Trial.position)
-        fields = (Trial.id, Trial.study_id, Trial.position, Trial.epoch, Trial.epochs)
-        granted = exists().where(DeviceGrant.trial_id == Trial.id)
-        open_ = Study.state.in_(OPEN_STUDIES), Study.paused.is_(False)
-        ready = select(*fields, number.label("number")).join(Study, Study.id == Trial.study_id)
-        found = ready.where(*open_, Trial.state == TrialState.READY, ~granted, ~_shared(self.now())).subquery()
-        columns = [found.c[field.name] for field in fields]
+        now = self.now()
+        ahead = aliased(Trial)
+        # Where a study's `most`th stands: so no more of it are looked at, however many wait.
+        last = select(ahead.position).where(ahead.study_id == Study.id, *_waits(ahead, now)).order_by(ahead.position)
+        last = last.limit(1).offset(most - 1).correlate(Study).scalar_subquery()
+        bounds = select(Study.id, last.label("last")).where(Study.state.in_(OPEN_STUDIES), Study.paused.is_(False)).cte("bounds")
+        bounds = bounds.prefix_with("MATERIALIZED")  # else SQLite looks anew for each trial
+        query = select(Trial.id, Trial.study_id, Trial.position, Trial.epoch, Trial.epochs).join(bounds, bounds.c.id == Trial.study_id)
+        query = query.where(Trial.position <= func.coalesce(bounds.c.last, _BEHIND_ALL), *_waits(Trial, now))
         with self._reads() as session:
-            rows = session.execute(select(*columns).where(found.c.number <= most).order_by(found.c.study_id, found.c.position))
-            return [WaitingTrial(*row) for row in rows]
+            return [WaitingTrial(*row) for row in session.execute(query.order_by(Trial.study_id, Trial.position))]
 
     def all_granted(self) -> list[GrantedTrial]:
         """Every trial with its devices, those that may start among them; of a group the one that the others are beside."""
@@ -310,10 +322,16 @@ class Queue(Queries, Units):
                 session.execute(insert(Place), rows)
 
 
-def _shared(now: int) -> ColumnElement[bool]:
+def _waits(trial: type[Trial], now: int) -> tuple[ColumnElement[bool], ...]:
+    """Of rows of `trial`: it is ready, has no devices, and is to have some."""
+    granted = exists().where(DeviceGrant.trial_id == trial.id)
+    return trial.state == TrialState.READY, ~granted, ~_shared(now, trial)
+
+
+def _shared(now: int, trial: type[Trial] = Trial) -> ColumnElement[bool]:
     """Of rows of `trial`: an equal one has its devices, or has finished."""
     other = aliased(Trial)
-    equal = other.key == Trial.key, other.folder == Trial.folder, other.id != Trial.id
+    equal = other.key == trial.key, other.folder == trial.folder, other.id != trial.id
     granted = exists().where(DeviceGrant.trial_id == other.id)
-    at_work = exists().where(Lease.folder == Trial.folder, Lease.trial_id != Trial.id, Lease.heartbeat > now - LEASE_SECONDS * 1000)
+    at_work = exists().where(Lease.folder == trial.folder, Lease.trial_id != trial.id, Lease.heartbeat > now - LEASE_SECONDS * 1000)
     return or_(select(other.id).where(*equal, or_(other.state == TrialState.FINISHED, granted)).exists(), at_work)

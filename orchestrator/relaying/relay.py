@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 METRICS_PER_REQUEST = 1000  # what MLflow takes
 DESCRIPTION_CHARACTERS = 8000  # what MLflow keeps of a tag
 ROWS_A_TURN = 200  # of a study, before the next one has its turn
+SHOWN_SHARE, SELDOM = 0.05, 12  # of the time is spent on showing a study that runs, as long as it is shown each SELDOM * show_seconds
 METRIC_KEYS = 40  # per run: more make MLflow's pages slow
 SIGN_KEYS = ("loss", "lr", "images_per_second", "data_share", "memory")  # of a sign of life
 # Tells MLflow that an experiment trains models; its pages are for language models otherwise.
@@ -66,11 +67,11 @@ class Relay:
     def __init__(
         self, store: Store, client: MlflowClient, settings: Settings, show_seconds: float = 5.0, rest_seconds: float = 2.0
     ) -> None:
-        """show_seconds: a study that runs is shown no more often. rest_seconds: a study with trouble of its own is tried again after this,
-        then after twice this, and so on."""
+        """show_seconds: a study that runs is shown no more often, a large one up to SELDOM times less so. rest_seconds: a study with
+        trouble of its own is tried again after this, then after twice this, and so on."""
         self.store, self.client, self.settings = store, client, settings
         self.show_seconds, self.rest_seconds = show_seconds, rest_seconds
-        self._shown: dict[int, float] = {}  # study -> when it was last shown while it ran
+        self._show_due: dict[int, float] = {}  # study that runs -> when it is shown again
         self._rests: dict[int, float] = {}  # study with trouble of its own -> when it is tried again
 
     def step(self) -> None:
@@ -187,8 +188,9 @@ class Relay:
     def _show_study(self, study: Study) -> bool:
         """Description, status and, once it is over, the table in all formats. Read anew: its trials have their runs by now. False where it
         was shown a moment ago: all its trials are read for this, so while it runs it is left for later."""
+        began = time.monotonic()
         study = self.store.study(study.id)
-        if not study.state.final and time.monotonic() - self._shown.get(study.id, -self.show_seconds) < self.show_seconds:
+        if not study.state.final and began < self._show_due.get(study.id, began):
             return False
         assert study.run
         trials = self.store.trials(study.id)
@@ -208,7 +210,8 @@ class Relay:
             self._show_pictures(study)
             self._send_differences(made, trials)
         self._set_status(study.run, STUDY_STATUS.get(study.state, "RUNNING"), study.finished)
-        self._shown[study.id] = time.monotonic()
+        now = time.monotonic()
+        self._show_due[study.id] = now + min(max(self.show_seconds, (now - began) / SHOWN_SHARE), SELDOM * self.show_seconds)
         return True
 
     def _places(self, study: Study) -> str:

@@ -1,5 +1,6 @@
 """A service on a fresh database: in process for single answers, on a real port where a connection is the point."""
 
+import shutil
 import socket
 import threading
 import time
@@ -36,7 +37,8 @@ SPEC: dict[str, Any] = {
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, migrated: Path) -> Settings:
+    shutil.copy(migrated, tmp_path / "retort.db")
     return Settings(
         home=tmp_path,
         database=f"sqlite:///{tmp_path}/retort.db",

@@ -1,5 +1,6 @@
 """Stores to test against, a clock that stands still, and small studies."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +63,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def store(url: str, clock: Clock) -> Iterator[Store]:
+def store(url: str, clock: Clock, migrated: Path) -> Iterator[Store]:
+    if url.startswith("sqlite"):
+        shutil.copy(migrated, url.removeprefix("sqlite:///"))
     opened = Store(url, clock)
     yield opened
     opened.close()

@@ -71,6 +71,16 @@ def test_loops_in_trouble_or_stuck_and_an_mlflow_that_is_behind_are_told(
     assert any("MLflow is 61 s behind" in line for line in troubles(store, settings))
 
 
+def test_what_mlflow_was_not_told_is_named_by_study_with_the_command_that_sends_it_again(
+    store: Store, settings: Settings, driven: Driven
+) -> None:
+    rows = store.outbox(driven.id)
+    store.not_sent([row.id for row in rows], "the study: ValueError: no such table", last=True)
+    (kept,) = [line for line in troubles(store, settings) if "MLflow" in line]
+    told_of = f"MLflow could not be told {len(rows)} changes of study {driven.id}, which are kept for `retort resend`"
+    assert kept == f"{told_of}: the study: ValueError: no such table"
+
+
 def test_a_locked_database_is_told_with_the_command_that_finds_the_culprit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(told, "LOCK_SECONDS", 0.05)
     file = tmp_path / "retort.db"
