@@ -60,7 +60,7 @@ def run_trial(
     if result:
         return result
     if spec.processes > 1:
-        return run_processes(spec, folder, data, report, report_step)
+        return run_processes(spec, folder, data, report, report_step, profile)
     return _train(spec, folder, data, progress, told, intervals, profile)
 
 
@@ -69,7 +69,7 @@ def _train(
 ) -> TrialResult:
     """The training of a trial that is not finished, or this process's part in it. Raises TrialFailure and Left."""
     together = Together()
-    with failures_named(int(spec.full_schedule.images_at_once)), compute_threads(spec.threads), quiet():
+    with failures_named(int(spec.full_schedule.images_at_once) // spec.processes), compute_threads(spec.threads), quiet():
         allow_open_files()
         manifest, store = manifest_of(spec.dataset, data, spec.on_broken), store_beside(data)
         pretraining = pretraining_of(spec)
@@ -123,7 +123,7 @@ class _Images:
         self.together, self.share = together, (together.rank, together.world)
         self.schedule = spec.full_schedule
         self.recipe = RECIPES[str(self.schedule.recipe)]
-        self.loaders = loader_processes(spec.gpus)
+        self.loaders = loader_processes(spec.gpus, spec.threads)
 
     def _dataset(self, split: str) -> Any:
         limit = self.schedule.max_iterations and self.schedule.max_iterations * int(self.schedule.batch_size or 1)
