@@ -24,6 +24,7 @@ from workers.training.result import TrialResult, finished
 
 SILENCE = timedelta(minutes=30)  # how long a process waits for the others before it gives up
 LOOK_SECONDS = 0.5
+START = "spawn"  # how they are started: what a process knows of its GPUs is no use to one that was forked from it
 
 
 def run_processes(
@@ -42,7 +43,7 @@ def run_processes(
     if images % spec.processes:
         told = f"schedule.batch_size: {images} images at once are no equal shares of {spec.processes} processes; choose a multiple"
         raise TrialFailure("user", told)
-    start = multiprocessing.get_context("spawn")
+    start: Any = multiprocessing.get_context(START)
     said: Any = start.Queue()
     with tempfile.TemporaryDirectory() as meeting:
         given = (spec.model_dump_json(), str(folder), str(data), profile, f"{meeting}/group", said)
