@@ -1,4 +1,4 @@
-"""Whether trials on GPUs can run with the operators that mmcv has on this machine, told without importing it, which takes torch and seconds."""
+"""Whether trials on GPUs can run with the operators that mmcv has on this machine, told without importing it (and torch)."""
 
 import functools
 import importlib.util
@@ -11,15 +11,16 @@ NEEDED = b"libc10_cuda.so"  # a library that operators built for CUDA name, as t
 
 
 def missing_operators() -> str | None:
-    """Why trials on this machine's GPU would be refused at their start; None where they would not, and where that cannot be told from here: in
-    a cluster, whose nodes have installations of their own.
+    """Why trials on this machine's GPU would be refused at their start; None where they would not.
+
+    None too where that cannot be told from here: in a cluster, whose nodes have installations of their own.
     """
     embedded = "RETORT_STACK" in os.environ
     if not embedded or not GPU.exists() or built_for_cuda() is not False:
         return None
     return (
-        "trials on a GPU need mmcv's CUDA operators, and this installation has them for the CPU alone: install the CUDA toolkit, set CUDA_HOME "
-        "to it, and run make setup again"
+        "trials on a GPU need mmcv's CUDA operators, and this installation has them for the CPU alone: install the CUDA toolkit, set "
+        "CUDA_HOME to it, and run make setup again"
     )
 
 

@@ -17,7 +17,7 @@ IMAGES: dict[Images, str] = {
     "ssd": "enlarged canvas up to 4 times, random crop, mirrored, distorted colours",
     "yolo": "enlarged canvas up to 2 times, random crop, of 320 to 608 pixels, mirrored, distorted colours",
     "pdf": "enlarged canvas or random crop, mirrored, distorted colours, and pairs of images mixed until 80% of the epochs",
-    "pdf_code": "enlarged canvas up to 2 times, random crop, mirrored, distorted colours, and another size for every epoch until 80% of them",
+    "pdf_code": "enlarged canvas up to 2 times, random crop, mirrored, distorted colours, another size for every epoch until 80% of them",
 }
 
 

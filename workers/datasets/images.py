@@ -142,8 +142,8 @@ def training_images(spec: TrialSpec, recipe: Recipe, mirror: bool) -> list[dict[
     """The transforms of a recipe's training images, from the loaded image on.
 
     mirror: whether an object stays itself in the mirror (a digit does not). Sources: the zoo's configs; for "pdf" the kinds that
-    PDF-Distil names (4.1), with mmdet's transforms and the ranges of colour of its released code; for "pdf_code" the kinds, order and sizes of
-    that code (data/data_augment.py), with mmdet's transforms.
+    PDF-Distil names (4.1), with mmdet's transforms and the ranges of colour of its released code; for "pdf_code" the kinds, order and sizes
+    of that code (data/data_augment.py), with mmdet's transforms.
     """
     (short, long), keeps = input_size(spec, recipe)
     smaller = round(long * recipe.smallest) if long == short else long, round(short * recipe.smallest)

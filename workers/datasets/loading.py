@@ -39,8 +39,8 @@ STEADY = 0.8  # share of the epochs after which images have one size again
 class EpochResize(Resize):
     """mmdet's Resize to sides that are drawn once for each epoch, from (seed, epoch) alone.
 
-    factors: of the sides in `scale`, one of which is drawn. epochs: of the training; its first epoch and the last fifth have the sides as they
-    are. Source: zhanghengdev/MutualGuide@85219f9 distil.py.
+    factors: of the sides in `scale`, one of which is drawn. epochs: of the training; its first epoch and the last fifth have the sides
+    as they are. Source: zhanghengdev/MutualGuide@85219f9 distil.py.
     """
 
     def __init__(self, factors: tuple[float, ...], seed: int, epochs: int, **settings: Any) -> None:

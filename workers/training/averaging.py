@@ -13,8 +13,8 @@ WARM_UP = 10  # the first steps count for more: after n of them the average keep
 class WeightAverage:
     """The average of all floating tensors of a detector's state, beside it; `swap` exchanges the two.
 
-    keep: the share of itself that the average keeps at a step. ramp: after n steps it keeps 1 - exp(-n / ramp) of that share, as in PDF-Distil's
-    released code; None: as WARM_UP says. The detector's state is not copied: what is loaded there later counts.
+    keep: the share of itself that the average keeps at a step. ramp: after n steps it keeps 1 - exp(-n / ramp) of that share, as in
+    PDF-Distil's released code; None: as WARM_UP says. The detector's state is not copied: what is loaded there later counts.
     """
 
     def __init__(self, detector: nn.Module, keep: float, ramp: int | None = None) -> None:
