@@ -186,9 +186,8 @@ def test_images_of_an_epoch_have_a_size_that_is_drawn_for_it_whoever_loads_them(
         found = []
         for epoch in epochs:
             loader.batch_sampler.begin(epoch, len(loader) - 2)
-            ((height, width),) = {tuple(image.shape[1:]) for batch in loader for image in batch["inputs"]}
-            assert height == width
-            found.append(height)
+            (longer,) = {max(image.shape[1:]) for batch in loader for image in batch["inputs"]}
+            found.append(longer)
         return found
 
     alone = sides(0, range(10))

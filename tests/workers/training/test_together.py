@@ -263,12 +263,13 @@ def test_a_batch_that_is_no_equal_shares_is_told(tmp_path: Path, data: Path) -> 
         run_trial(spec, tmp_path / "trial", data, lambda epoch: None)
 
 
-# A trial's process as a driver starts one; it says what it reports.
+# A trial's process as a driver starts one; it says what it reports, past the file that its output goes to.
 TRIAL = """
-import json, sys
+import json, os, sys
+said = os.fdopen(os.dup(1), "w")
 from orchestrator.driving.order import Order
 from orchestrator.driving.trainable import carry_out
-carry_out(Order.of({"order": sys.argv[1]}), "a node", lambda told: print(json.dumps(told), file=sys.__stderr__, flush=True))
+carry_out(Order.of({"order": sys.argv[1]}), "a node", lambda told: print(json.dumps(told), file=said, flush=True))
 """
 
 
@@ -279,10 +280,10 @@ def test_a_trial_one_of_whose_processes_hangs_or_dies_is_tried_again_and_ends_as
     monkeypatch.setenv("RETORT_HOME", str(tmp_path))
     watch = Watch(lambda late: end_process(late, SharedFolder(folder.parent)), Deadlines(silence=60), lambda: now)
     order = Order("hangs", spec.model_dump(mode="json"), str(folder), str(data), "digest").config()["order"]
-    with subprocess.Popen([sys.executable, "-c", TRIAL, order], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
+    with subprocess.Popen([sys.executable, "-c", TRIAL, order], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
         watch.started("hangs", folder)
-        while not (line := process.stderr.readline()).startswith("{"):
+        while not (line := process.stdout.readline()).startswith("{"):
             assert line, "it ended without a word"
         assert json.loads(line)["epoch"] == 1
         watch.heard("hangs", epoch_ended=True)
