@@ -68,7 +68,7 @@ class PlannedRow:
 
     id: arm id, behind a tilde the number of its sampled values ("ld~2"), or "teacher/" and a name. teacher: id of its teacher's row.
     trials: ids, in the order of the seeds; a trial that is equal to one of an earlier row is that one.
-    values: sampled, by path, of a searched arm.
+    values: sampled, by path, of a searched arm. weights: those that it is taken with instead of trained.
     """
 
     id: str
@@ -80,6 +80,7 @@ class PlannedRow:
     teacher: str | None
     trials: tuple[str, ...]
     values: tuple[tuple[str, Any], ...] = ()
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,7 @@ class Expander:
             made = PlannedTrial(f"{row}/seed-{seed}", row, title, role, network, schedule, seed, taught_by, uses, *origin)
             trials.append(self.trials.setdefault(identity, made).id)
             self.identities[trials[-1]] = identity
-        return PlannedRow(row, title, role, network, schedule, uses, teacher.id if teacher else None, tuple(trials), values)
+        return PlannedRow(row, title, role, network, schedule, uses, teacher.id if teacher else None, tuple(trials), values, origin.weights)
 
     def _identity(
         self, network: Network, origin: Origin, schedule: Schedule, uses: tuple[MethodUse, ...], teacher: str | None, seed: int

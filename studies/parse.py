@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from studies.catalog import AS_CONFIGURED, DATASETS, FORMS, Scale, detectors, family_of, misfit_of, of_pdf_distil
+from studies.catalog import AS_CONFIGURED, BACKBONES, DATASETS, FORMS, Scale, detectors, family_of, misfit_of, of_pdf_distil
 from studies.datasets import datasets
 from studies.measures import KINDS
 from studies.methods import methods
@@ -20,6 +20,8 @@ from studies.recipes import RECIPES
 from studies.search_checks import search_misfits
 from studies.spec import Arm, Network, Schedule, StudyNetwork, StudySpec
 from studies.weights import wrong_weights
+
+STAGED = ("resnet", "resnext", "regnetx")  # backbones whose first stages can be kept from training
 
 
 def parse_study(data: Any) -> StudySpec:
@@ -168,8 +170,15 @@ def _measure_misfits(spec: StudySpec) -> Iterator[Problem]:
 
 
 def _recipe_misfits(spec: StudySpec, where: str, own: Schedule, network: Network) -> Iterator[Problem]:
-    """A recipe that mixes images, for a network that cannot learn from mixed ones. own: the schedule at `where`, over the study's."""
-    recipe = own.over(spec.schedule).recipe
+    """A recipe that mixes images, for a network that cannot learn from mixed ones, and frozen stages of a backbone that has none to freeze.
+
+    own: the schedule at `where`, over the study's.
+    """
+    schedule = own.over(spec.schedule)
+    if schedule.frozen_stages and not network.backbone.startswith(STAGED):
+        field = f"{where}.schedule.frozen_stages" if own.frozen_stages else "schedule.frozen_stages"
+        yield Problem(field, f"{BACKBONES[network.backbone].title} has no stages that can be kept from training; leave frozen_stages out")
+    recipe = schedule.recipe
     if recipe and RECIPES[recipe].images == "pdf" and not of_pdf_distil(network.form):
         fits = ", ".join(filter(of_pdf_distil, FORMS))
         field = f"{where}.schedule.recipe" if own.recipe else "schedule.recipe"

@@ -9,7 +9,7 @@ from typing import Literal
 
 from studies.catalog import Scale, family_of, of_pdf_distil
 
-Images = Literal["plain", "two_scales", "multi_scale", "ssd", "yolo", "pdf"]
+Images = Literal["plain", "two_scales", "multi_scale", "ssd", "yolo", "pdf", "pdf_code"]
 IMAGES: dict[Images, str] = {
     "plain": "one size, mirrored at random",
     "two_scales": "shorter side as the dataset's or smaller (1333x800 or 1333x640), mirrored at random",
@@ -17,6 +17,7 @@ IMAGES: dict[Images, str] = {
     "ssd": "enlarged canvas up to 4 times, random crop, mirrored, distorted colours",
     "yolo": "enlarged canvas up to 2 times, random crop, of 320 to 608 pixels, mirrored, distorted colours",
     "pdf": "enlarged canvas or random crop, mirrored, distorted colours, and pairs of images mixed until 80% of the epochs",
+    "pdf_code": "enlarged canvas up to 2 times, random crop, mirrored, distorted colours, another size for every epoch until 80% of them",
 }
 
 
@@ -77,7 +78,9 @@ class Recipe:
     `floor` of it. largest: shorter and longer side of the largest images, in training and tests, in pixels; None: the dataset's.
     smallest: shorter side of the smallest training images over that of the largest. optimizer: None leaves it to
     the family (`OPTIMIZERS`). iterations: cuts every epoch after so many steps. average: what is evaluated and exported is a moving
-    average of the weights that keeps this share of itself at every step. pretraining: what backbones have learnt before, at nano.
+    average of the weights that keeps this share of itself at every step. average_ramp: after n steps it keeps 1 - exp(-n / average_ramp) of
+    that share; None: (1 + n) / (10 + n) at most. drawn_sides: sides of the images of an epoch over the network's own, one drawn for each
+    epoch but the first and the last fifth. pretraining: what backbones have learnt before, at nano.
     val_interval: epochs from one evaluation to the next. smallest_box: pixels of the image as it is stored; boxes that are narrower or
     lower are not learnt (nor taken for background).
     """
@@ -94,6 +97,8 @@ class Recipe:
     optimizer: Optimizer | None = None
     iterations: int | None = None
     average: float | None = None
+    average_ramp: int | None = None
+    drawn_sides: tuple[float, ...] = ()
     pretraining: Pretraining | None = None
     val_interval: int = 1
     smallest_box: int | None = None
@@ -118,6 +123,19 @@ _STUDENT = Recipe(
     pretraining=Pretraining(),
 )
 _PDF = Optimizer(0.01, 32, weight_decay=5e-4, bias_decay=0.0, norm_decay=0.0, warm_up=WarmUp(500, 1e-4))
+# As zhanghengdev/MutualGuide@85219f9 trains: distil.py, utils/{ema,lr_scheduler}.py.
+_PDF_CODE = Recipe(
+    "pdf-code-70e",
+    "PDF-Distil's 70 epochs as its released code trains, for PASCAL VOC",
+    70,
+    "cosine",
+    "pdf_code",
+    floor=0.1,
+    optimizer=replace(_PDF, warm_up=WarmUp(500, 0.1)),
+    average=0.9998,
+    average_ramp=2000,
+    drawn_sides=(0.8, 1.0, 1.2),
+)
 RECIPES: dict[str, Recipe] = {
     r.id: r
     for r in (
@@ -160,6 +178,8 @@ RECIPES: dict[str, Recipe] = {
             "pdf-70e", "PDF-Distil's 70 epochs, for PASCAL VOC (Zhang et al. 2021, 4.1)", 70, "cosine", "pdf", floor=1e-4, optimizer=_PDF
         ),
         Recipe("pdf-140e", "PDF-Distil's 140 epochs, for COCO (Zhang et al. 2021, 4.1)", 140, "cosine", "pdf", floor=1e-4, optimizer=_PDF),
+        _PDF_CODE,
+        replace(_PDF_CODE, id="pdf-code-140e", title="PDF-Distil's 140 epochs as its released code trains, for COCO", epochs=140),
     )
 }
 # The zoo's optimizer of each family at paper scale.

@@ -92,6 +92,12 @@ class Schedule(SpecModel):
     weight_decay: float | None = Field(None, ge=0, le=1, description="of the optimizer")
     warm_up: int | None = Field(None, ge=0, le=1_000_000, description="steps over which the learning rate rises at first; 0: none")
     accumulate: int | None = Field(None, ge=1, le=256, description="parts that a step's images pass in, one after another")
+    average: float | None = Field(
+        None, ge=0, lt=1, description="share of itself that a moving average of the weights keeps at a step; it is evaluated. 0: none"
+    )
+    frozen_stages: int | None = Field(
+        None, ge=0, le=4, description="first stages of the backbone that do not train, with its stem; null: as the zoo's config has it"
+    )
     val_interval: int | None = Field(None, ge=1, le=1000, description="epochs between evaluations; the last epoch is always evaluated")
     max_iterations: int | None = Field(None, ge=1, description="cut every epoch after this many steps (smoke runs)")
 
@@ -122,6 +128,7 @@ class Schedule(SpecModel):
                 weight_decay=optimizer.weight_decay,
                 warm_up=optimizer.warm_up.iterations if optimizer.warm_up else 0,
                 accumulate=1,
+                average=recipe.average or 0.0,
                 val_interval=recipe.val_interval,
                 max_iterations=recipe.iterations,
             )

@@ -56,7 +56,8 @@ def profile_here(study: StudySpec, arm: str, seed: int, console: Console) -> tup
     with console.status("a few steps of the trial, after its teacher's training"):
         trace, spec = profile_locally(study, arm, seed, retort_home(), lambda trial, epoch: None)
     device = "GPU" if spec.gpus else f"{spec.threads} CPU thread{'s' if spec.threads > 1 else ''}"
-    return trace, [str(trace), f"a trace of a few steps on {device}: open it at https://ui.perfetto.dev"]
+    of = f" of the first of {spec.processes} processes" if spec.processes > 1 else ""
+    return trace, [str(trace), f"a trace of a few steps{of} on {device}: open it at https://ui.perfetto.dev"]
 
 
 def _steps(study: StudySpec, arm: str, seed: int) -> list[PlannedTrial]:

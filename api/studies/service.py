@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from api.access.callers import refuse_others
-from api.problems import ProblemError, conflict, not_found
+from api.problems import ProblemError, conflict, invalid_study, not_found
 from api.queue.schemas import Stay, TimelineAnswer
 from api.studies.schemas import (
     PlanAnswer,
@@ -25,6 +25,7 @@ from orchestrator.access.schema import Scope
 from orchestrator.access.tokens import Holder
 from orchestrator.estimates import Job
 from orchestrator.machine import IllegalMove, TrialState
+from orchestrator.operators import missing_operators
 from orchestrator.plan import Plan, plan
 from orchestrator.records.errors import IdempotencyMismatch, NoSuchStudy
 from orchestrator.records.schema import Event, Study, Trial
@@ -39,6 +40,7 @@ from studies.costs import EFFICIENCY
 from studies.expand import PlannedTrial
 from studies.planned_measures import PlannedMeasurement
 from studies.presentation import Searched
+from studies.problems import Problem
 from studies.submission import Submission
 
 HIGHEST_OF_ALL = 10  # priority that whoever may submit may give
@@ -55,6 +57,8 @@ class Studies:
     def submit(self, submission: Submission, idempotency_key: str | None, holder: Holder, priority: int = 0) -> StudyDetail:
         """The study that was made, now or by an earlier request with the same key."""
         _refuse_urgency(holder, priority)
+        if without := _without_operators(submission):
+            raise invalid_study([Problem("resources.gpus", without)])
         try:
             study, made = self.store.create_study(submission, idempotency_key, holder.owner, priority)
         except IdempotencyMismatch as error:
@@ -93,7 +97,11 @@ class Studies:
             measurements=measurements,
             device=found.device,
             efficiency=EFFICIENCY,
-            warnings=[*submission.presentation.warnings, *map(_further, submission.presentation.searches)],
+            warnings=[
+                *filter(None, [_without_operators(submission)]),
+                *submission.presentation.warnings,
+                *map(_further, submission.presentation.searches),
+            ],
         )
 
     def page(self, cursor: int | None, limit: int, owner: str | None = None) -> StudyPage:
@@ -265,6 +273,11 @@ def sums(plan: Plan) -> dict[str, Any]:
 def event_data(event: Event) -> dict[str, Any]:
     """An event as it is streamed: what happened, and when."""
     return {**event.data, "time": at(event.time).isoformat()}
+
+
+def _without_operators(submission: Submission) -> str | None:
+    """Why the study's trials would be refused at their start, where this machine is the one that would run them on its GPU."""
+    return missing_operators() if submission.spec.resources.gpus else None
 
 
 def _further(search: Searched) -> str:

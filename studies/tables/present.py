@@ -11,7 +11,7 @@ from studies.expand import Expansion, PlannedRow, batch_warning, searched
 from studies.methods import methods
 from studies.presentation import Column, Goal, Presentation, Row, Searched
 from studies.space import fresh_seeds, planned
-from studies.spec import StudySpec
+from studies.spec import Schedule, StudySpec
 
 NONE: Mapping[str, None] = MappingProxyType({})
 
@@ -94,9 +94,46 @@ def warnings_of(study: StudySpec, rows: Sequence[PlannedRow], trained: Mapping[s
         for use in row.distillers
         if (sentence := batch_warning(row.title, use, row.schedule, processes, trained.get(row.id.partition("~")[0])))
     )
+    told |= dict.fromkeys(_own_schedules(study, rows))
     first: dict[tuple[str, ...], PlannedRow] = {}
     for row in rows:
         other = first.setdefault(row.trials, row)
         if other is not row and row.role != "teacher":
             told[f"{other.title} and {row.title} are the same training, which runs once"] = None
     return tuple(told)
+
+
+# What a schedule, or a method, may say instead of the recipe, as a reader calls it.
+CHANGES = {
+    "clip": "clip",
+    "weight_decay": "weight decay",
+    "warm_up": "warm-up steps",
+    "accumulate": "parts of a step",
+    "average": "moving average of the weights",
+    "frozen_stages": "frozen stages",
+    "val_interval": "epochs between evaluations",
+}
+
+
+def _own_schedules(study: StudySpec, rows: Sequence[PlannedRow]) -> Iterator[str]:
+    """A sentence for the rows that train with a value of CHANGES that is not their recipe's, equal ones together."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row.weights:
+            continue
+        recipe = row.schedule.recipe
+        usual = Schedule(recipe=recipe).resolved(study.scale, row.network, study.dataset)
+        changes = {name: (getattr(row.schedule, name), getattr(usual, name)) for name in CHANGES}
+        told = [
+            f"{CHANGES[name]} {ours:g} ({'the network' if theirs is None else f'recipe {recipe}'} has {_or_own(theirs)})"
+            for name, (ours, theirs) in changes.items()
+            if ours != theirs
+        ]
+        if told:
+            found.setdefault(", ".join(told), []).append(row.title)
+    for told_of, titles in found.items():
+        yield f"{', '.join(dict.fromkeys(titles))}: trained with {told_of}"
+
+
+def _or_own(value: float | None) -> str:
+    return "its own" if value is None else f"{value:g}"

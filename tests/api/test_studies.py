@@ -1,6 +1,7 @@
 """Submitting, listing, following, cancelling and resuming studies over REST."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -8,6 +9,7 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 
+from orchestrator import operators
 from orchestrator.records.store import Store
 from tests.api.conftest import SPEC, Driver, LiveService, bearing
 
@@ -164,3 +166,20 @@ def test_a_plan_of_a_table_at_paper_scale_tells_device_hours_and_where_they_are_
     assert plan["gpu_hours"]["V100"] == pytest.approx(sum(trial["gpu_hours"]["V100"] for trial in plan["trials"]))
     assert [(trial["evaluates"], trial["basis"]) for trial in plan["trials"]] == [(True, "estimated"), *[(False, "estimated")] * 4]
     assert "12 FLOP per byte" in plan["efficiency"]
+
+
+def test_a_study_for_a_gpu_whose_operators_are_missing_is_refused_before_it_is_queued(
+    service: TestClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RETORT_STACK", "a stack")
+    monkeypatch.setattr(operators, "GPU", tmp_path)
+    monkeypatch.setattr(operators, "built_for_cuda", lambda: False)
+    refused = submit(service, resources={"gpus": 1})
+    assert refused.status_code == 422
+    (error,) = refused.json()["errors"]
+    assert error["field"] == "resources.gpus"
+    assert error["message"].startswith("trials on a GPU need mmcv's CUDA operators")
+    assert service.get("/v1/studies").json()["items"] == []
+    plan = service.post("/v1/studies:plan", json={**SPEC, "resources": {"gpus": 1}})
+    assert plan.json()["warnings"][0] == error["message"]  # what it would take can still be asked
+    assert submit(service).status_code == 202

@@ -166,7 +166,7 @@ def warnings(data: dict[str, Any]) -> list[str]:
 def test_a_loss_that_takes_another_number_of_images_than_published_is_told() -> None:
     (told,) = warnings(study())
     assert told == "ld: the loss of LD depends on how many images a device has: 3 where it was published, here 2 or 3"
-    (told,) = warnings(study(schedule={"batch_size": 16, "accumulate": 16}))
+    told, _ = warnings(study(schedule={"batch_size": 16, "accumulate": 16}))
     assert told.endswith("3 where it was published, here 1")
     (told,) = warnings(study(schedule={"batch_size": 16}, resources={"gpus": 8}))
     assert told.endswith("3 where it was published, here 2")
@@ -181,7 +181,47 @@ def test_a_loss_that_takes_another_number_of_images_than_published_is_told() -> 
 
 @pytest.mark.parametrize("schedule", [{"batch_size": 24}, {"batch_size": 24, "accumulate": 8}, {"batch_size": 12, "accumulate": 2}])
 def test_nothing_is_told_where_parts_of_the_batch_are_as_published(schedule: dict[str, Any]) -> None:
-    assert warnings(study(schedule=schedule)) == []
+    assert not [sentence for sentence in warnings(study(schedule=schedule)) if "images a device has" in sentence]
+
+
+def test_what_trains_otherwise_than_its_recipe_says_is_told() -> None:
+    arms = [{"id": "student"}, {"id": "fgd", "distiller": "fgd"}, {"id": "mgd", "distiller": "mgd"}]
+    arms += [{"id": "own", "distiller": "fitnet", "schedule": {"average": 0.999, "frozen_stages": 2, "weight_decay": 0.0001}}]
+    assert warnings(study(arms=arms)) == [
+        "fgd, mgd: trained with clip 35 (recipe 1x has 0)",
+        "own: trained with moving average of the weights 0.999 (recipe 1x has 0), frozen stages 2 (the network has its own)",
+    ]
+    taken = {"detector": "gfl", "backbone": "resnet101", "weights": "zoo/gfl_r101_fpn_ms-2x_coco"}
+    told = warnings(study(arms=[{"id": "fitnet", "distiller": "fitnet"}], teacher=taken, schedule={"clip": 1, "val_interval": 2}))
+    assert told == ["fitnet: trained with clip 1 (recipe 1x has 0), epochs between evaluations 2 (recipe 1x has 1)"]  # its teacher is not
+
+
+def test_average_and_frozen_stages_are_the_recipes_unless_the_schedule_says_them() -> None:
+    usual = Schedule().resolved("paper", RETINANET, "coco")
+    assert (usual.average, usual.frozen_stages) == (0.0, None)
+    assert Schedule().resolved("nano", RETINANET, "digits").average == 0.998
+    code = Schedule(recipe="pdf-code-140e").resolved("paper", Network(detector="fcos", backbone="resnet18", form="pdf_fpn"), "coco")
+    assert (code.epochs, code.average, code.warm_up) == (140, 0.9998, 500)
+    spec = TrialSpec(dataset="coco", scale="paper", network=RETINANET, schedule=usual, seed=0)
+    changes = ({"average": 0.999}, {"frozen_stages": 0}, {"frozen_stages": 2})
+    keys = {spec.model_copy(update={"schedule": usual.model_copy(update=change)}).key("data", "code") for change in changes}
+    assert len(keys | {spec.key("data", "code")}) == 4
+
+
+@pytest.mark.parametrize("where", ["study", "teacher", "arm"])
+def test_frozen_stages_are_for_backbones_that_have_such(where: str) -> None:
+    frozen = {"schedule": {"frozen_stages": 2}}
+    small = {"detector": "ssd", "backbone": "vgg16"}
+    changes: dict[str, Any] = {
+        "study": {**frozen, "student": small, "arms": [{"id": "student"}], "teacher": None},
+        "teacher": {"teacher": {**small, **frozen}},
+        "arm": {"arms": [{"id": "student", "student": small, **frozen}]},
+    }[where]
+    with pytest.raises(SpecError) as refused:
+        parse_study(study(**changes))
+    field = {"study": "schedule.frozen_stages", "teacher": "teacher.schedule.frozen_stages", "arm": "arms.0.schedule.frozen_stages"}[where]
+    told = {problem.field: problem.message for problem in refused.value.problems}
+    assert "VGG-16 has no stages that can be kept from training" in told[field]
 
 
 def test_a_changed_recipe_gives_another_trial_key(monkeypatch: pytest.MonkeyPatch) -> None:

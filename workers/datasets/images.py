@@ -159,7 +159,8 @@ def training_images(spec: TrialSpec, recipe: Recipe, mirror: bool) -> list[dict[
     """The transforms of a recipe's training images, from the loaded image on.
 
     mirror: whether an object stays itself in the mirror (a digit does not). Sources: the zoo's configs; for "pdf" the kinds that
-    PDF-Distil names (4.1), with mmdet's transforms and the ranges of colour of its released code.
+    PDF-Distil names (4.1), with mmdet's transforms and the ranges of colour of its released code; for "pdf_code" the kinds, order and sizes
+    of that code (data/data_augment.py), with mmdet's transforms.
     """
     (short, long), keeps = input_size(spec, recipe)
     smaller = round(long * recipe.smallest) if long == short else long, round(short * recipe.smallest)
@@ -174,8 +175,15 @@ def training_images(spec: TrialSpec, recipe: Recipe, mirror: bool) -> list[dict[
     if recipe.images == "yolo":
         resize = {"type": "RandomResize", "scale": [smaller, (long, short)], "keep_ratio": keeps}
         return [_enlarged([0, 0, 0], 2), _cropped(0.4), resize, *flip, {"type": "PhotoMetricDistortion"}]
+    if recipe.images == "pdf_code":
+        drawn = {"factors": recipe.drawn_sides, "seed": spec.seed, "epochs": int(spec.full_schedule.epochs or 1)}
+        resize = {**resize, "type": "EpochResize", **drawn}
+        return [{"type": "PhotoMetricDistortion"}, _cropped(0.3), _enlarged(GREY, 2), *flip, resize]
     crop = _cropped(0.1) if recipe.images == "ssd" else _cropped(0.3)
     return [_enlarged(NORMALISATION["mean"], 4 if recipe.images == "ssd" else 1.75), crop, resize, *flip, {"type": "PhotoMetricDistortion"}]
+
+
+GREY = [114.0, 114.0, 114.0]  # of a canvas around an image, in PDF-Distil's released code
 
 
 def _enlarged(mean: list[float], most: float) -> dict[str, Any]:

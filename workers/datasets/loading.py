@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.registry import DATASETS
+from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.dataset import DefaultSampler, RepeatDataset, pseudo_collate
 from numpy.typing import NDArray
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
@@ -28,9 +28,37 @@ from workers.datasets.records import opened
 with redirect_stdout(io.StringIO()):  # mmdet prints what it could not import
     from mmdet.datasets import BaseDetDataset
     from mmdet.datasets.samplers import AspectRatioBatchSampler
+    from mmdet.datasets.transforms import Resize
 
-LOADERS = 4  # processes that load images for a trial on a GPU
+LOADERS = 8  # processes at most that load images for one process on a GPU
 TEST_BATCH = 16  # images at most, all of one size
+STEADY = 0.8  # share of the epochs after which images have one size again
+
+
+@TRANSFORMS.register_module()
+class EpochResize(Resize):
+    """mmdet's Resize to sides that are drawn once for each epoch, from (seed, epoch) alone.
+
+    factors: of the sides in `scale`, one of which is drawn. epochs: of the training; its first epoch and the last fifth have the sides
+    as they are. Source: zhanghengdev/MutualGuide@85219f9 distil.py.
+    """
+
+    def __init__(self, factors: tuple[float, ...], seed: int, epochs: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.usual, self.factors, self.seed, self.epochs = self.scale, factors, seed, epochs
+
+    def sides(self, epoch: int) -> tuple[int, int]:
+        """Longer and shorter side in an epoch, from 0."""
+        if epoch == 0 or epoch >= STEADY * self.epochs:
+            return self.usual
+        # The last number keeps these draws apart from those of the epoch's images.
+        factor = np.random.default_rng([self.seed, epoch, 2]).choice(self.factors)
+        return round(self.usual[0] * factor), round(self.usual[1] * factor)
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
+        self.scale = self.sides(results["epoch"])
+        resized: dict[str, Any] | None = super().transform(results)
+        return resized
 
 
 @DATASETS.register_module()
@@ -42,6 +70,7 @@ class RecordDataset(BaseDetDataset):
     """
 
     _fully_initialized: bool
+    epoch = 0  # that images are asked for in, from 0; for transforms that draw once for all images of an epoch
 
     def __init__(self, *args: Any, masks: bool = False, **settings: Any) -> None:
         self.masks = masks
@@ -79,6 +108,7 @@ class RecordDataset(BaseDetDataset):
             "width": record["width"],
             "instances": record["instances"],
             "sample_idx": idx,
+            "epoch": self.epoch,
         }
 
 
@@ -87,9 +117,9 @@ def _smaller(box: list[float], size: int) -> bool:
     return box[2] - box[0] - 1 < size or box[3] - box[1] - 1 < size
 
 
-def loader_processes(gpus: int) -> int:
-    """Processes that load images beside a trial: a GPU would wait for one alone."""
-    return LOADERS if gpus else 0
+def loader_processes(gpus: int, cpus: int) -> int:
+    """Processes that load images beside one that trains on a GPU, which leaves its CPUs idle; on a CPU it loads them itself."""
+    return min(cpus, LOADERS) if gpus else 0
 
 
 def sizes_of(dataset: Any) -> NDArray[np.int64]:
@@ -105,12 +135,14 @@ class SeededDataset(Dataset[Any]):
 
     def __init__(self, dataset: Any, seed: int) -> None:
         self.dataset, self.seed = dataset, seed
+        self.records = dataset.dataset if isinstance(dataset, RepeatDataset) else dataset
         self.metainfo, self.sizes = dataset.metainfo, sizes_of(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
+        self.records.epoch = key[0]
         with drawn_from(self.seed, *key):
             return self.dataset[key[1]]
 

@@ -217,12 +217,17 @@ def scope() -> Any:
     return DefaultScope.overwrite_default_scope("mmdet")
 
 
-def build(network: Network, classes: int) -> nn.Module:
-    """The network with freshly drawn weights (from torch's global generator)."""
+def build(network: Network, classes: int, frozen_stages: int | None = None) -> nn.Module:
+    """The network with freshly drawn weights (from torch's global generator).
+
+    frozen_stages: first stages of its backbone that do not train, with the stem; None: as its config has it.
+    """
     from mmdet.registry import MODELS
 
     register()
     config = model_config(network, classes)
+    if frozen_stages or (frozen_stages is not None and "frozen_stages" in config.backbone):
+        config.backbone.frozen_stages = frozen_stages or -1  # to mmdet 0 is the stem alone
     with scope():
         model = MODELS.build(config)
         model.init_weights()

@@ -176,8 +176,9 @@ def images_per_second(network: Network, classes: int, size: tuple[int, int], rep
 def costs(network: Network, scale: Scale, detector: nn.Module, dataset: Any) -> dict[str, float]:
     """The table's Params (millions), FLOPs (milliards) and FPS (see `studies.catalog.METRICS`) of a trained detector.
 
-    dataset: mmdet's, for the classes and the images whose prediction is timed: its first 5, read beforehand, 3 times over;
-    the middle speed counts. A student carries hooks that record it for its distillers, so a plain copy predicts.
+    dataset: mmdet's, for the classes and the images whose prediction is timed: its first 5, read beforehand, 3 times over, on a
+    GPU, which is fast and whose clock changes, 21 times; the middle speed counts. A student carries hooks that record it for its
+    distillers, so a plain copy predicts.
     """
     from mmengine.dataset import pseudo_collate
 
@@ -188,7 +189,8 @@ def costs(network: Network, scale: Scale, detector: nn.Module, dataset: Any) -> 
     plain.load_state_dict(detector.state_dict())
     plain.to(device).eval()
     images = [pseudo_collate([dataset[index]]) for index in range(min(5, len(dataset)))]
-    rates = speeds(lambda: [plain.test_step(image) for image in images], len(images), device.type, repeats=3)
+    repeats = 3 if device.type == "cpu" else 21
+    rates = speeds(lambda: [plain.test_step(image) for image in images], len(images), device.type, repeats)
     return {
         "Params": parameter_counts(counted)["trainable_parameters"] / 1e6,
         "FLOPs": multiply_adds(counted, counted_size(network, scale))["total"] / 1e9,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -11,11 +13,12 @@ WARM_UP = 10  # the first steps count for more: after n of them the average keep
 class WeightAverage:
     """The average of all floating tensors of a detector's state, beside it; `swap` exchanges the two.
 
-    keep: the share of itself that the average keeps at a step. The detector's state is not copied: what is loaded there later counts.
+    keep: the share of itself that the average keeps at a step. ramp: after n steps it keeps 1 - exp(-n / ramp) of that share, as in
+    PDF-Distil's released code; None: as WARM_UP says. The detector's state is not copied: what is loaded there later counts.
     """
 
-    def __init__(self, detector: nn.Module, keep: float) -> None:
-        self.keep = keep
+    def __init__(self, detector: nn.Module, keep: float, ramp: int | None = None) -> None:
+        self.keep, self.ramp = keep, ramp
         self.steps = 0
         self.own = [tensor for tensor in detector.state_dict().values() if tensor.is_floating_point()]
         self.averages = [tensor.clone() for tensor in self.own]
@@ -24,8 +27,13 @@ class WeightAverage:
     def update(self) -> None:
         """Takes the detector's weights after a step into the average."""
         self.steps += 1
-        keep = min(self.keep, (1 + self.steps) / (WARM_UP + self.steps))
-        torch._foreach_lerp_(self.averages, self.own, 1 - keep)
+        torch._foreach_lerp_(self.averages, self.own, 1 - self._kept())
+
+    def _kept(self) -> float:
+        """The share of itself that it keeps at the present step."""
+        if self.ramp:
+            return self.keep * (1 - math.exp(-self.steps / self.ramp))
+        return min(self.keep, (1 + self.steps) / (WARM_UP + self.steps))
 
     @torch.no_grad()
     def swap(self) -> None:

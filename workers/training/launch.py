@@ -1,12 +1,14 @@
 """Starts the processes that train one trial together, on the machine that the trial was given, and hears what they say.
 
-They meet at a file, speak by gloo on CPUs and by NCCL on GPUs, and die together: one that fails ends the others.
+They meet at a file, speak by gloo on CPUs and by NCCL on GPUs, and die together: one that fails ends the others, and none outlives the
+process that has started them.
 """
 
 from __future__ import annotations
 
 import os
 import queue
+import signal
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -22,6 +24,7 @@ from workers.training.result import TrialResult, finished
 
 SILENCE = timedelta(minutes=30)  # how long a process waits for the others before it gives up
 LOOK_SECONDS = 0.5
+START = "spawn"  # how they are started: what a process knows of its GPUs is no use to one that was forked from it
 
 
 def run_processes(
@@ -30,16 +33,20 @@ def run_processes(
     data: Path,
     report: Callable[[EpochReport], None],
     report_step: Callable[[StepReport], None] = lambda step: None,
+    profile: Path | None = None,
 ) -> TrialResult:
-    """`run_trial` by as many processes as the trial has, on their shares of its batches. Raises TrialFailure and Left."""
+    """`run_trial` by as many processes as the trial has, on their shares of its batches; a profile is that of the first one.
+
+    Raises TrialFailure and Left.
+    """
     images = int(spec.full_schedule.images_at_once)
     if images % spec.processes:
         told = f"schedule.batch_size: {images} images at once are no equal shares of {spec.processes} processes; choose a multiple"
         raise TrialFailure("user", told)
-    start = multiprocessing.get_context("spawn")
+    start: Any = multiprocessing.get_context(START)
     said: Any = start.Queue()
     with tempfile.TemporaryDirectory() as meeting:
-        given = (spec.model_dump_json(), str(folder), str(data), f"{meeting}/group", said)
+        given = (spec.model_dump_json(), str(folder), str(data), profile, f"{meeting}/group", said)
         processes = [start.Process(target=_member, args=(rank, *given), daemon=False) for rank in range(spec.processes)]
         for process in processes:
             process.start()
@@ -76,8 +83,9 @@ def _listen(processes: list[Any], said: Any, report: Callable[[EpochReport], Non
             raise content
 
 
-def _member(rank: int, spec: str, folder: str, data: str, meeting: str, said: Any) -> None:
+def _member(rank: int, spec: str, folder: str, data: str, profile: Path | None, meeting: str, said: Any) -> None:
     """One of the processes."""
+    _die_with_parent()
     from workers.training.trial import run_trial
 
     trial = TrialSpec.model_validate_json(spec)
@@ -93,9 +101,21 @@ def _member(rank: int, spec: str, folder: str, data: str, meeting: str, said: An
             Path(data),
             lambda epoch: said.put(("epoch", epoch)),
             lambda step: said.put(("step", step)),
+            profile=None if rank else profile,
         )
     except (TrialFailure, Left) as ended:
         said.put(("ended", ended))
+        said.close()
+        said.join_thread()  # it is heard before the others, which miss this process now, say what they died of
         raise SystemExit(1) from ended
     finally:
         distributed.destroy_process_group()
+
+
+def _die_with_parent() -> None:
+    """From here on this process is killed when its parent ends, however that ends and also where this one stands still: it would train on
+    in a folder that the trial's next attempt has. Linux alone knows such a thing."""
+    multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)  # type: ignore[attr-defined]
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid != os.getppid():
+        raise SystemExit("its parent has ended already")

@@ -44,7 +44,7 @@ class Member:
         self.clip: float | None = config["optim_wrapper"].get("clip_grad", {}).get("max_norm")
         self.backbone_lr = optimizer_of(recipe, network.detector, network.backbone, network.form).backbone_lr
         self.mixes = recipe.images == "pdf"
-        self.average = WeightAverage(self.detector, recipe.average) if recipe.average else None
+        self.average = WeightAverage(self.detector, schedule.average, recipe.average_ramp) if schedule.average else None
 
     def _scheduler(self, config: dict[str, Any], batches: int) -> Any:
         """mmengine's scheduler of the learning rate, which steps with every batch or with every epoch."""
@@ -92,8 +92,8 @@ class Member:
             (total / self.parts).backward()
         if self.between_steps:
             self._step()
-        if self.average:
-            self.average.update()
+            if self.average:
+                self.average.update()
         for scheduler in self.schedulers:
             if not scheduler.by_epoch:
                 scheduler.step()

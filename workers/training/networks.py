@@ -30,7 +30,7 @@ def networks(spec: TrialSpec, classes: int, store: Store, taught: Path | None = 
     """
     device = device_for(spec.gpus)
     seed_everything(spec.seed, 0)
-    student = build(spec.network, classes)
+    student = build(spec.network, classes, spec.schedule.frozen_stages)
     start = start_weights(spec)
     if spec.weights:
         load_detector(student, spec.weights, store)

@@ -67,7 +67,7 @@ def run_trial(
         _train([(seat, Progress(folder, distributed.get_rank()))], data, intervals, profile)
     elif progress := _taken_up(seat):
         if spec.processes > 1:
-            return run_processes(spec, folder, data, report, report_step)
+            return run_processes(spec, folder, data, report, report_step, profile)
         _train([(seat, progress)], data, intervals, profile)
     if isinstance(ends[0], TrialResult):
         return ends[0]
@@ -122,7 +122,8 @@ def _taken_up(seat: Seat) -> Progress | None:
 def _train(seats: Sequence[tuple[Seat, Progress]], data: Path, intervals: Intervals, profile: Path | None) -> None:
     """The training of trials that are not finished, or this process's part in that of one; their ends are told."""
     together, spec = Together(), seats[0][0].spec
-    group = Group([seat.told for seat, _ in seats], int(spec.full_schedule.images_at_once), together, Profile(profile) if profile else None)
+    images_at_once = int(spec.full_schedule.images_at_once) // spec.processes
+    group = Group([seat.told for seat, _ in seats], images_at_once, together, Profile(profile) if profile else None)
     with group.ending(*group.open), compute_threads(spec.threads), quiet():
         allow_open_files()
         manifest, store = manifest_of(spec.dataset, data, spec.on_broken), store_beside(data)
@@ -184,7 +185,7 @@ class _Images:
         self.together, self.share = together, (together.rank, together.world)
         self.schedule = spec.full_schedule
         self.recipe = RECIPES[str(self.schedule.recipe)]
-        self.loaders = loader_processes(spec.gpus)
+        self.loaders = loader_processes(spec.gpus, spec.threads)
 
     def _dataset(self, split: str) -> Any:
         limit = self.schedule.max_iterations and self.schedule.max_iterations * int(self.schedule.batch_size or 1)

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from studies.trial import TrialFailure, TrialSpec
 from tests.workers import copies
 from tests.workers.training.test_trial import Killed, numbers, run, trial
 from workers.datasets import prepare
-from workers.datasets.images import LoadImage, UnreadableImage, dataset_config, manifest_of
+from workers.datasets.images import LoadImage, UnreadableImage, dataset_config, manifest_of, training_images
 from workers.datasets.loading import SeededDataset, drawn_from, evaluation_loader, training_loader
 from workers.datasets.records import opened
 from workers.detectors import build
@@ -175,6 +176,28 @@ def test_a_sample_follows_from_seed_epoch_and_place_alone(data: Path) -> None:
     assert sizes(1, 0, some) != first
 
 
+def test_images_of_an_epoch_have_a_size_that_is_drawn_for_it_whoever_loads_them(data: Path) -> None:
+    network = {"detector": "retinanet", "backbone": "resnet18", "width": 8, "form": "pdf_fpn"}
+    spec = trial(scale="nano", network=network, schedule={"recipe": "pdf-code-70e", "epochs": 10})
+    drawn = dataset(spec, data)
+
+    def sides(loaders: int, epochs: Iterable[int]) -> list[int]:
+        loader: Any = training_loader(drawn, spec.seed, batch_size=8, one_shape=True, loaders=loaders)
+        found = []
+        for epoch in epochs:
+            loader.batch_sampler.begin(epoch, len(loader) - 2)
+            (longer,) = {max(image.shape[1:]) for batch in loader for image in batch["inputs"]}
+            found.append(longer)
+        return found
+
+    alone = sides(0, range(10))
+    assert [alone[epoch] for epoch in (0, 8, 9)] == [128] * 3
+    assert set(alone[1:8]) == {102, 128, 154}
+    assert sides(2, (1, 2, 3)) == alone[1:4]
+    paper = training_images(spec.model_copy(update={"scale": "paper"}), RECIPES["pdf-code-70e"], mirror=True)[-1]
+    assert {round(paper["scale"][0] * factor) for factor in paper["factors"]} == {256, 320, 384}
+
+
 def test_drawing_a_sample_leaves_the_generators_where_they_were() -> None:
     def draw() -> list[float]:
         return [random.random(), float(np.random.rand()), float(torch.rand(()))]
@@ -215,7 +238,7 @@ def test_the_number_of_loader_processes_changes_nothing_and_neither_does_a_kill(
             raise Killed
 
     for loaders in (0, 1, 3):
-        monkeypatch.setattr("workers.training.trial.loader_processes", lambda gpus, loaders=loaders: loaders)
+        monkeypatch.setattr("workers.training.trial.loader_processes", lambda gpus, cpus, loaders=loaders: loaders)
         with pytest.raises(Killed):
             run(spec, tmp_path / str(loaders), data, killed_after)
         resumed: list[EpochReport] = []

@@ -1,14 +1,9 @@
 """What `retort export` writes: plain mmdet's own test tool finds the same boxes with it, and onnxruntime the same outputs."""
 
 import json
-import os
-import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import mmdet
 import numpy as np
 import onnx
 import onnxruntime
@@ -18,46 +13,17 @@ from typer.testing import CliRunner
 
 from api.command.cli import app
 from benchmarks.catalogue_steps import opinionated
+from benchmarks.export_families import FAMILIES, by_mmdet
 from studies.spec import Network
 from studies.trial import TrialSpec
 from tests.workers.copies import coco
 from workers.datasets import check
-from workers.evaluation.precision import DetectionMetric
 from workers.export.mmdet_files import write_mmdet
 from workers.export.onnx_file import CLOSE, GRAPH, OPSET, DenseOutputs, validation_inputs, write_onnx
 from workers.export.trained import ExportError, Trained, find_folder, trained
 from workers.training.trial import run_trial
 from workers.weights.store import Store
 
-TOOL = Path(mmdet.__file__).parent / ".mim" / "tools" / "test.py"
-# mmdet's test tool as a program of its own; at its end it says which modules of Retort it has loaded.
-RUN = """
-import runpy, sys
-sys.argv = sys.argv[1:]
-try:
-    runpy.run_path(sys.argv[0], run_name="__main__")
-finally:
-    print("RETORT", sorted(name for name in sys.modules if name.split(".")[0] in ("workers", "studies", "orchestrator", "api")))
-"""
-# detector, backbone, form, teaches whom: one network of each family.
-FAMILIES = [
-    ("faster_rcnn", "resnet18", None),
-    ("cascade_rcnn", "resnet18", None),
-    ("dynamic_rcnn", "resnet18", None),
-    ("grid_rcnn", "resnet18", None),
-    ("mask_rcnn", "resnet18", None),
-    ("cascade_mask_rcnn", "resnet18", None),
-    ("retinanet", "resnet18", None),
-    ("retinanet", "resnet18", "pdf_fpn"),
-    ("fsaf", "resnet18", None),
-    ("fcos", "resnet18", "centre_sampling"),
-    ("fcos", "resnet18", "distribution"),
-    ("reppoints", "resnet18", None),
-    ("atss", "regnetx_800mf", None),
-    ("gfl", "resnet18", None),
-    ("yolov3", "darknet53", None),
-    ("ssd", "vgg16", None),
-]
 QUICK = {("gfl", None), ("mask_rcnn", None), ("fcos", "distribution")}
 each_family = pytest.mark.parametrize(
     ("detector", "backbone", "form"),
@@ -90,42 +56,21 @@ def trial_of(home: Path, detector: str, backbone: str, form: str | None) -> Trai
     return trained(folder, home / "data")
 
 
-def by_mmdet(folder: Path) -> tuple[dict[str, float], list[dict[str, Any]], list[str]]:
-    """What mmdet's tool says of the files in `folder`: its metrics, its predictions, and the modules of Retort that it needed."""
-    command = [sys.executable, "-c", RUN, str(TOOL), "config.py", "model.pth", "--out", "found.pkl", "--work-dir", "work"]
-    root = Path(__file__).parents[3]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=550, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    loaded = done.stdout.split("RETORT ")[-1].strip()
-    (logged,) = (folder / "work").glob("*/*.json")
-    metrics = json.loads(logged.read_text().splitlines()[-1])
-    return metrics, pickle.loads((folder / "found.pkl").read_bytes()), json.loads(loaded.replace("'", '"'))
-
-
-def ap_of(found: list[dict[str, Any]], trained: Trained) -> float:
-    """The AP of predictions at full precision; mmdet prints three digits."""
-    metric = DetectionMetric(str(trained.data / "coco" / "val.json"))
-    metric.dataset_meta = {"classes": trained.manifest["classes"]}
-    metric.process(None, found)
-    return metric.compute_metrics(metric.results).get("AP", 0.0)
-
-
 @each_family
 def test_plain_mmdet_finds_the_same(home: Path, tmp_path: Path, detector: str, backbone: str, form: str | None) -> None:
     done = trial_of(home, detector, backbone, form)
     imports = write_mmdet(done, tmp_path)
-    metrics, found, loaded = by_mmdet(tmp_path)
+    told = by_mmdet(tmp_path)
     assert {name.split(".")[0] for name in imports} == (
         {"workers"} if form in ("distribution", "pdf_fpn") or detector in ("yolov3", "ssd") else set()
     )
     if not imports:
-        assert loaded == []
-    assert sum(len(each["pred_instances"]["scores"]) for each in found) > 0
-    assert ap_of(found, done) == pytest.approx(done.result.metrics["AP"], abs=1e-3)
-    assert metrics["coco/bbox_mAP"] * 100 == pytest.approx(done.result.metrics["AP"], abs=0.051)
+        assert told.loaded == []
+    assert told.detections > 0
+    assert told.ap(done) == pytest.approx(done.result.metrics["AP"], abs=1e-3)
+    assert told.metrics["coco/bbox_mAP"] * 100 == pytest.approx(done.result.metrics["AP"], abs=0.051)
     if "mask" in detector:
-        assert metrics["coco/segm_mAP"] * 100 == pytest.approx(done.result.metrics["mask_AP"], abs=0.051)
+        assert told.metrics["coco/segm_mAP"] * 100 == pytest.approx(done.result.metrics["mask_AP"], abs=0.051)
 
 
 @each_family

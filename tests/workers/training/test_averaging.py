@@ -1,5 +1,6 @@
 """The moving average of weights is the one that is written down, and is what a trial evaluates and exports."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,17 @@ def test_it_keeps_its_share_of_itself_at_every_step() -> None:
         average.update()
     # the first step keeps 2 / 11 of nothing, the second the stated quarter at most, here 3 / 12
     assert average.averages[0].item() == pytest.approx(0.25 * (9 / 11) + 0.75 * 2)
+
+
+def test_it_may_come_to_its_share_as_pdf_distils_released_code_does() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    layer.weight.data.fill_(1)
+    average = WeightAverage(layer, 0.9998, ramp=2000)
+    layer.weight.data.fill_(0)
+    average.update()
+    average.update()
+    expected = 0.9998**2 * (1 - math.exp(-1 / 2000)) * (1 - math.exp(-2 / 2000))
+    assert average.averages[0].item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_swapping_twice_changes_nothing_and_statistics_are_averaged_too() -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from orchestrator.driving.order import Order
-from studies.spec import MethodUse
+from studies.spec import MethodUse, Resources
 from tests.workers.training.test_trial import STUDENT, TEACHER, run, trial
+from workers.datasets.loading import loader_processes
 
 # Stands for a machine with a GPU: torch sees one before anything of ours is imported, and whatever reaches for it fails.
 PRETEND = """
@@ -98,3 +99,9 @@ except TrialFailure as failure:
     said = told(PRETEND + start, str(data), str(tmp_path)).splitlines()[-1]
     assert said.startswith("user trials on a GPU need mmcv's CUDA operators, and this installation has them for the CPU alone: install")
     assert said.endswith("and run make setup again")
+
+
+@pytest.mark.parametrize(("gpus", "cpus", "loaders"), [(0, 4, 0), (1, 1, 1), (1, 6, 6), (2, 8, 4), (1, 64, 8)])
+def test_a_trial_on_a_gpu_loads_its_images_with_the_cpus_it_has(gpus: int, cpus: int, loaders: int) -> None:
+    spec = trial(gpus=gpus, threads=Resources(gpus=gpus, cpus=cpus).threads)
+    assert loader_processes(spec.gpus, spec.threads) == loaders

@@ -96,7 +96,7 @@ def test_loader_processes_begin_where_the_epoch_was_broken_off(
 ) -> None:
     spec = trial(scale="nano", schedule=NANO | {"recipe": "ms-2x", "max_iterations": 5})
     expected = run(spec, tmp_path / "undisturbed", data)
-    monkeypatch.setattr("workers.training.trial.loader_processes", lambda gpus: loaders)
+    monkeypatch.setattr("workers.training.trial.loader_processes", lambda gpus, cpus: loaders)
     broken_off(spec, tmp_path / "killed", data, 2, 3)
     assert run(spec, tmp_path / "killed", data).checkpoint_sha256 == expected.checkpoint_sha256
 

@@ -19,7 +19,10 @@ from workers.datasets.images import dataset_config, evaluation_images, input_siz
 from workers.detectors import build, describe, zoo_config
 from workers.detectors.mixup import mix_until
 from workers.distillation.student import DistilledDetector
+from workers.training.member import Member
+from workers.training.networks import networks
 from workers.training.optimisation import optimisation
+from workers.weights.store import store_beside
 
 # Part of a zoo config's file name -> the recipe, first match.
 NAMES = {"ms-640-800-2x": "ms-640-800-2x", "ms-2x": "ms-2x", "273e": "273e", "ssd512": "120e", "20e": "20e", "voc": "voc-12e"}
@@ -105,6 +108,37 @@ def test_a_schedules_own_clip_decay_and_warm_up_are_what_trains() -> None:
     assert parts["param_scheduler"][0]["end"] == 4 * 500  # it is stepped with every batch, and four of them are a step
     warmed = optimisation(Schedule(warm_up=50).resolved("paper", network, "voc"), network)  # the recipe has none
     assert warmed["param_scheduler"][0] == {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": 50}
+
+
+def test_a_schedules_own_average_and_frozen_stages_are_what_trains(tmp_path: Path) -> None:
+    network = Network(detector="gfl", backbone="resnet18", width=8)
+    schedule = {"recipe": "1x", "epochs": 1, "batch_size": 4, "accumulate": 2, "lr": 0.01, "average": 0.9, "frozen_stages": 2}
+    spec = TrialSpec(dataset="digits", scale="nano", network=network, schedule=Schedule.model_validate(schedule), seed=0)
+    model = networks(spec, 10, store_beside(tmp_path))
+    member = Member(model, spec, 10)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    member.begin_epoch(0)
+    images = [torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8) for _ in range(2)]
+    for _ in range(4):
+        member.learn({"inputs": images, "data_samples": samples(BOXES)})
+    assert member.average
+    assert member.average.steps == 2  # of parts, two are a step
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    parts = tuple(f"backbone.{part}" for part in ("conv1.", "bn1.", "layer1.", "layer2."))
+    assert frozen == {name for name in before if name.startswith(parts)}
+    moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    assert not moved & frozen
+    assert {"backbone.layer3.0.downsample.0.weight", "neck.lateral_convs.0.conv.weight"} <= moved
+    everything = build(Network(detector="gfl", backbone="resnet50"), 80, frozen_stages=0).backbone
+    assert all(parameter.requires_grad for parameter in everything.parameters())  # the zoo's has its first stage frozen
+
+
+def test_pdf_distils_released_training_is_a_recipe() -> None:
+    network = Network(detector="retinanet", backbone="resnet18", form="pdf_fpn")
+    config = optimisation(Schedule(recipe="pdf-code-70e").resolved("paper", network, "voc"), network)
+    warm_up, cosine = config["param_scheduler"]
+    assert (warm_up["start_factor"], warm_up["end"], cosine["eta_min"]) == (0.1, 500, pytest.approx(1e-3))
+    assert config["optim_wrapper"]["optimizer"] == {"type": "SGD", "lr": 0.01, "weight_decay": 5e-4, "momentum": 0.9}
 
 
 def test_a_recipe_may_train_its_backbone_at_a_rate_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +248,7 @@ def test_mixing_ends_after_four_fifths_of_the_epochs() -> None:
     assert mixing == [True] * 8 + [False] * 2
 
 
-@pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in {"pdf-140e", "cityscapes-64e"}])
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in {"pdf-140e", "pdf-code-140e", "cityscapes-64e"}])
 def test_every_recipe_trains(recipe: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from workers.training.trial import run_trial
 

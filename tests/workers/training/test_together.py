@@ -1,27 +1,38 @@
 """Two processes that train one trial on shares of its batches: the step of one process, and all that follows from it.
 
-They are real processes, which speak by gloo as several CPUs of a node do.
+They are real processes, which speak by gloo as several CPUs of a node do. Most are forked from this one, which has imported everything; the
+trial that hangs starts its own as it does anywhere.
 """
 
+import gzip
 import json
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from mmdet.models.task_modules.samplers import RandomSampler
 from torch import Tensor, distributed, multiprocessing
 
+from orchestrator.driving.deadlines import Deadlines, Watch, end_process
+from orchestrator.driving.order import Order
+from orchestrator.storage.files import SharedFolder
 from studies.spec import MethodUse, Network
 from studies.trial import TrialFailure, TrialSpec
 from tests.workers.synthetic import batch
 from workers.detectors import build, describe
 from workers.distillation.student import DistilledDetector
+from workers.failures import failures_named
+from workers.training import launch, trial
 from workers.training.losses import LossSums
 from workers.training.member import Member
+from workers.training.profile import STEPS, WARM_UP
 from workers.training.progress import EpochReport
 from workers.training.result import TrialResult
 from workers.training.seeding import seed_everything
@@ -30,6 +41,15 @@ from workers.training.trial import run_trial
 from workers.weights.store import store_beside
 
 IMAGES, PROCESSES = 4, 2
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forked() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as change:
+        change.setattr(launch, "START", "fork")
+        yield
+
+
 CASES = {
     "plain one-stage": ("gfl", []),
     "distilled one-stage": ("gfl", ["fitnet", "ld", "crosskd", "pkd", "gkd", "dist"]),
@@ -89,8 +109,8 @@ def member_of(case: str, together: Together) -> Member:
     infos = describe(spec[0], models[0]), describe(spec[1], models[1])
     model = DistilledDetector(models[0], models[1], uses, infos) if methods else models[0]
     schedule = {"epochs": 1, "batch_size": IMAGES}
-    trial = TrialSpec(dataset="digits", scale="smoke", network=spec[0], schedule=schedule, seed=0, distillers=uses)
-    return Member(model, trial, 10, together)
+    made = TrialSpec(dataset="digits", scale="smoke", network=spec[0], schedule=schedule, seed=0, distillers=uses)
+    return Member(model, made, 10, together)
 
 
 def step(together: Together, case: str) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
@@ -192,7 +212,7 @@ SPEC = {
     "dataset": "digits",
     "scale": "smoke",
     "network": {"detector": "gfl", "backbone": "resnet18", "width": 8},
-    "schedule": {"epochs": 2, "batch_size": 4, "lr": 1e-3, "max_iterations": 3},
+    "schedule": {"epochs": 3, "batch_size": 4, "lr": 1e-3, "max_iterations": 3},
     "seed": 0,
     "init": "made/surer",
 }
@@ -219,7 +239,7 @@ def test_a_trial_of_two_processes_ends_where_that_of_one_does(
     alone: list[EpochReport] = []
     expected = run_trial(TrialSpec.model_validate(SPEC), tmp_path, data, alone.append)
     result, told = undisturbed
-    assert [(epoch.epoch, epoch.epochs) for epoch in told] == [(1, 2), (2, 2)]
+    assert [(epoch.epoch, epoch.epochs) for epoch in told] == [(1, 3), (2, 3), (3, 3)]
     for one, two in zip(alone, told, strict=True):
         for name in ("loss", "loss_cls", "loss_bbox", "loss_dfl"):
             assert two.metrics[name] == pytest.approx(one.metrics[name], rel=1e-3)
@@ -243,16 +263,109 @@ def test_a_batch_that_is_no_equal_shares_is_told(tmp_path: Path, data: Path) -> 
         run_trial(spec, tmp_path / "trial", data, lambda epoch: None)
 
 
-def test_a_trial_one_of_whose_processes_is_killed_is_tried_again_and_ends_as_if_undisturbed(
-    tmp_path: Path, data: Path, undisturbed: tuple[TrialResult, list[EpochReport]]
+# A trial's process as a driver starts one; it says what it reports, past the file that its output goes to.
+TRIAL = """
+import json, os, sys
+said = os.fdopen(os.dup(1), "w")
+from orchestrator.driving.order import Order
+from orchestrator.driving.trainable import carry_out
+carry_out(Order.of({"order": sys.argv[1]}), "a node", lambda told: print(json.dumps(told), file=said, flush=True))
+"""
+
+
+def test_a_trial_one_of_whose_processes_hangs_or_dies_is_tried_again_and_ends_as_if_undisturbed(
+    tmp_path: Path, data: Path, undisturbed: tuple[TrialResult, list[EpochReport]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = TrialSpec.model_validate({**SPEC, "workers": 2})
+    spec, folder, now = TrialSpec.model_validate({**SPEC, "workers": 2}), tmp_path / "trials" / "hangs", 0.0
+    monkeypatch.setenv("RETORT_HOME", str(tmp_path))
+    watch = Watch(lambda late: end_process(late, SharedFolder(folder.parent)), Deadlines(silence=60), lambda: now)
+    order = Order("hangs", spec.model_dump(mode="json"), str(folder), str(data), "digest").config()["order"]
+    with subprocess.Popen([sys.executable, "-c", TRIAL, order], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        watch.started("hangs", folder)
+        while not (line := process.stdout.readline()).startswith("{"):
+            assert line, "it ended without a word"
+        assert json.loads(line)["epoch"] == 1
+        watch.heard("hangs", epoch_ended=True)
+        processes = psutil.Process(process.pid).children(recursive=True)
+        members = [each for each in processes if "spawn_main" in " ".join(each.cmdline())]
+        assert len(members) == 2
+        members[1].suspend()
+        watch.look()
+        while process.poll() is None and now < 1000:
+            now += 1
+            watch.look()
+            if now > 61:
+                process.wait(60)
+        assert process.returncode == -9
+    assert psutil.wait_procs(processes, timeout=60)[1] == []
+    assert watch.over("hangs") == "no sign of life for 61 s (its deadline is 60 s)"
+
+    def kill_one(done: EpochReport) -> None:
+        if done.epoch == 2:
+            active_children()[-1].kill()
+
     with pytest.raises(TrialFailure) as failure:
-        run_trial(spec, tmp_path, data, lambda epoch: active_children()[-1].kill())
+        run_trial(spec, folder, data, kill_one)
     assert failure.value.kind == "infra"
     assert active_children() == []
-    state = torch.load(tmp_path / "last.pt", weights_only=True)
-    assert (state["epoch"], len(state["processes"])) == (1, 2)
-    resumed = run_trial(spec, tmp_path, data, lambda epoch: None)
+    state = torch.load(folder / "last.pt", weights_only=True)
+    assert (state["epoch"], len(state["processes"])) == (2, 2)
+    resumed = run_trial(spec, folder, data, lambda epoch: None)
     assert resumed.checkpoint_sha256 == undisturbed[0].checkpoint_sha256
-    assert json.loads((tmp_path / "result.json").read_text())["metrics"]["AP"] == undisturbed[0].metrics["AP"]
+    assert json.loads((folder / "result.json").read_text())["metrics"]["AP"] == undisturbed[0].metrics["AP"]
+
+
+def test_processes_end_with_the_one_that_started_them_also_where_they_stand_still(tmp_path: Path) -> None:
+    """Else they would train on in a folder that the trial's next attempt has."""
+    start = """
+import sys, time
+from pathlib import Path
+from studies.trial import TrialSpec
+from workers.training import launch
+def waits(*given):
+    launch._die_with_parent()
+    given[-1].put(("epoch", None))
+    time.sleep(600)
+launch.START, launch._member = "fork", waits
+said = []
+def told(epoch):
+    said.append(epoch)
+    if len(said) == 2:
+        print("here", flush=True)
+launch.run_processes(TrialSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(), told)
+"""
+    spec = TrialSpec.model_validate({**SPEC, "workers": 2}).model_dump_json()
+    with subprocess.Popen([sys.executable, "-c", start, spec, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "here\n"
+        members = psutil.Process(process.pid).children()
+        assert len(members) == 2
+        members[1].suspend()
+        process.kill()
+    assert psutil.wait_procs(members, timeout=60)[1] == []
+
+
+def test_what_ended_the_first_process_is_what_is_told(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others die of missing it, which is the machine's doing and would be tried again."""
+
+    def out_of_memory(*given: Any, **named: Any) -> None:
+        with failures_named(4):
+            if distributed.get_rank() == 1:
+                raise MemoryError
+            distributed.barrier()
+
+    monkeypatch.setattr(trial, "run_trial", out_of_memory)
+    with pytest.raises(TrialFailure) as failure:
+        launch.run_processes(TrialSpec.model_validate({**SPEC, "workers": 2}), tmp_path, data, lambda epoch: None)
+    assert failure.value.kind == "oom"
+
+
+def test_a_profile_of_several_processes_is_that_of_the_first(tmp_path: Path, data: Path) -> None:
+    schedule = {**SPEC["schedule"], "epochs": 1, "max_iterations": WARM_UP + STEPS}  # type: ignore[dict-item]
+    spec = TrialSpec.model_validate({**SPEC, "workers": 2, "schedule": schedule, "init": None})
+    run_trial(spec, tmp_path / "trial", data, lambda epoch: None, profile=tmp_path / "profile.json.gz")
+    events = json.loads(gzip.decompress((tmp_path / "profile.json.gz").read_bytes()))["traceEvents"]
+    names = {event.get("name", "") for event in events}
+    assert len({name for name in names if name.startswith("ProfilerStep#")}) == STEPS
+    assert any("all_reduce" in name or "allreduce" in name for name in names)  # what the processes wait for
