@@ -221,11 +221,14 @@ def build(network: Network, classes: int) -> nn.Module:
     """The network with freshly drawn weights (from torch's global generator)."""
     from mmdet.registry import MODELS
 
+    from workers.detectors.assigning.heads import assign_in_batches
+
     register()
     config = model_config(network, classes)
     with scope():
         model = MODELS.build(config)
         model.init_weights()
+    assign_in_batches(model)
     return model
 
 
