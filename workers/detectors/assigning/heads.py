@@ -60,7 +60,7 @@ class _Anchors(AnchorHead):
     @staticmethod
     def knows(head: Any) -> bool:
         """Whether the head's assigner, sampler and settings are among those that are assigned here."""
-        assigner = getattr(head, "assigner", None)
+        assigner: Any = getattr(head, "assigner", None)
         if type(getattr(head, "sampler", None)) is not PseudoSampler or head.train_cfg["allowed_border"] >= 0:
             return False
         if type(assigner) not in {ATSSAssigner, MaxIoUAssigner} or assigner.ignore_iof_thr > 0:
