@@ -5,11 +5,13 @@ Images have as many rows as the one with most objects, and one at least; rows wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+PAIRS = 2**25  # boxes and anchors that are compared at once: 128 MiB for each number of theirs
 
 
 def side_by_side(images: Sequence[Tensor], fill: float = 0) -> Tensor:
@@ -33,14 +35,19 @@ class Objects:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def split(self, images: int) -> list[Objects]:
-        """The objects of so many images at a time: views."""
-        parts = zip(self.boxes.split(images), self.labels.split(images), self.there.split(images), strict=True)
-        return [Objects(*part) for part in parts]
+    def of(self, images: slice) -> Objects:
+        """The objects of some of the images: views."""
+        return Objects(self.boxes[images], self.labels[images], self.there[images])
 
     def box_of(self, rows: Tensor) -> Tensor:
         """The boxes in the rows (N, P) of their images: (N, P, 4)."""
         return self.boxes.gather(1, rows[..., None].expand(-1, -1, 4))
+
+
+def groups(boxes: Tensor, others: int) -> Iterator[slice]:
+    """The images of boxes (N, G, 4), so many at a time that memory holds every pair of their boxes with `others` boxes."""
+    images = max(1, PAIRS // (boxes.shape[1] * max(1, others)))
+    return (slice(first, first + images) for first in range(0, len(boxes), images))
 
 
 def objects(boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> Objects:

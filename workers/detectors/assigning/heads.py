@@ -6,7 +6,7 @@ What a rule here does not know (an assigner that samples or ignores regions, an 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,9 +19,8 @@ from torch import Tensor
 from workers.detectors.assigning.atss import atss_owners
 from workers.detectors.assigning.max_iou import IGNORED, max_iou_owners
 from workers.detectors.assigning.points import point_owners, sides_of
-from workers.geometry.padded import Objects, objects
+from workers.geometry.padded import Objects, groups, objects
 
-PAIRS = 2**25  # boxes and anchors that are compared at once: 128 MiB for each number of theirs
 Size = tuple[int, int]
 
 
@@ -44,14 +43,6 @@ def _inherits(head: Any, assigns: type) -> bool:
 def truth_of(instances: Sequence[Any]) -> Objects:
     """The objects of mmdet's instances of each image."""
     return objects([getattr(each.bboxes, "tensor", each.bboxes) for each in instances], [each.labels for each in instances])
-
-
-def in_groups(truth: Objects, anchors: int, owners: Callable[[Objects, slice], Any]) -> list[Any]:
-    """What `owners` gives of so many images at a time that memory holds their pairs with the anchors, for all groups."""
-    images = max(1, PAIRS // (truth.boxes.shape[1] * anchors))
-    return [
-        owners(part, slice(first, first + images)) for first, part in zip(range(0, len(truth), images), truth.split(images), strict=True)
-    ]
 
 
 class _Anchors(AnchorHead):
@@ -96,7 +87,10 @@ class _Anchors(AnchorHead):
             return super().get_targets(*arguments, unmap_outputs=unmap_outputs, **settings)
         truth, anchors, counts = truth_of(batch_gt_instances), torch.cat(levels), [len(level) for level in levels]
         present = None if insides == [list(map(tuple, sizes))] * len(insides) else self._present(sizes, insides, anchors.device)
-        owners = torch.cat(in_groups(truth, len(anchors), lambda part, where: self._owners(anchors, counts, part, present, where)))
+        some = groups(truth.boxes, len(anchors))
+        owners = torch.cat(
+            [self._owners(anchors, counts, truth.of(images), None if present is None else present[images]) for images in some]
+        )
         return self._targets(anchors, counts, truth, owners, present)
 
     def _inside(self, sizes: Sequence[Size], shape: Sequence[int]) -> list[Size]:
@@ -127,17 +121,15 @@ class _Anchors(AnchorHead):
             flags.append(cells[..., None].expand(-1, -1, each).flatten(1))
         return torch.cat(flags, 1)
 
-    def _owners(self, anchors: Tensor, counts: list[int], truth: Objects, present: Tensor | None, images: slice) -> Tensor:
+    def _owners(self, anchors: Tensor, counts: list[int], truth: Objects, present: Tensor | None) -> Tensor:
         """The object of every anchor: long (N, A), negative where it has none."""
-        some = None if present is None else present[images]
         assigner = self.assigner
         if isinstance(assigner, ATSSAssigner):
-            return atss_owners(anchors, counts, truth, assigner.topk, some)
+            return atss_owners(anchors, counts, truth, assigner.topk, present)
         below = assigner.neg_iou_thr
         negative = below if isinstance(below, tuple) else (0.0, below)
-        return max_iou_owners(
-            anchors, truth, assigner.pos_iou_thr, negative, assigner.min_pos_iou if assigner.match_low_quality else None, some
-        )
+        least = assigner.min_pos_iou if assigner.match_low_quality else None
+        return max_iou_owners(anchors, truth, assigner.pos_iou_thr, negative, least, present)
 
     def _targets(self, anchors: Tensor, counts: list[int], truth: Objects, owners: Tensor, present: Tensor | None) -> tuple[Any, ...]:
         """What mmdet's get_targets returns, from the object of every anchor."""
@@ -194,7 +186,7 @@ class _Points(FCOSHead):
 
         least, most = (of_levels(bounds) for bounds in zip(*self.regress_ranges, strict=True))
         radius = of_levels([stride * self.center_sample_radius for stride in self.strides]) if self.center_sampling else None
-        found = in_groups(truth, len(places), lambda part, where: point_owners(places, (least, most), part, radius))
+        found = [point_owners(places, (least, most), truth.of(images), radius) for images in groups(truth.boxes, len(places))]
         owner, positive = (torch.cat(each) for each in zip(*found, strict=True))
         labels = torch.where(positive, truth.labels.gather(1, owner), self.num_classes)
         sides = torch.stack(sides_of(places, truth.box_of(owner)), -1) * truth.there[:, :1, None]  # (N, P, 4)

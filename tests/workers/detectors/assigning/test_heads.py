@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData
 
 from studies.spec import Network
 from workers.detectors import build
+from workers.geometry import padded
 
 CLASSES = 10
 IMAGES = 4
@@ -102,9 +103,7 @@ def test_losses_are_the_same_numbers(name: str) -> None:
 
 
 def test_memory_bounds_the_images_that_are_compared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from workers.detectors.assigning import heads
-
     head: Any = build(HEADS["gfl"][0], CLASSES).bbox_head
     at_once = targets(head, *batch(3, one_shape=True))
-    monkeypatch.setattr(heads, "PAIRS", 1)  # one image at a time
+    monkeypatch.setattr(padded, "PAIRS", 1)  # one image at a time
     assert same(targets(head, *batch(3, one_shape=True)), at_once)
