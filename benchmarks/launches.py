@@ -1,6 +1,6 @@
 """How many kernels a training step would launch on a GPU, and how often it would wait for one; counted on a CPU, so that no GPU is needed.
 
-    python benchmarks/launches.py                       # heads with their assignments, then every method on GFL (and what GFL lacks)
+    python benchmarks/launches.py                       # heads with their assignments, then every method that fits GFL
     python benchmarks/launches.py --heads gfl,pdf       # some of them
     python benchmarks/launches.py --methods fgfi,defeat
 
@@ -43,10 +43,7 @@ HEADS = {
     "pdf": Network(detector="retinanet", backbone="resnet18", width=8, form="pdf_fpn"),
     "pdf points": Network(detector="fcos", backbone="resnet18", width=8, form="pdf_fpn"),
 }
-PAIRS = [
-    pair("gfl/resnet18", "gfl/resnet34", IMAGES, (8, 16)),
-    pair("faster_rcnn/resnet18", "faster_rcnn/resnet34", IMAGES, (8, 16)),
-]
+PAIR = pair("gfl/resnet18", "gfl/resnet34", IMAGES, (8, 16))
 # Operations that ask nothing of the device although they give no view.
 SILENT = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "resize_", "_local_scalar_dense", "lift_fresh", "set_"}
 WAITS = {
@@ -193,16 +190,9 @@ def main() -> None:
         setting = Setting(name, network, network, IMAGES, CLASSES)
         count_head(network, setting, lambda what, *counts, name=name: told(f"{name}: {what}", *counts))
     methods = given.methods.split(",") if given.methods else None
-    counted_already: set[str] = set()
-    for setting in PAIRS if methods or not some else []:
-
-        def told_once(what: str, forward: Count, backward: Count) -> None:
-            if what not in counted_already:
-                counted_already.add(what)
-                told(what, forward, backward)
-
-        print(setting.title)
-        count_methods(setting, methods, told_once)
+    if methods or not some:
+        print(PAIR.title)
+        count_methods(PAIR, methods, told)
 
 
 if __name__ == "__main__":

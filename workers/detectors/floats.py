@@ -66,9 +66,9 @@ class _Dense(nn.Module):
 class _OfRoIs(nn.Module):
     """Put before the class of a box or mask head."""
 
-    def loss_and_target(self, predictions: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def loss_and_target(self, *args: Any, **kwargs: Any) -> Any:
         """The head's."""
-        return _exactly(next(self.parameters()).device, super().loss_and_target, predictions, *args, **kwargs)  # type: ignore[misc]
+        return _exactly(next(self.parameters()).device, super().loss_and_target, *args, **kwargs)  # type: ignore[misc]
 
 
 class _Extractor(nn.Module):

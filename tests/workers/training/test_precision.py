@@ -22,7 +22,8 @@ def losses(model: Any, precision: Any) -> dict[str, float]:
     torch.manual_seed(1)  # random samples
     with precision:
         found = model(**batch(), mode="loss")
-    return {name: float(sum(map(float, value)) if isinstance(value, (list, tuple)) else value) for name, value in found.items() if "loss" in name}
+    levels = {name: value if isinstance(value, (list, tuple)) else [value] for name, value in found.items() if "loss" in name}
+    return {name: sum(each.item() for each in values) for name, values in levels.items()}
 
 
 @pytest.mark.parametrize("detector", FAMILIES)
