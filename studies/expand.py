@@ -57,6 +57,7 @@ class PlannedTrial:
             teacher=teacher,
             distillers=list(self.distillers),
             on_broken=study.on_broken,
+            precision=study.precision,
             weights=self.weights,
             init=self.init,
         )
@@ -261,6 +262,7 @@ class Expander:
         methods = [use.model_dump(mode="json") for use in uses]
         content = [setting, network.model_dump(), schedule.model_dump(mode="json"), methods, teacher, origin.weights, seed]
         content += [origin.init] if origin.init else []
+        content += [{"precision": study.precision}] if study.precision != "fp32" else []
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

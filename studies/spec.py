@@ -318,6 +318,16 @@ def _whole_where_it_is(count: float) -> float:
     return int(count) if float(count).is_integer() else count
 
 
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+PRECISIONS: dict[Precision, str] = {
+    "fp32": "32-bit numbers throughout",
+    "tf32": "matrix products and convolutions of 10-bit fractions, on a GPU of 2020 or newer",
+    "bf16": "networks in bfloat16, losses and weights in 32 bits",
+    "fp16": "networks in float16, losses and weights in 32 bits, gradients scaled",
+}
+ON_GPUS_ALONE = ("tf32", "fp16")
+
+
 class Resources(SpecModel):
     """What a trial has while it runs, on one node, and how many processes train it: one on each GPU, or `workers` on CPUs.
 
@@ -384,7 +394,14 @@ class StudySpec(SpecModel):
     metrics: list[MetricName] = Field(["AP", "AP50", "AP75"], min_length=1, max_length=40)
     measure: list[Measure] = Field([], max_length=20, description="what to measure of the finished trainings, for pictures and tables")
     on_broken: OnBroken = Field("stop", description="what to do about corrupt images and broken annotations: stop, or train without them")
+    precision: Precision = Field("fp32", description="; ".join(f"{name}: {what}" for name, what in PRECISIONS.items()))
     force: bool = Field(False, description="train again even where an equal trial is finished")
+
+    @model_validator(mode="after")
+    def _computes(self) -> "StudySpec":
+        if self.precision in ON_GPUS_ALONE and not self.resources.gpus:
+            raise refuse("precision", f"`precision: {self.precision}` needs a GPU (`resources: {{gpus: 1}}`); on CPUs choose fp32 or bf16")
+        return self
 
     @field_validator("name")
     @classmethod

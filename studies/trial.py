@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from studies.catalog import Scale
 from studies.own_detectors import made_of
 from studies.recipes import RECIPES, optimizer_of
-from studies.spec import MethodUse, Network, OnBroken, Resources, Schedule, SpecModel, WeightsName
+from studies.spec import MethodUse, Network, OnBroken, Precision, Resources, Schedule, SpecModel, WeightsName
 
 FailureKind = Literal["nan", "oom", "data", "user", "infra"]
 FAILURES: dict[str, str] = {
@@ -63,6 +63,7 @@ class Setting(SpecModel):
     resources: Resources
     on_broken: OnBroken
     force: bool
+    precision: Precision = "fp32"  # studies of earlier versions do not say
 
 
 class TrialSpec(SpecModel):
@@ -79,6 +80,7 @@ class TrialSpec(SpecModel):
     teacher: TeacherRef | None = None
     distillers: list[MethodUse] = []
     on_broken: OnBroken = "stop"
+    precision: Precision = "fp32"
     weights: WeightsName | None = Field(None, description="of the store of weights, evaluated instead of trained")
     init: WeightsName | None = Field(None, description="of the store of weights, trained from instead of what the recipe says")
 
@@ -102,7 +104,7 @@ class TrialSpec(SpecModel):
         schedule = self.full_schedule
         of_batches = (schedule.recipe, schedule.epochs, schedule.batch_size, schedule.accumulate, schedule.max_iterations)
         of_images = (self.dataset, self.scale, self.seed, self.on_broken, self.network.detector, self.network.form)
-        return json.dumps([self.teacher.sha256, of_images, of_batches, self.threads, self.gpus])
+        return json.dumps([self.teacher.sha256, of_images, of_batches, self.threads, self.gpus, self.precision])
 
     @property
     def networks(self) -> list[Network]:
@@ -124,9 +126,10 @@ class TrialSpec(SpecModel):
     def identity(self, dataset_digest: str, code_version: str) -> dict[str, Any]:
         """What the trial key hashes: everything that decides the numbers; the teacher by content, not by path.
 
-        `on_broken` is not in it: what is broken is in the dataset's digest, and a trial that did not stop skipped it.
+        `on_broken` is not in it: what is broken is in the dataset's digest, and a trial that did not stop skipped it. Nor is the usual
+        `precision`, which was the only one once.
         """
-        content = self.model_dump(mode="json", exclude={"on_broken"})
+        content = self.model_dump(mode="json", exclude={"on_broken"} | ({"precision"} if self.precision == "fp32" else set()))
         content["distillers"] = [use.model_dump(mode="json") for use in self.settled_distillers]
         recipe = RECIPES[str(self.full_schedule.recipe)]
         content["recipe"] = asdict(recipe)  # by content, as its name alone would outlive a change of it

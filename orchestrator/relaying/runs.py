@@ -71,6 +71,7 @@ def trial_params(trial: Trial) -> dict[str, str]:
         "backbone": spec["network"]["backbone"],
         "distiller": "+".join(use["id"] for use in spec["distillers"]) or None,
         **{name: spec[name] for name in ("scale", "seed", "threads", "gpus")},
+        "precision": spec.get("precision", "fp32"),
         **schedule,
         "scaled_lr": schedule["lr"] * schedule["batch_size"] / schedule["reference_batch"],
     }

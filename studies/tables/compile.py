@@ -24,7 +24,7 @@ TOLERANCE = {"coco": 0.2}  # of percent, by dataset; the smaller ones scatter mo
 TOLERANCE_ELSEWHERE = 0.4
 TOLERANCE_OF = {"Params": 0.02, "FLOPs": None, "FPS": None, "D_pred": None}  # of metrics that are no percent
 MOST_ARMS = 200  # of a study
-HOW = {"id", "scale", "seeds", "scales", "resources", "force", "on_broken"}  # fields that leave a table the paper's own
+HOW = {"id", "scale", "seeds", "scales", "resources", "force", "on_broken", "precision"}  # fields that leave a table the paper's own
 
 
 def compile_table(data: Mapping[str, Any]) -> tuple[StudySpec, Expansion, Presentation]:
@@ -183,6 +183,7 @@ class _Compiler:
             "arms": arms,
             "metrics": [column.metric for column in self.table.all_columns],
             "on_broken": self.table.on_broken,
+            "precision": self.table.precision,
             "force": self.table.force,
         }
         if change.seeds:

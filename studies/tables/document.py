@@ -28,6 +28,7 @@ from studies.spec import (
     MetricName,
     OnBroken,
     PerDeviceImages,
+    Precision,
     Resources,
     Schedule,
     Search,
@@ -175,6 +176,7 @@ class TableFile(SpecModel):
     seeds: Seeds | None = Field(None, description="at every scale")
     scales: dict[Scale, ScaleChange] = {}
     on_broken: OnBroken = "stop"
+    precision: Precision = "fp32"
     force: bool = False
     notes: list[Annotated[str, Field(max_length=1000)]] = []
 

@@ -11,7 +11,7 @@ from studies.expand import Expansion, PlannedRow, batch_warning, searched
 from studies.methods import methods
 from studies.presentation import Column, Goal, Presentation, Row, Searched
 from studies.space import fresh_seeds, planned
-from studies.spec import Schedule, StudySpec
+from studies.spec import PRECISIONS, Schedule, StudySpec
 
 NONE: Mapping[str, None] = MappingProxyType({})
 
@@ -100,6 +100,8 @@ def warnings_of(study: StudySpec, rows: Sequence[PlannedRow], trained: Mapping[s
         other = first.setdefault(row.trials, row)
         if other is not row and row.role != "teacher":
             told[f"{other.title} and {row.title} are the same training, which runs once"] = None
+    if study.precision != "fp32":
+        told[f"trained in {study.precision}: {PRECISIONS[study.precision]}; evaluated in 32 bits"] = None
     return tuple(told)
 
 

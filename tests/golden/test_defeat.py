@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from tests.golden.cases import Case, check, each_case
 from workers.distillers.defeat import decoupled_loss, head_loss
 from workers.distillers.fgfi import fpn_loss
-from workers.geometry.cells import box_cells, level_masks
+from workers.geometry.cells import level_masks
 from workers.geometry.regions import near_masks
 
 NECK, HEAD, FPN = (3.0, 12.0), (2.0, 2.0), 3.0  # weights of the reference's terms
@@ -61,8 +61,7 @@ def test_fgfi_on_a_pyramid(case: Case, dtype: torch.dtype) -> None:
 @each_case("defeat")
 def test_backbone(case: Case, dtype: torch.dtype) -> None:
     boxes, sizes, strides = geometry(case, dtype)
-    every = [torch.ones(len(b), dtype=torch.bool) for b in boxes]
-    mask = torch.stack([box_cells(b, chosen, sizes[0], strides[0]) for b, chosen in zip(boxes, every, strict=True)])
+    (mask,) = level_masks(boxes, sizes[:1], strides[:1])
     np.testing.assert_array_equal(mask, case.arrays_out["mask_bb"])
     student, teacher = features(case, "bb_stu_", dtype, grad=True), features(case, "bb_tea_", dtype)
     masks = [nn.functional.interpolate(mask[:, None], size=t.shape[2:])[:, 0] for t in teacher]

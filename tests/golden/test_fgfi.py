@@ -24,7 +24,7 @@ def grid_anchors(case: Case, dtype: torch.dtype) -> Tensor:
 def test_fgfi(case: Case, dtype: torch.dtype) -> None:
     size, psi = (case.params["H"], case.params["W"]), case.params["phi"]
     anchors, boxes = one_pixel_more(grid_anchors(case, dtype)), one_pixel_more(case.tensor("gt", dtype))
-    (near,) = near_anchors([anchors], boxes, psi, own_level=False)
+    near = near_anchors([anchors], [boxes], psi, own_level=False)
     np.testing.assert_array_equal(near.view(*size, -1).sum(2), case.arrays_out["mask_count"])
     (mask,) = near_masks([anchors], [boxes], [size], psi, own_level=False)
     np.testing.assert_array_equal(mask[0], case.arrays_out["mask"])

@@ -82,6 +82,18 @@ def test_a_key_depends_on_what_decides_the_numbers_only() -> None:
     assert len(others | {same}) == 7
 
 
+def test_the_usual_precision_leaves_keys_as_they_were_and_others_are_other_trials() -> None:
+    fitnet = next(t for t in trials() if t.row == "fitnet")
+    teacher = TeacherRef(network=Network(detector="gfl", backbone="resnet34", width=16), checkpoint="x", sha256="0" * 64)
+    spec = fitnet.resolve(parse_study(GOOD), teacher)
+    assert "precision" not in spec.identity("d", "c")["trial"]
+    assert key(fitnet, precision="fp32") == key(fitnet) != key(fitnet, precision="bf16")
+    gpu = {"resources": {"gpus": 1}}
+    assert len({key(fitnet, precision=name, **gpu) for name in ("fp32", "tf32", "bf16", "fp16")}) == 4
+    usual, rounded = (expand(parse_study(GOOD | change)).identities.values() for change in ({}, {"precision": "bf16"}))
+    assert not set(usual) & set(rounded)
+
+
 def test_an_option_left_out_and_its_default_have_one_key() -> None:
     said = [GOOD["arms"][0], {"id": "fitnet", "distiller": "fitnet", "options": {"region": "whole"}}]
     assert key(trials()[2]) == key(trials(arms=said)[2])

@@ -224,6 +224,8 @@ def build(network: Network, classes: int, frozen_stages: int | None = None) -> n
     """
     from mmdet.registry import MODELS
 
+    from workers.detectors.assigning.heads import assign_in_batches
+
     register()
     config = model_config(network, classes)
     if frozen_stages or (frozen_stages is not None and "frozen_stages" in config.backbone):
@@ -231,6 +233,7 @@ def build(network: Network, classes: int, frozen_stages: int | None = None) -> n
     with scope():
         model = MODELS.build(config)
         model.init_weights()
+    assign_in_batches(model)
     return model
 
 

@@ -30,7 +30,9 @@ def deform_conv2d(
     if x.is_cuda:
         from mmcv.ops.deform_conv import DeformConv2dFunction
 
-        result: Tensor = DeformConv2dFunction.apply(x, offset, weight, stride, padding, dilation, groups, deform_groups, *rest)
+        # In 32 bits: it knows no bfloat16, and offsets in float16 would miss.
+        tensors = (each.float() for each in (x, offset, weight))
+        result: Tensor = DeformConv2dFunction.apply(*tensors, stride, padding, dilation, groups, deform_groups, *rest)
         return result
     batch, channels, height, width = x.shape
     rows, columns = offset.shape[2:]

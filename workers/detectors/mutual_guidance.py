@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from workers.geometry.boxes import aligned, box_iou
 from workers.geometry.centerness import centrality
+from workers.geometry.padded import Objects, objects
 
 Form = Literal["accv", "dynamic", "capped"]
 SIGMA = 2.0  # s of A' = A^((s-p)/s)
@@ -33,10 +34,10 @@ NEAREST = {True: 15, False: 5}  # top overlaps summed up by the dynamic form: an
 
 @dataclass(frozen=True)
 class Match:
-    """Assignment of P priors of one image.
+    """Assignment of P priors in N images.
 
-    class_score: (P,), at least 3: positive, its soft label being the rest above 3 (dynamic, capped); 2: ignored; else
-    background. class_gt: (P,) long, the box it would be positive for. box_score, box_gt: the same for the box branch.
+    class_score: (N, P), at least 3: positive, its soft label being the rest above 3 (dynamic, capped); 2: ignored; else
+    background. class_gt: (N, P) long, the image's box it would be positive for. box_score, box_gt: the same for the box branch.
     """
 
     class_score: Tensor
@@ -65,13 +66,13 @@ def encode(boxes: Tensor, priors: Tensor) -> Tensor:
 
 
 def centerness(gt: Tensor, priors: Tensor) -> Tensor:
-    """How central each prior's point lies in each box, (G, P): the lesser of min/max of both directions, 0 outside.
+    """How central each prior's point lies in each box (.., G, 4), (.., G, P): the lesser of min/max of both directions, 0 outside.
 
     Also 0 where the box's size, sqrt(area), leaves (w/2, 2h) of the prior; the smallest priors know no lower bound, the
     largest no upper one.
     """
-    ratio = centrality(priors[None, :, :2], gt[:, None])
-    size = (gt[:, 2:] - gt[:, :2]).prod(1).sqrt()[:, None]
+    ratio = centrality(priors[:, :2], gt[..., None, :])
+    size = (gt[..., 2:] - gt[..., :2]).prod(-1).sqrt()[..., None]
     least, most = priors[:, 2] / 2, priors[:, 3] * 2
     least = least.masked_fill(least == least.min(), 0)
     most = most.masked_fill(most == most.max(), torch.inf)
@@ -79,70 +80,80 @@ def centerness(gt: Tensor, priors: Tensor) -> Tensor:
 
 
 def best_only(overlap: Tensor) -> Tensor:
-    """(G, P) with every entry zeroed that is not its prior's best over the boxes."""
-    return torch.where(overlap == overlap.amax(0), overlap, 0)
+    """(N, G, P) with every entry zeroed that is not its prior's best over the boxes."""
+    return torch.where(overlap == overlap.amax(1, keepdim=True), overlap, 0)
 
 
-def forced(overlap: Tensor) -> Tensor:
-    """(G, P) with every box's best prior raised to 1."""
-    return overlap.scatter(1, overlap.argmax(1, keepdim=True), 1.0)
+def forced(overlap: Tensor, truth: Objects) -> Tensor:
+    """(N, G, P) with every box's best prior raised to 1."""
+    return overlap.scatter(2, overlap.argmax(2, keepdim=True), truth.there[..., None].to(overlap.dtype))
+
+
+def chosen(order: Tensor, counts: Tensor, priors: int) -> Tensor:
+    """The first `counts` (N, G) of the priors in `order` (N, G, k): bool (N, G, P)."""
+    first = torch.arange(order.shape[2], device=order.device) < counts[..., None]
+    return torch.zeros(*order.shape[:2], priors, dtype=torch.bool, device=order.device).scatter_(2, order, first)
+
+
+def most_of(counts: Tensor, priors: int) -> int:
+    """How many priors any box takes. A GPU is not asked, which would be a wait: there it is all of them."""
+    return int(counts.amax()) if counts.device.type == "cpu" else priors
 
 
 @torch.no_grad()
 def mutual_match(
-    gt: Tensor, labels: Tensor, priors: Tensor, deltas: Tensor, logits: Tensor, form: Form, anchors: bool = True, nearest: int | None = None
+    truth: Objects, priors: Tensor, deltas: Tensor, logits: Tensor, form: Form, anchors: bool = True, nearest: int | None = None
 ) -> Match:
-    """Mutual Guidance on one image.
+    """Mutual Guidance on N images.
 
-    gt (G, 4), labels (G,) from 0, priors (P, 4), deltas (P, 4), logits (P, K). anchors: priors are boxes, else points
+    truth: their boxes, and labels from 0. priors (P, 4), deltas (N, P, 4), logits (N, P, K). anchors: priors are boxes, else points
     (form `dynamic` only). nearest: how many top overlaps the dynamic count sums up (None: 15, points 5).
     """
-    if len(gt) == 0:
-        nothing, nobody = torch.zeros(len(priors), device=priors.device), labels.new_zeros(len(priors))
-        return Match(nothing, nobody, nothing, nobody)
     if not anchors and form != "dynamic":
         raise ValueError(f"points have the form 'dynamic' only, not {form!r}")
-    gt, priors, deltas, logits = gt.float(), priors.float(), deltas.float(), logits.float()
-    overlap = box_iou(gt, corners(priors)) if anchors else centerness(gt, priors)
+    gt, priors, deltas, count = truth.boxes.float(), priors.float(), deltas.float(), len(priors)
+    overlap = box_iou(gt, corners(priors)) if anchors else centerness(gt, priors)  # (N, G, P)
     predicted = box_iou(gt, decode(deltas, priors))
-    score = logits.sigmoid().t()[labels]  # (G, P)
+    score = logits.float().sigmoid().transpose(1, 2).gather(1, truth.labels[..., None].expand(-1, -1, count))
     guided = (overlap * (score / SIGMA).exp()).clamp(max=1) if form == "capped" else overlap ** ((SIGMA - score) / SIGMA)
     if form == "accv":
-        overlap, predicted, guided = (best_only(forced(o)) for o in (overlap, predicted, guided))
-        counts = torch.stack([(overlap >= 0.4).sum(1), (overlap >= 0.5).sum(1)]).tolist()
-        for row, ignored, positive in zip(predicted, *counts, strict=True):
-            chosen = row.topk(positive).indices
-            row[row.topk(ignored).indices] = IGNORED
-            row[chosen] = POSITIVE
-        for row, positive in zip(guided, counts[1], strict=True):
-            row[row.topk(positive).indices] = POSITIVE
+        overlap, predicted, guided = (best_only(forced(o, truth)) for o in (overlap, predicted, guided))
+        ignored, positive = (overlap >= 0.4).sum(2), (overlap >= 0.5).sum(2)
+        order = predicted.topk(most_of(ignored, count)).indices
+        predicted = predicted.masked_fill(chosen(order, ignored, count), IGNORED).masked_fill(chosen(order, positive, count), POSITIVE)
+        order = guided.topk(most_of(positive, count)).indices
+        guided = guided.masked_fill(chosen(order, positive, count), POSITIVE)
     else:
-        predicted, guided = (best_only(o) for o in (predicted, guided))
-        for quality in (predicted, guided):
-            summed = quality.topk(min(nearest or NEAREST[anchors], len(priors)), 1).values.sum(1)
-            wanted = summed.int().clamp(min=1)
-            if form == "capped":
-                wanted = torch.minimum(wanted, (quality > 0).sum(1))
-            for row, positive in zip(quality, wanted.tolist(), strict=True):
-                row[row.topk(positive).indices] += POSITIVE
-    return Match(*predicted.max(0), *guided.max(0))
+        predicted, guided = (_raised(best_only(o), truth, form, min(nearest or NEAREST[anchors], count)) for o in (predicted, guided))
+    return Match(*predicted.max(1), *guided.max(1))
+
+
+def _raised(quality: Tensor, truth: Objects, form: Form, nearest: int) -> Tensor:
+    """Qualities (N, G, P), those of a box's best priors by 3 larger: as many as its `nearest` best sum up to, one at least."""
+    best = quality.topk(nearest)
+    wanted = best.values.sum(2).int().clamp(min=1)
+    if form == "capped":
+        wanted = torch.minimum(wanted, (quality > 0).sum(2))
+    wanted = wanted * truth.there
+    one = wanted == 1  # of equal ones the first, as for a box that no prior fits: the top-k above is free to take any
+    first = torch.arange(quality.shape[2], device=quality.device) == quality.argmax(2, keepdim=True)
+    raised = chosen(best.indices, wanted.masked_fill(one, 0), quality.shape[2]) | (first & one[..., None])
+    return quality + POSITIVE * raised
 
 
 @torch.no_grad()
-def plain_match(gt: Tensor, priors: Tensor, anchors: bool = True) -> tuple[Tensor, Tensor]:
-    """Matching without Mutual Guidance: each prior's best overlap (1 for a box's best prior) and its box, each (P,).
+def plain_match(truth: Objects, priors: Tensor, anchors: bool = True) -> tuple[Tensor, Tensor]:
+    """Matching without Mutual Guidance: each prior's best overlap (1 for a box's best prior) and its box, each (N, P).
 
     From 0.5 on a prior is positive in both branches; between 0.4 and 0.5 its class is ignored.
     """
-    if len(gt) == 0:
-        return torch.zeros(len(priors), device=priors.device), torch.zeros(len(priors), dtype=torch.long, device=priors.device)
-    gt, priors = gt.float(), priors.float()
-    overlap = box_iou(gt, corners(priors)) if anchors else centerness(gt, priors)
-    score, owner = overlap.max(0)
-    best = overlap.argmax(1)
-    for box in range(len(gt)):  # of boxes that share their best prior, the last gets it
-        owner[best[box]] = box
-    return score.index_fill(0, best, 1), owner
+    gt, priors = truth.boxes.float(), priors.float()
+    overlap = box_iou(gt, corners(priors)) if anchors else centerness(gt, priors)  # (N, G, P)
+    score, owner = overlap.max(1)
+    rows = torch.where(truth.there, torch.arange(gt.shape[1], device=gt.device), -1)
+    # Of boxes that share their best prior, the last gets it.
+    claim = torch.full_like(owner, -1).scatter_reduce_(1, overlap.argmax(2), rows, "amax")
+    return torch.where(claim >= 0, 1, score), torch.where(claim >= 0, claim, owner)
 
 
 def balanced_l1(difference: Tensor, alpha: float = 0.5, gamma: float = 1.5, beta: float = 0.11) -> Tensor:
@@ -189,23 +200,21 @@ def detection_loss(
     entries; `accv` and plain matching (form None): focal loss, an ignored prior leaving out the class of its box alone;
     `dynamic`, `capped`: |y - p|^2 BCE with the overlap of the predicted box as y. Both zero without positives.
     """
-    matches = []
-    for image, (gt, labels) in enumerate(zip(gt_boxes, gt_labels, strict=True)):
-        if form is None:
-            score, owner = plain_match(gt, priors, anchors)
-            score = torch.where(score >= 0.5, POSITIVE, torch.where(score >= 0.4, IGNORED, 0.0))
-            matches.append(Match(score, owner, score, owner))
-        else:
-            matches.append(mutual_match(gt, labels, priors, deltas[image], logits[image], form, anchors))
-    box_score, class_score = (torch.stack([getattr(m, name) for m in matches]) for name in ("box_score", "class_score"))
-    prior_boxes = corners(priors)
-    target = torch.stack([gt[m.box_gt] if len(gt) else prior_boxes for gt, m in zip(gt_boxes, matches, strict=True)])
-    chosen = (box_score >= POSITIVE).to(deltas.dtype)
+    truth, prior_boxes = objects(gt_boxes, gt_labels), corners(priors)
+    if form is None:
+        score, owner = plain_match(truth, priors, anchors)
+        score = torch.where(score >= 0.5, POSITIVE, torch.where(score >= 0.4, IGNORED, 0.0))
+        match = Match(score, owner, score, owner)
+    else:
+        match = mutual_match(truth, priors, deltas, logits, form, anchors)
+    class_score = match.class_score
+    target = torch.where(truth.there[:, :1, None], truth.box_of(match.box_gt), prior_boxes)  # an image without objects has none
+    learnt = (match.box_score >= POSITIVE).to(deltas.dtype)
     coded = box_loss == "balanced_l1"
     errors = balanced_l1(deltas - encode(target, priors)).mean(2) if coded else giou_loss(decode(deltas, priors), target)
-    box = (chosen * errors).sum() / chosen.sum().clamp(min=1)
+    box = (learnt * errors).sum() / learnt.sum().clamp(min=1)
 
-    label = torch.stack([labels[m.class_gt] if len(labels) else m.class_gt for labels, m in zip(gt_labels, matches, strict=True)])
+    label = truth.labels.gather(1, match.class_gt)
     soft = (class_score - POSITIVE).clamp(min=0) if form in {"dynamic", "capped"} else class_score >= POSITIVE
     truth = torch.zeros_like(logits).scatter_(2, label[..., None], soft[..., None].to(logits.dtype))
     if form in {"dynamic", "capped"}:

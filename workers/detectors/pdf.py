@@ -180,16 +180,24 @@ class Priors:
         shapes = [(1.0, 1.0), (root, 1 / root), (1 / root, root)]
         self.shapes = [(w * size, h * size) for size in (1.0, root) for w, h in shapes] if anchors else [(1.0, 1.0)]
         self.num_base_priors = [len(self.shapes)] * len(STRIDES)
+        self._made: dict[Any, tuple[Tensor, Tensor]] = {}
 
-    def relative(self, sizes: list[tuple[int, int]], device: Any) -> Tensor:
-        """(P, 4) centre x, centre y, width, height in [0, 1] of the input, for levels of the given (height, width) in cells."""
+    def relative(self, sizes: list[tuple[int, int]], device: Any) -> tuple[Tensor, Tensor]:
+        """(P, 4) centre x, centre y, width, height in [0, 1] of the input, for levels of the given (height, width) in cells; and the
+        input's (width, height, width, height) in pixels. Kept, so that a step copies nothing to the device."""
+        key = (*sizes, str(device))
+        if key not in self._made:
+            self._made[key] = self._relative(sizes).to(device), self._pixels(sizes).repeat(2).to(device)
+        return self._made[key]
+
+    def _relative(self, sizes: list[tuple[int, int]]) -> Tensor:
         levels = []
         for (height, width), (stride, _) in zip(sizes, self.strides, strict=True):
             y, x = torch.meshgrid((torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing="ij")
             sides = torch.tensor(self.shapes) * PRIOR_SCALE * stride / self._pixels(sizes)
             centres = torch.stack([x, y], 2).view(-1, 1, 2).expand(-1, len(sides), 2)
             levels.append(torch.cat([centres, sides.expand(len(centres), -1, 2)], 2).reshape(-1, 4))
-        return torch.cat(levels).clamp(0, 1).to(device)
+        return torch.cat(levels).clamp(0, 1)
 
     def _pixels(self, sizes: list[tuple[int, int]]) -> Tensor:
         height, width = sizes[0]
@@ -197,7 +205,8 @@ class Priors:
 
     def grid_priors(self, sizes: list[tuple[int, int]], device: Any = "cpu", **_: Any) -> list[Tensor]:
         """Per level (H_l*W_l*A, 4) xyxy in pixels, as mmdet's prior generators give them."""
-        boxes = corners(self.relative(sizes, device)) * self._pixels(sizes).repeat(2).to(device)
+        priors, frame = self.relative(sizes, device)
+        boxes = corners(priors) * frame
         return list(boxes.split([h * w * len(self.shapes) for h, w in sizes]))
 
 
@@ -238,10 +247,8 @@ class UnsharedHead(BaseModule):
         """Logits (N, P, K), coded boxes (N, P, 4), priors (P, 4), and the input's (width, height, width, height)."""
         logits, deltas = self(x)
         sizes = [(int(m.shape[-2]), int(m.shape[-1])) for m in logits]
-        device = logits[0].device
-        frame = self.prior_generator._pixels(sizes).repeat(2).to(device)
         flat = flatten_levels(logits, self.num_classes).float(), flatten_levels(deltas, 4).float()
-        return *flat, self.prior_generator.relative(sizes, device), frame
+        return *flat, *self.prior_generator.relative(sizes, logits[0].device)
 
     def loss(self, x: tuple[Tensor, ...], batch_data_samples: list[Any]) -> dict[str, Tensor]:
         """Box and class loss of a batch; of mixed images, those of either image's objects in its share."""

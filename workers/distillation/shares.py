@@ -13,7 +13,7 @@ from studies.catalog import detectors
 from workers.distillation.step import NetworkInfo, Step
 from workers.geometry.boxes import box_iou
 from workers.geometry.centerness import scaled_centerness
-from workers.geometry.levels import any_box
+from workers.geometry.padded import groups, side_by_side
 
 POINT_SCALE = 3  # side of an anchor-free cell's prior box in strides: 24 pixels at stride 8
 FOREGROUND = 0.5  # least overlap of an anchor that counts as an object
@@ -39,20 +39,23 @@ def point_priors(size: tuple[int, int], stride: int, like: Tensor) -> Tensor:
 
 
 def overlapping_priors(priors: Tensor, boxes: Tensor, points: bool) -> Tensor:
-    """PDF-Distil's fine-grained samples: priors with a box at IoU >= 0.5 (points: sqrt(IoU * centerness) >= 0.5). (A,) of 0 and 1."""
-    score = box_iou(priors, boxes)
+    """PDF-Distil's fine-grained samples: priors with one of the boxes (.., G, 4) at IoU >= 0.5 (points: sqrt(IoU * centerness) >= 0.5).
+
+    (.., A) of 0 and 1.
+    """
+    score = box_iou(boxes, priors)
     if points:
         score = (score * scaled_centerness(priors, boxes)).sqrt()
-    return (any_box(score) >= FOREGROUND).to(priors.dtype)
+    return (score >= FOREGROUND).any(-2).to(priors.dtype)
 
 
 def centred_priors(priors: Tensor, boxes: Tensor) -> Tensor:
-    """PDF-Distil's foreground of decoupled features: priors whose centre lies in a box of their scale. (A,) of 0 and 1."""
-    return (any_box(scaled_centerness(priors, boxes)) > 0).to(priors.dtype)
+    """PDF-Distil's foreground of decoupled features: priors whose centre lies in a box of their scale. (.., A) of 0 and 1."""
+    return (scaled_centerness(priors, boxes) > 0).any(-2).to(priors.dtype)
 
 
 def cell_shares(step: Step, strides: tuple[int, ...], points: bool, marks: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Share of each cell's priors that `marks` (priors, boxes -> (A,) of 0 and 1) switches on: (N, sum_l H_l*W_l).
+    """Share of each cell's priors that `marks` (priors, boxes (N, G, 4) -> (N, A) of 0 and 1) switches on: (N, sum_l H_l*W_l).
 
     Priors are the student's anchors, or `point_priors` of an anchor-free head; lengths are in units of the image's side.
     """
@@ -61,4 +64,6 @@ def cell_shares(step: Step, strides: tuple[int, ...], points: bool, marks: Calla
     levels = [point_priors(*level, like) for level in zip(sizes, strides, strict=True)] if points else step.anchors()
     unit = math.sqrt(step.image_shape[0] * step.image_shape[1])
     priors, cells = torch.cat(levels) / unit, sum(height * width for height, width in sizes)
-    return torch.stack([marks(priors, boxes / unit).view(cells, -1).mean(1) for boxes in step.gt_boxes])
+    boxes = side_by_side(step.gt_boxes) / unit
+    marked = torch.cat([marks(priors, boxes[images]) for images in groups(boxes, len(priors))])
+    return marked.unflatten(1, (cells, -1)).mean(2)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -157,8 +157,8 @@ class Step:
     gradients: gives the gradients of their sum with respect to the student's `neck`, of the same shapes and detached (computed once,
     when a method asks). teacher_gradients: likewise those of the teacher's losses on the same objects with respect to the teacher's
     `neck`, which runs its heads once more. A step outside of a training has none of the four.
-    batch: of a part (`parts`), the step it was cut from. devices: how many parts that was cut into. means: those that the parts
-    have in common (`mean_over_devices`).
+    batch: of a part (`parts`), the step it was cut from. first: of its images, their number in the batch. devices: how many parts that
+    was cut into. common: what the parts have in common (`mean_over_devices`, `of_batch`).
     """
 
     student: Outputs
@@ -173,8 +173,9 @@ class Step:
     gradients: Callable[[], tuple[Tensor, ...]] = _no_gradients
     teacher_gradients: Callable[[], tuple[Tensor, ...]] = _no_gradients
     batch: Step | None = None
+    first: int = 0
     devices: int = 1
-    means: dict[Callable[[Step], Tensor], Tensor] = field(default_factory=dict)
+    common: dict[Hashable, Any] = field(default_factory=dict)
 
     @property
     def images(self) -> int:
@@ -186,7 +187,8 @@ class Step:
         gradients = functools.cache(lambda: split_levels(self.gradients(), sizes))
         of_teacher = functools.cache(lambda: split_levels(self.teacher_gradients(), sizes))
         students, teachers = self.student.split(sizes), self.teacher.split(sizes)
-        ends, means = list(itertools.accumulate(sizes, initial=0)), dict[Callable[[Step], Tensor], Tensor]()
+        ends = list(itertools.accumulate(sizes, initial=0))
+        common: dict[Hashable, Any] = {}
         return [
             replace(
                 self,
@@ -198,8 +200,9 @@ class Step:
                 gradients=_part_of(gradients, part, len(sizes)),
                 teacher_gradients=_part_of(of_teacher, part, len(sizes)),
                 batch=self,
+                first=first,
                 devices=len(sizes),
-                means=means,
+                common=common,
             )
             for part, (first, last) in enumerate(itertools.pairwise(ends))
         ]
@@ -208,15 +211,25 @@ class Step:
         """What `total` gives of a step, a sum over its images without gradient, as the mean over all devices: the parts of its batch, and
         the processes that train together. Once for all parts, so that processes meet also where they have unequal numbers of parts.
         """
-        if total in self.means:
-            return self.means[total]
+        if total in self.common:
+            found: Tensor = self.common[total]
+            return found
         value = total(self.batch or self) / self.devices
         if distributed.is_available() and distributed.is_initialized():
             value = value / distributed.get_world_size()
             distributed.all_reduce(value)
         if self.batch is not None:
-            self.means[total] = value
+            self.common[total] = value
         return value
+
+    def of_batch(self, name: Hashable, make: Callable[[Step], list[Tensor]]) -> list[Tensor]:
+        """What `make` gives of the whole batch, tensors of N images first, without gradient: once for all parts and for all methods that
+        ask for the same `name`, here of the step's own images. For masks and targets, which no image has of another."""
+        batch = self.batch or self
+        if name not in batch.common:
+            batch.common[name] = make(batch)
+        made: list[Tensor] = batch.common[name]
+        return [tensor[self.first : self.first + self.images] for tensor in made]
 
 
 def _part_of(gradients: Callable[[], list[tuple[Tensor, ...]]], part: int, devices: int) -> Callable[[], tuple[Tensor, ...]]:

@@ -22,7 +22,7 @@ from workers.distillation.base import Distiller
 from workers.distillation.captures import Backbone, RoIs
 from workers.distillation.shares import cell_shares, centred_priors, has_points
 from workers.distillation.step import NetworkInfo, Step
-from workers.geometry.cells import box_cells, level_masks
+from workers.geometry.cells import level_masks
 
 STAGES = slice(1, 4)  # of C2..C5, those that are imitated
 
@@ -80,19 +80,25 @@ class DeFeat(Distiller):
         teacher = list(step.teacher.neck)
         student = [adapter(f) for adapter, f in zip(self.neck, step.student.neck, strict=True)]
         if self.options.variant == "official":
-            sizes = [(f.shape[2], f.shape[3]) for f in teacher]
-            return decoupled_loss(teacher, student, level_masks(step.gt_boxes, sizes, self.strides))
+            return decoupled_loss(teacher, student, self.masks(step, len(teacher)))
         square = torch.cat([(t - s).square().mean(1).flatten(1) for t, s in zip(teacher, student, strict=True)], 1)
         return pdf_loss(square, cell_shares(step, self.strides, self.points, centred_priors))
+
+    def masks(self, step: Step, levels: int) -> list[Tensor]:
+        """M of the first `levels` levels, (N, H_l, W_l), where these have all boxes among them."""
+
+        def of_batch(batch: Step) -> list[Tensor]:
+            sizes = [(f.shape[2], f.shape[3]) for f in batch.student.neck[:levels]]
+            return level_masks(batch.gt_boxes, sizes, self.strides[:levels])
+
+        return step.of_batch(("cells", levels), of_batch)
 
     def backbone_terms(self, step: Step) -> tuple[Tensor, Tensor]:
         """Foreground and background term of the backbone stages."""
         teacher = list(step.teacher.of(Backbone)[STAGES])
         pairs = zip(self.backbone, step.student.of(Backbone)[STAGES], strict=True)
         student = [nn.functional.relu(adapter(f)) for adapter, f in pairs]
-        size = step.student.neck[0].shape[2:]
-        every = [torch.ones(len(boxes), dtype=torch.bool, device=boxes.device) for boxes in step.gt_boxes]
-        mask = torch.stack([box_cells(b, e, (size[0], size[1]), self.strides[0]) for b, e in zip(step.gt_boxes, every, strict=True)])
+        (mask,) = self.masks(step, 1)
         masks = [nn.functional.interpolate(mask[:, None], size=f.shape[2:], mode="nearest")[:, 0] for f in teacher]
         return decoupled_loss(teacher, student, masks)
 

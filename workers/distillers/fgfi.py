@@ -65,11 +65,15 @@ class FGFI(Distiller):
 
     def masks(self, step: Step) -> list[Tensor]:
         """I per level, (N, H_l, W_l), of the variants paper and fpn."""
+        return step.of_batch(("near", self.options.variant, self.options.psi), self.batch_masks)
+
+    def batch_masks(self, step: Step) -> list[Tensor]:
+        """The same of a whole batch."""
         sizes = [(f.shape[2], f.shape[3]) for f in step.student.neck]
         if self.options.variant == "fpn":
             return near_masks(step.anchors(), step.gt_boxes, sizes, self.options.psi, own_level=True)
-        anchors, boxes = ([one_pixel_more(b) for b in group] for group in (step.anchors(), step.gt_boxes))
-        return near_masks(anchors, boxes, sizes, self.options.psi, own_level=False)
+        anchors, boxes = (one_pixel_more(torch.cat(group)).split([len(b) for b in group]) for group in (step.anchors(), step.gt_boxes))
+        return near_masks(list(anchors), list(boxes), sizes, self.options.psi, own_level=False)
 
     def loss(self, step: Step) -> Tensor:
         """L of the variant."""

@@ -56,10 +56,10 @@ class Imitation(nn.Module):
         else:
             levels, boxes = step.anchors(), torch.cat(step.gt_boxes)
             if self.how == "finegrained":
-                pairs = torch.cat(near_anchors(levels, boxes, FINE_GRAINED, own_level=False))
+                near = near_anchors(levels, step.gt_boxes, FINE_GRAINED, own_level=False)
             else:  # gt_boxes, decouple
-                pairs = points_inside(centres(torch.cat(levels)), boxes)
-            chosen = on_levels(by_image(pairs, step.gt_boxes), step.student.logits, self.anchors)
+                near = by_image(points_inside(centres(torch.cat(levels)), boxes), step.gt_boxes)
+            chosen = on_levels(near, step.student.logits, self.anchors)
         return [boxes.any(3).float() for boxes in chosen]
 
     @torch.no_grad()

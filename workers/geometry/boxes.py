@@ -1,6 +1,7 @@
 """Boxes: overlaps, centres, the enclosing box, and what is inside.
 
-Boxes are (.., 4) xyxy in pixels. Most functions compare a with b pairwise, giving (A, B); `aligned` takes them row by row.
+Boxes are (.., 4) xyxy in pixels. Most functions compare a with b pairwise, giving (A, B), or (N, A, B) where either is of N images;
+`aligned` takes them row by row.
 """
 
 import torch
@@ -11,22 +12,23 @@ TINY = 1e-12  # least area that is divided by
 
 def intersection(a: Tensor, b: Tensor) -> Tensor:
     """Common area of every pair, (A, B)."""
+    a, b = a[..., :, None, :], b[..., None, :, :]
     width, height = (
-        (torch.minimum(a[:, None, axis + 2], b[None, :, axis + 2]) - torch.maximum(a[:, None, axis], b[None, :, axis])).clamp(min=0)
+        (torch.minimum(a[..., axis + 2], b[..., axis + 2]) - torch.maximum(a[..., axis], b[..., axis])).clamp(min=0)
         for axis in (0, 1)  # apart, since reductions over a dimension of two are slow
     )
     return width * height
 
 
 def area(boxes: Tensor) -> Tensor:
-    """Area of every box, (A,)."""
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    """Area of every box, (.., A)."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
-def box_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of every pair, (A, B)."""
+def box_iou(a: Tensor, b: Tensor, least: float = TINY) -> Tensor:
+    """Intersection over union of every pair, (A, B). least: area of the union that is divided by; mmdet has 1e-6."""
     common = intersection(a, b)
-    return common / (area(a)[:, None] + area(b)[None] - common).clamp(min=TINY)
+    return common / (area(a)[..., :, None] + area(b)[..., None, :] - common).clamp(min=least)
 
 
 def aligned(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -39,16 +41,16 @@ def aligned(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def centres(boxes: Tensor) -> Tensor:
-    """Centre (x, y) of every box, (A, 2); points (A, 2) are their own."""
-    if boxes.shape[1] == 2:
+    """Centre (x, y) of every box, (.., A, 2); points (.., A, 2) are their own."""
+    if boxes.shape[-1] == 2:
         return boxes
-    return (boxes[:, :2] + boxes[:, 2:]) / 2
+    return (boxes[..., :2] + boxes[..., 2:]) / 2
 
 
 def squared_distance(a: Tensor, b: Tensor) -> Tensor:
     """Squared distance of the centres of every pair, (A, B)."""
-    (ax, ay), (bx, by) = centres(a).unbind(1), centres(b).unbind(1)
-    return (ax[:, None] - bx[None]).square() + (ay[:, None] - by[None]).square()
+    (ax, ay), (bx, by) = centres(a).unbind(-1), centres(b).unbind(-1)
+    return (ax[..., :, None] - bx[..., None, :]).square() + (ay[..., :, None] - by[..., None, :]).square()
 
 
 def diou(anchors: Tensor, gt: Tensor, released: bool = False) -> Tensor:

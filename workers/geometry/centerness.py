@@ -17,16 +17,16 @@ def of_sides(sides: Tensor) -> Tensor:
 
 
 def scaled_centerness(priors: Tensor, boxes: Tensor) -> Tensor:
-    """min(l,r)/max(l,r) and min(t,b)/max(t,b), the smaller of both, of every prior's centre in every box: (A, G).
+    """min(l,r)/max(l,r) and min(t,b)/max(t,b), the smaller of both, of every prior's centre in every box (.., G, 4): (.., G, A).
 
     0 outside the box, and where the box is not within half to twice the prior's size (no lower bound for the narrowest
     priors; the tallest take boxes up to the image's size, which is the unit of both arguments).
     Source: zhanghengdev/MutualGuide@85219f9 utils/box/box_utils.py.
     """
-    ratio = centrality((priors[:, None, :2] + priors[:, None, 2:]) / 2, boxes[None])
-    sides, gt_sides = priors[:, 2:] - priors[:, :2], boxes[:, 2:] - boxes[:, :2]
-    size = (gt_sides[:, 0] * gt_sides[:, 1]).sqrt()
+    ratio = centrality((priors[:, :2] + priors[:, 2:]) / 2, boxes[..., None, :])
+    sides, gt_sides = priors[:, 2:] - priors[:, :2], boxes[..., 2:] - boxes[..., :2]
+    size = (gt_sides[..., 0] * gt_sides[..., 1]).sqrt()[..., None]
     narrow, tall = sides[:, 0], sides[:, 1]
     least = torch.where(narrow <= narrow.min() * (1 + 1e-6), 0, narrow / 2)
     most = torch.where(tall >= tall.max() * (1 - 1e-6), 1, 2 * tall)
-    return torch.where((size > least[:, None]) & (size < most[:, None]), ratio, 0)
+    return torch.where((size > least) & (size < most), ratio, 0)

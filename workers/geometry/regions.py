@@ -8,31 +8,32 @@ from torch import Tensor
 
 from workers.geometry.boxes import box_iou, diou, squared_distance
 from workers.geometry.cells import box_levels
+from workers.geometry.padded import groups, side_by_side
 
 
-def near_anchors(anchors: list[Tensor], boxes: Tensor, psi: float, own_level: bool) -> list[Tensor]:
-    """Per level, bool (H_l*W_l*A, G): anchors whose IoU with a box exceeds psi times the box's best.
+def near_anchors(anchors: list[Tensor], gt_boxes: list[Tensor], psi: float, own_level: bool) -> Tensor:
+    """Anchors of all levels whose IoU with a box of an image exceeds psi times the box's best: bool (N, A).
 
     own_level: a box has anchors on its own level only (`box_levels`), and its best is the best of that level;
     otherwise on all levels, and its best is the best of all. Source: Wang et al. 2019, Section 3.
     """
-    overlaps = [box_iou(a, boxes) for a in anchors]
-    best = torch.stack([overlap.amax(0) for overlap in overlaps])  # (L, G)
-    if own_level:
-        level = torch.arange(len(anchors), device=boxes.device)[:, None]
-        threshold = torch.where(box_levels(boxes, len(anchors)) == level, psi * best, torch.inf)
-    else:
-        threshold = (psi * best.amax(0)).expand_as(best)
-    return [overlap > least for overlap, least in zip(overlaps, threshold, strict=True)]
+    boxes, every = side_by_side(gt_boxes), torch.cat(anchors)
+    level = torch.cat([torch.full_like(part[:, 0], number) for number, part in enumerate(anchors)]) if own_level else None
+    return torch.cat([_near(every, boxes[images], psi, level, len(anchors)) for images in groups(boxes, len(every))])
+
+
+def _near(anchors: Tensor, boxes: Tensor, psi: float, level: Tensor | None, levels: int) -> Tensor:
+    """`near_anchors` of boxes (N, G, 4); one that is none, a zero box, is near to nothing. level: of every anchor, where it matters."""
+    overlap = box_iou(boxes, anchors)  # (N, G, A)
+    if level is not None:
+        overlap = torch.where(level == box_levels(boxes, levels)[..., None], overlap, 0)
+    return (overlap > psi * overlap.amax(2, keepdim=True)).any(1)
 
 
 def near_masks(anchors: list[Tensor], gt_boxes: list[Tensor], sizes: list[tuple[int, int]], psi: float, own_level: bool) -> list[Tensor]:
     """Per level the cells with at least one near anchor: each (N, H_l, W_l)."""
-    images = [near_anchors(anchors, boxes, psi, own_level) for boxes in gt_boxes]
-    return [
-        torch.stack([near.any(1).view(*size, -1).any(2) for near in level]).to(anchors[0].dtype)
-        for size, level in zip(sizes, zip(*images, strict=True), strict=True)
-    ]
+    near = near_anchors(anchors, gt_boxes, psi, own_level).split([len(level) for level in anchors], 1)
+    return [level.unflatten(1, (*size, -1)).any(3).to(anchors[0].dtype) for size, level in zip(sizes, near, strict=True)]
 
 
 def atss_thresholds(levels: list[Tensor], gt: Tensor, overlap: Tensor, topk: int = 9) -> Tensor:

@@ -19,6 +19,7 @@ from workers.detectors.mixup import mix_until
 from workers.training.averaging import WeightAverage
 from workers.training.networks import exported
 from workers.training.optimisation import optimisation
+from workers.training.precision import Precision
 from workers.training.together import Together
 
 
@@ -45,6 +46,7 @@ class Member:
         self.backbone_lr = optimizer_of(recipe, network.detector, network.backbone, network.form).backbone_lr
         self.mixes = recipe.images == "pdf"
         self.average = WeightAverage(self.detector, schedule.average, recipe.average_ramp) if schedule.average else None
+        self.precision = Precision(spec.precision, [self.detector, *([model.teacher] if self.distilled else [])], self.device)
 
     def _scheduler(self, config: dict[str, Any], batches: int) -> Any:
         """mmengine's scheduler of the learning rate, which steps with every batch or with every epoch."""
@@ -88,8 +90,10 @@ class Member:
             self.model.iteration = self.batches // self.parts
         self.batches += 1
         with self._gradients_kept():
-            total, losses = self.model.parse_losses(self.parallel(**data, mode="loss"))
-            (total / self.parts).backward()
+            with self.precision.autocast():
+                outputs = self.parallel(**data, mode="loss")
+            total, losses = self.model.parse_losses(outputs)
+            self.precision.backward(total / self.parts)
         if self.between_steps:
             self._step()
             if self.average:
@@ -108,9 +112,10 @@ class Member:
 
     def _step(self) -> None:
         if self.clip:
+            self.precision.unscaled(self.optimizer)
             # In the order of the optimizer's groups, as mmengine clips: another order sums the norm in another order.
             clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None], self.clip)
-        self.optimizer.step()
+        self.precision.step(self.optimizer)
         self.optimizer.zero_grad()
 
     def forget_teacher(self) -> None:
@@ -145,6 +150,7 @@ class Member:
             "average": self.average.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
             "schedulers": [_plain(scheduler.state_dict()) for scheduler in self.schedulers],
+            "scaler": self.precision.scaler.state_dict(),
             "batches": self.batches,
         }
 
@@ -155,6 +161,8 @@ class Member:
         self.optimizer.load_state_dict(state["optimizer"])
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(saved)
+        if state.get("scaler"):  # empty but in float16
+            self.precision.scaler.load_state_dict(state["scaler"])
         self.batches = state["batches"]
 
 

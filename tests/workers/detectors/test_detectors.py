@@ -309,7 +309,7 @@ def test_expected_distances_of_certain_sides() -> None:
 def test_priors_of_pdf_distil_at_its_input_size() -> None:
     sizes = [(side, side) for side in (40, 20, 10, 5)]
     priors = Priors(anchors=True)
-    relative = priors.relative(sizes, "cpu")
+    relative, _ = priors.relative(sizes, "cpu")
     assert len(relative) == 6 * (1600 + 400 + 100 + 25)
     assert relative[0].tolist() == pytest.approx([0.5 / 40, 0.5 / 40, 24 / 320, 24 / 320])
     assert relative[1].tolist()[2:] == pytest.approx([24 / 320 * 2**0.5, 24 / 320 / 2**0.5])
@@ -318,7 +318,7 @@ def test_priors_of_pdf_distil_at_its_input_size() -> None:
     levels = priors.grid_priors(sizes)
     assert [len(level) for level in levels] == [6 * 1600, 6 * 400, 6 * 100, 6 * 25]
     assert levels[0][0].tolist() == pytest.approx([4 - 12, 4 - 12, 4 + 12, 4 + 12])
-    assert len(Priors(anchors=False).relative(sizes, "cpu")) == 2125
+    assert len(Priors(anchors=False).relative(sizes, "cpu")[0]) == 2125
 
 
 def test_pdf_backbones_have_published_stages_at_full_size() -> None:

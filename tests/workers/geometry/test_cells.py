@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from workers.distillation.shares import centred_priors, overlapping_priors, point_priors
-from workers.geometry.cells import box_cells, box_levels, level_masks
+from workers.geometry.cells import box_levels, level_masks
 from workers.geometry.regions import near_masks
 
 SIZES = [(13, 20), (7, 10), (4, 5)]  # of a 104 x 160 image, the last row and column partly outside
@@ -36,8 +36,8 @@ def test_cells_of_boxes_are_those_of_the_loop() -> None:
     boxes = random_boxes(200, seed=1)
     for size, stride in zip(SIZES, STRIDES, strict=True):
         for group in boxes.split(5):
-            every = torch.ones(len(group), dtype=torch.bool)
-            assert torch.equal(box_cells(group, every, size, stride), looped(group, size, stride))
+            (mask,) = level_masks([group], [size], (stride,))  # a level of its own takes all boxes
+            assert torch.equal(mask[0], looped(group, size, stride))
 
 
 def test_every_box_marks_its_own_level_only() -> None:
