@@ -3,13 +3,13 @@
     python benchmarks/peers.py [--rounds 7] [--methods cwd,pkd,fbkd]
     python benchmarks/peers.py --device cuda
 
-RetinaNet R18 <- R50 at 2 x 256 x 256 on a CPU, R50 <- R101 at 8 x 1333 x 800 in bf16 on a GPU. Each method reads what MMRazor's published
-configs have it read, by its quickest algorithm (the teacher runs without its head); Retort's has its own defaults. All train the very same
-networks, in this process and in turn, round by round, so that a drift of the machine's speed falls out of the ratios; the median is printed.
-"over" is the time over that of a plain mmdet step of the student plus a forward of the teacher.
+RetinaNet R18 <- R50 at 2 x 256 x 256 on a CPU, R50 <- R101 at 8 x 1333 x 800 in bf16 on a GPU. Each method reads what MMRazor's
+published configs have it read, by its quickest algorithm (the teacher runs without its head); Retort's has its own defaults. All train the
+very same networks, in this process and in turn, round by round, so that a drift of the machine's speed falls out of the ratios; the median
+is printed. "over" is the time over that of a plain mmdet step of the student plus a forward of the teacher.
 
-MMRazor comes from the package index into a folder of its own and runs on the mmdet that is here. It refuses an mmcv above 2.1.0; what it needs
-of mmcv has not changed since, so it is told that number.
+MMRazor comes from the package index into a folder of its own and runs on the mmdet that is here. It refuses an mmcv above 2.1.0, so it is
+told that number.
 """
 
 import argparse
@@ -57,7 +57,9 @@ def of_pyramid(levels: int, loss: dict[str, Any]) -> dict[str, Any]:
         "student_recorders": recorders,
         "teacher_recorders": recorders,
         "distill_losses": {f"loss_{level}": loss for level in range(levels)},
-        "loss_forward_mappings": {f"loss_{n}": {"preds_S": read(n, student=True), "preds_T": read(n, student=False)} for n in range(levels)},
+        "loss_forward_mappings": {
+            f"loss_{n}": {"preds_S": read(n, student=True), "preds_T": read(n, student=False)} for n in range(levels)
+        },
     }
 
 
