@@ -90,6 +90,14 @@ def test_a_refusal_names_the_field_and_what_is_right(changes: dict[str, Any], fi
     assert told in found[field]
 
 
+@pytest.mark.parametrize("precision", ["tf32", "fp16"])
+def test_a_precision_that_a_cpu_does_not_compute_is_refused(precision: str) -> None:
+    (told,) = problems(precision=precision).values()
+    assert told == f"`precision: {precision}` needs a GPU (`resources: {{gpus: 1}}`); on CPUs choose fp32 or bf16"
+    assert parse_study(GOOD | {"precision": precision, "resources": {"gpus": 1}}).precision == precision
+    assert parse_study(GOOD | {"precision": "bf16"}).precision == "bf16"
+
+
 def test_a_teacher_whose_head_does_not_fit_is_refused_with_the_reason() -> None:
     found = problems(student={"detector": "retinanet", "backbone": "resnet18"}, teacher={"detector": "retinanet", "backbone": "resnet34"})
     assert "distributions" in found["arms.2.distiller"]

@@ -216,8 +216,8 @@ def detection_loss(
 
     label = truth.labels.gather(1, match.class_gt)
     soft = (class_score - POSITIVE).clamp(min=0) if form in {"dynamic", "capped"} else class_score >= POSITIVE
-    truth = torch.zeros_like(logits).scatter_(2, label[..., None], soft[..., None].to(logits.dtype))
+    wanted = torch.zeros_like(logits).scatter_(2, label[..., None], soft[..., None].to(logits.dtype))
     if form in {"dynamic", "capped"}:
-        return box, gfocal(logits, truth).sum() / (truth > 0).sum().clamp(min=1)
+        return box, gfocal(logits, wanted).sum() / (wanted > 0).sum().clamp(min=1)
     counted = torch.ones_like(logits).scatter_(2, label[..., None], (class_score != IGNORED).to(logits.dtype)[..., None])
-    return box, (counted * focal(logits, truth)).sum() / (truth == 1).sum().clamp(min=1)
+    return box, (counted * focal(logits, wanted)).sum() / (wanted == 1).sum().clamp(min=1)
