@@ -90,7 +90,9 @@ def acts(
     audit: AuditOf,
     cursor: Annotated[int | None, Query(ge=1, le=_LARGEST, description="`next` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    subject: Annotated[str | None, Query(max_length=64, pattern=r"^[a-z]+ \d+$", description='what it was done to: "study 3"')] = None,
+    subject: Annotated[
+        str | None, Query(max_length=64, pattern=r"^[a-z]+( [ -~]+)?$", description='what it was done to: "study 3", "outbox"')
+    ] = None,
 ) -> ActPage:
     """Who changed what, newest first."""
     found = audit.acts(cursor, limit + 1, subject)

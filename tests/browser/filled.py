@@ -27,6 +27,8 @@ from studies.parse import parse_study
 from studies.spec import StudySpec
 from studies.submission import read_submission
 from studies.trial import TeacherRef, TrialSpec
+from tests.orchestrator.conftest import Driven as Moves
+from tests.orchestrator.conftest import graph_of
 from tests.orchestrator.searching import formulas
 
 MARKUP = '<img src=x onerror="alert(1)"> & <b>bold</b> {{ 7 * 7 }}'
@@ -205,8 +207,8 @@ class Filled:
         driven = self.submit(spec.model_dump(mode="json"))
         driven.start()
         driven.folder.mkdir(parents=True, exist_ok=True)
-        moves = formulas.Driven(self.store, driven.id, driven.folder, driven.attempt)
-        graph = formulas.graph_of(moves, spec)
+        moves = Moves(self.store, driven.id, driven.folder, driven.attempt)
+        graph = graph_of(moves, spec)
         while not graph.ended:
             self.clock.seconds += 60
             self.store.carry_out({trial.id: ["10.0.0.1"] for trial in self.store.ready_trials(driven.id, limit=1)}, [])
