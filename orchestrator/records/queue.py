@@ -230,8 +230,8 @@ class Queue(Queries, Units):
         now = self.now()
         ahead = aliased(Trial)
         # Where a study's `most`th stands: so no more of it are looked at, however many wait.
-        last = select(ahead.position).where(ahead.study_id == Study.id, *_waits(ahead, now)).order_by(ahead.position)
-        last = last.limit(1).offset(most - 1).correlate(Study).scalar_subquery()
+        positions = select(ahead.position).where(ahead.study_id == Study.id, *_waits(ahead, now)).order_by(ahead.position)
+        last = positions.limit(1).offset(most - 1).correlate(Study).scalar_subquery()
         bounds = select(Study.id, last.label("last")).where(Study.state.in_(OPEN_STUDIES), Study.paused.is_(False)).cte("bounds")
         bounds = bounds.prefix_with("MATERIALIZED")  # else SQLite looks anew for each trial
         query = select(Trial.id, Trial.study_id, Trial.position, Trial.epoch, Trial.epochs).join(bounds, bounds.c.id == Trial.study_id)
