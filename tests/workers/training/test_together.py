@@ -350,7 +350,7 @@ launch.run_processes(TrialSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2
     assert psutil.wait_procs(members, timeout=60)[1] == []
 
 
-def test_what_ended_the_first_process_is_what_is_told(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_ended_the_first_process_is_what_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others die of missing it, which is the machine's doing and would be tried again."""
 
     def out_of_memory(*given: Any, **named: Any) -> None:
@@ -361,7 +361,7 @@ def test_what_ended_the_first_process_is_what_is_told(tmp_path: Path, data: Path
 
     monkeypatch.setattr(trial, "run_trial", out_of_memory)
     with pytest.raises(TrialFailure) as failure:
-        launch.run_processes(TrialSpec.model_validate({**SPEC, "workers": 2}), tmp_path, data, lambda epoch: None)
+        launch.run_processes(TrialSpec.model_validate({**SPEC, "workers": 2}), tmp_path, tmp_path, lambda epoch: None)
     assert failure.value.kind == "oom"
 
 
