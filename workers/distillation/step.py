@@ -175,7 +175,7 @@ class Step:
     batch: Step | None = None
     first: int = 0
     devices: int = 1
-    common: dict[Hashable, Any] = field(default_factory=dict)
+    common: dict[Hashable, Any] = field(default_factory=dict, init=False)  # so another step, made by `replace`, begins with none
 
     @property
     def images(self) -> int:
@@ -188,24 +188,25 @@ class Step:
         of_teacher = functools.cache(lambda: split_levels(self.teacher_gradients(), sizes))
         students, teachers = self.student.split(sizes), self.teacher.split(sizes)
         ends = list(itertools.accumulate(sizes, initial=0))
-        common: dict[Hashable, Any] = {}
-        return [
+        parts = [
             replace(
                 self,
-                student=students[part],
-                teacher=teachers[part],
+                student=students[number],
+                teacher=teachers[number],
                 gt_boxes=self.gt_boxes[first:last],
                 gt_labels=self.gt_labels[first:last],
                 data_samples=self.data_samples[first:last],
-                gradients=_part_of(gradients, part, len(sizes)),
-                teacher_gradients=_part_of(of_teacher, part, len(sizes)),
+                gradients=_part_of(gradients, number, len(sizes)),
+                teacher_gradients=_part_of(of_teacher, number, len(sizes)),
                 batch=self,
                 first=first,
                 devices=len(sizes),
-                common=common,
             )
-            for part, (first, last) in enumerate(itertools.pairwise(ends))
+            for number, (first, last) in enumerate(itertools.pairwise(ends))
         ]
+        for part in parts:
+            part.common = parts[0].common
+        return parts
 
     def mean_over_devices(self, total: Callable[[Step], Tensor]) -> Tensor:
         """What `total` gives of a step, a sum over its images without gradient, as the mean over all devices: the parts of its batch, and

@@ -118,7 +118,7 @@ class DistilledDetector(BaseModel):
             of_method: dict[str, Tensor] = {}
             for share, instances in mixtures(data_samples):
                 boxes, labels = [_boxes(each) for each in instances], [each.labels for each in instances]
-                of_objects = replace(step, gt_boxes=boxes, gt_labels=labels, common={})
+                of_objects = replace(step, gt_boxes=boxes, gt_labels=labels)
                 for name, value in self._distilled(of_objects).items():
                     of_method[name] = of_method[name] + share * value if name in of_method else share * value
         for name in of_method.keys() & losses.keys():

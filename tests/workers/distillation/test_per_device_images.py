@@ -165,7 +165,7 @@ def on_devices(step: Step, each: int) -> list[Step]:
             "gradients": partial(own_mean, step.gradients, images, devices),
             "teacher_gradients": partial(own_mean, step.teacher_gradients, images, devices),
         }
-        made.append(OnDevice(**{part.name: getattr(step, part.name) for part in fields(step)} | own, together=made))
+        made.append(OnDevice(**{part.name: getattr(step, part.name) for part in fields(step) if part.init} | own, together=made))
     return made
 
 

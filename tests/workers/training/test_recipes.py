@@ -120,7 +120,7 @@ def test_a_schedules_own_average_and_frozen_stages_are_what_trains(tmp_path: Pat
     member.begin_epoch(0)
     images = [torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8) for _ in range(2)]
     for _ in range(4):
-        member.learn({"inputs": images, "data_samples": samples(BOXES)})
+        member.learn(member.prepare({"inputs": images, "data_samples": samples(BOXES)}))
     assert member.average
     assert member.average.steps == 2  # of parts, two are a step
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
