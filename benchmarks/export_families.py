@@ -28,7 +28,7 @@ import numpy as np
 from studies.code import code_version
 from studies.trial import TrialSpec
 from workers.datasets import check
-from workers.datasets.digits import scans_of_splits, write_split
+from workers.datasets.digits import CLASSES, scans_of_splits, write_split
 from workers.evaluation.precision import DetectionMetric
 from workers.export.mmdet_files import write_mmdet
 from workers.export.onnx_file import OPSET, write_onnx
@@ -55,7 +55,13 @@ FAMILIES: list[tuple[str, str, str | None]] = [
     ("ssd", "vgg16", None),
 ]
 SCENES, BATCH, EPOCHS = 24, 4, 25
-DATASET = "title: Scenes\nroot: ../scenes\ntrain: {annotations: val.json, images: val}\nval: {annotations: val.json, images: val}\n"
+DATASET = f"""title: Scenes
+root: ../scenes
+classes: {json.dumps([str(digit) for digit in range(CLASSES)])}
+train: {{annotations: val.json, images: val}}
+val: {{annotations: val.json, images: val}}
+mirror: false
+"""
 TOOL = Path(mmdet.__file__).parent / ".mim" / "tools" / "test.py"
 RUN = """
 import runpy, sys
