@@ -344,6 +344,12 @@ class Resources(SpecModel):
         "off", description="auto: students of one teacher train as a group, in one process, where there are fewer devices than trials"
     )
 
+    @field_validator("group", mode="before")
+    @classmethod
+    def _off_of_yaml(cls, value: Any) -> Any:
+        """YAML reads a bare `off` as false."""
+        return "off" if value is False else value
+
     @field_validator("gpus")
     @classmethod
     def _whole_or_a_part(cls, value: float) -> float:

@@ -98,6 +98,12 @@ def test_a_precision_that_a_cpu_does_not_compute_is_refused(precision: str) -> N
     assert parse_study(GOOD | {"precision": "bf16"}).precision == "bf16"
 
 
+@pytest.mark.parametrize("said", ["{group: off}", "{group: 'off'}", "{cpus: 1}"])
+def test_a_bare_off_of_yaml_means_no_groups(said: str) -> None:
+    document = read_document(json.dumps(GOOD)[:-1] + f", resources: {said}}}", "yaml")
+    assert parse_study(document).resources.group == "off"
+
+
 def test_a_teacher_whose_head_does_not_fit_is_refused_with_the_reason() -> None:
     found = problems(student={"detector": "retinanet", "backbone": "resnet18"}, teacher={"detector": "retinanet", "backbone": "resnet34"})
     assert "distributions" in found["arms.2.distiller"]
