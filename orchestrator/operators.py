@@ -6,6 +6,8 @@ import mmap
 import os
 from pathlib import Path
 
+from studies.trial import NO_CUDA_OPERATORS
+
 GPU = Path("/dev/nvidia0")
 NEEDED = b"libc10_cuda.so"  # a library that operators built for CUDA name, as they need torch's
 
@@ -18,10 +20,7 @@ def missing_operators() -> str | None:
     embedded = "RETORT_STACK" in os.environ
     if not embedded or not GPU.exists() or built_for_cuda() is not False:
         return None
-    return (
-        "trials on a GPU need mmcv's CUDA operators, and this installation has them for the CPU alone: install the CUDA toolkit, set "
-        "CUDA_HOME to it, and run make setup again"
-    )
+    return NO_CUDA_OPERATORS.format(toolkit="the CUDA toolkit")
 
 
 @functools.cache

@@ -30,6 +30,12 @@ ERROR_CURVES = "error_curves.json"  # a trial leaves it beside its checkpoint
 LEAVE_NOW = "leave-now"  # likewise: it writes a checkpoint and ends, to be gone on with later
 
 
+NO_CUDA_OPERATORS = (
+    "trials on a GPU need mmcv's CUDA operators, and this installation has them for the CPU alone: install {toolkit}, set CUDA_HOME to it, "
+    "and run make setup again"
+)
+
+
 class TrialFailure(Exception):
     """A trial that cannot go on. `kind` is one of FAILURES, `sentence` what a person should read. Only infra is retried."""
 

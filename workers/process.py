@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 import torch
 
-from studies.trial import TrialFailure
+from studies.trial import NO_CUDA_OPERATORS, TrialFailure
 
 LIBRARIES = ("torch", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine", "numpy", "faster-coco-eval")
 OPEN_FILES = 4096
@@ -28,11 +28,8 @@ def device_for(gpus: int) -> torch.device:
     from mmcv.ops import get_compiling_cuda_version
 
     if get_compiling_cuda_version() == "not available":
-        raise TrialFailure(
-            "user",
-            "trials on a GPU need mmcv's CUDA operators, and this installation has them for the CPU alone: install the CUDA toolkit "
-            f"{torch.version.cuda or 'of your driver, a torch for it'}, set CUDA_HOME to it, and run make setup again",
-        )
+        toolkit = f"the CUDA toolkit {torch.version.cuda or 'of your driver, a torch for it'}"
+        raise TrialFailure("user", NO_CUDA_OPERATORS.format(toolkit=toolkit))
     return torch.device("cuda")
 
 

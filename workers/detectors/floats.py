@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workers.detectors.mixing import put_before
+
 HALF = {torch.bfloat16, torch.float16}
 
 
@@ -18,11 +20,11 @@ def in_floats(detector: Any) -> None:
     """Makes an mmdet detector compute so; without autocast that changes nothing."""
     roi_head = getattr(detector, "roi_head", None)
     for head in _modules(detector, "rpn_head", "bbox_head"):
-        _put_before(head, _Dense)
+        put_before(head, _Dense)
     for head in _modules(roi_head, "bbox_head", "mask_head"):
-        _put_before(head, _OfRoIs)
+        put_before(head, _OfRoIs)
     for extractor in _modules(roi_head, "bbox_roi_extractor", "mask_roi_extractor"):
-        _put_before(extractor, _Extractor)
+        put_before(extractor, _Extractor)
 
 
 def floats(value: Any) -> Any:
@@ -38,12 +40,6 @@ def _modules(owner: Any, *names: str) -> list[nn.Module]:
     """The owner's modules of these names; a cascade has several of one."""
     found = [getattr(owner, name, None) for name in names]
     return [each for module in found for each in (module if isinstance(module, nn.ModuleList) else [module]) if isinstance(each, nn.Module)]
-
-
-def _put_before(module: nn.Module, mixin: type) -> None:
-    if not isinstance(module, mixin):
-        kind = type(module)
-        module.__class__ = type(kind.__name__, (mixin, kind), {"__module__": kind.__module__})
 
 
 def _exactly(device: torch.device, function: Any, *args: Any, **kwargs: Any) -> Any:

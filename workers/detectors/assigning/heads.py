@@ -19,6 +19,7 @@ from torch import Tensor
 from workers.detectors.assigning.atss import atss_owners
 from workers.detectors.assigning.max_iou import IGNORED, max_iou_owners
 from workers.detectors.assigning.points import point_owners, sides_of
+from workers.detectors.mixing import put_before
 from workers.geometry.padded import Objects, groups, objects
 
 Size = tuple[int, int]
@@ -29,8 +30,7 @@ def assign_in_batches(detector: Any) -> None:
     head = getattr(detector, "bbox_head", None)
     for assigns, batched in ((AnchorHead, _Anchors), (GFLHead, _AnchorsToo), (ATSSHead, _AnchorsToo), (FCOSHead, _Points)):
         if isinstance(head, assigns) and _inherits(head, assigns) and batched.knows(head):
-            kind = type(head)
-            head.__class__ = type(kind.__name__, (batched, kind), {"__module__": kind.__module__})
+            put_before(head, batched)
             return
 
 

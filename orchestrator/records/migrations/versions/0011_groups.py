@@ -8,13 +8,13 @@ down_revision = "0010"
 branch_labels = None
 depends_on = None
 
-Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
     with op.batch_alter_table("device_grant") as table:
         table.add_column(sa.Column("members", sa.BigInteger(), nullable=False, server_default="1"))
-        table.add_column(sa.Column("beside", Id, nullable=True))
+        table.add_column(sa.Column("beside", ID, nullable=True))
         table.create_foreign_key("fk_device_grant_beside", "trial", ["beside"], ["id"], ondelete="CASCADE")
         table.create_index("ix_device_grant_beside", ["beside"])
 
