@@ -25,25 +25,28 @@ from tests.browser.chromium import Browser, Service, serving
 from tests.browser.filled import fill_large
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "results" / "pages.md"
-LARGE = 8  # the study of 10,000 trials
-PAGES = {
-    "studies": "/studies",
-    "studies, searched": "/studies?text=fitnet&state=finished",
-    "study of 10,000 trials": f"/studies/{LARGE}",
-    "the same, sorted, second page of rows": f"/studies/{LARGE}?sort=AP&rows=2",
-    "the same, page 150 of its trials": f"/studies/{LARGE}?trials=150",
-    "study of 250 trials": f"/studies/{LARGE + 1}",
-    "trial": f"/studies/{LARGE}/trials/arm-7/seed-3",
-    "40 rows compared": "/compare?" + "&".join(f"row={LARGE}:arm-{number}" for number in range(40)),
-    "studies compared": f"/compare?study={LARGE}&study={LARGE + 1}",
-    "tables": "/tables",
-    "table": "/tables/ld2022/table-4",
-    "schedules": "/schedules",
-    "schedule": "/schedules/1",
-    "queue": "/queue",
-    "status": "/status",
-    "submit": "/submit?table=digits",
-}
+
+
+def pages(large: int) -> dict[str, str]:
+    """Paths of the pages by name. large: id of the study of 10,000 trials."""
+    return {
+        "studies": "/studies",
+        "studies, searched": "/studies?text=fitnet&state=finished",
+        "study of 10,000 trials": f"/studies/{large}",
+        "the same, sorted, second page of rows": f"/studies/{large}?sort=AP&rows=2",
+        "the same, page 150 of its trials": f"/studies/{large}?trials=150",
+        "study of 250 trials": f"/studies/{large + 1}",
+        "trial": f"/studies/{large}/trials/arm-7/seed-3",
+        "40 rows compared": "/compare?" + "&".join(f"row={large}:arm-{number}" for number in range(40)),
+        "studies compared": f"/compare?study={large}&study={large + 1}",
+        "tables": "/tables",
+        "table": "/tables/ld2022/table-4",
+        "schedules": "/schedules",
+        "schedule": "/schedules/1",
+        "queue": "/queue",
+        "status": "/status",
+        "submit": "/submit?table=digits",
+    }
 
 
 def main() -> None:
@@ -54,7 +57,8 @@ def main() -> None:
         browser = Browser(service.url)
         try:
             browser.log_in(service.token)
-            body = [_measured(service, browser, name, path) for name, path in PAGES.items()]
+            large = service.filled.large
+            body = [_measured(service, browser, large, name, path) for name, path in pages(large).items()]
         finally:
             browser.driver.quit()
     header = ["page", "first, CPU s", "then, CPU s", "then, s", "HTML, kB", "over the wire, kB", "loaded in Chromium, s"]
@@ -71,9 +75,9 @@ everything that the page needs, with an empty cache.
 """
 
 
-def _measured(service: Service, browser: Browser, name: str, path: str) -> list[str]:
+def _measured(service: Service, browser: Browser, large: int, name: str, path: str) -> list[str]:
     with httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {service.token}"}, trust_env=False) as client:
-        service.filled.store.note(LARGE, "something happened")
+        service.filled.store.note(large, "something happened")
         client.get("/queue")  # the connection stands
         process = psutil.Process(service.pid)
         first, *times = [_seconds(client, process, path) for _ in range(11)]

@@ -182,6 +182,7 @@ class Filled:
     clock: Clock
     folder: Path
     random: chance.Random = field(default_factory=lambda: chance.Random(0))
+    large: int = 0  # id of the study of 10,000 trials, once there is one
 
     def submit(self, data: dict[str, Any]) -> Driven:
         self.clock.seconds += 60
@@ -299,6 +300,7 @@ def fill_large(made: Filled) -> None:
         driven = made.submit(spec(f"Weights of FitNet, {count * seeds:,} trials", seeds, arms=[{"id": "student"}, *arms[: count - 1]]))
         driven.start()
         _finish_at_once(made, driven)
+        made.large = made.large or driven.id
 
 
 def _finish_at_once(made: Filled, driven: Driven) -> None:

@@ -7,6 +7,8 @@ import torch
 from mmcv.ops.deform_conv import DeformConv2dFunction
 from torch import Tensor
 
+from studies.spec import Network
+from workers.detectors.configs import build
 from workers.detectors.deformable import deform_conv2d
 
 
@@ -41,3 +43,17 @@ def test_equals_the_operator_of_mmcv(kernel: int, stride: int, padding: int, dil
 def test_shapes_come_out_on_the_meta_device() -> None:
     x, offset, weight = (torch.empty(size, device="meta") for size in ((1, 8, 10, 12), (1, 18, 5, 6), (4, 8, 3, 3)))
     assert deform_conv2d(x, offset, weight, (2, 2), (1, 1), (1, 1), 1, 1).shape == (1, 4, 5, 6)
+
+
+def test_a_network_of_deformable_convolutions_starts_as_one_of_plain_ones() -> None:
+    """mmdet draws a whole backbone anew, offsets too: of pixels, and gradients grew to 1e15 on their way to the first layer."""
+    torch.manual_seed(0)
+    network = build(Network(detector="cascade_mask_rcnn", backbone="resnext101_32x4d_dcn", width=16), classes=3)
+    offsets = [module.conv_offset for module in network.modules() if hasattr(module, "conv_offset")]
+    assert len(offsets) == 30
+    assert all(not layer.weight.any() and not layer.bias.any() for layer in offsets)
+    backbone: Any = network.backbone
+    backbone.train()
+    sum(level.mean() for level in backbone(torch.randn(2, 3, 64, 64))).backward()
+    norms = {name: float(p.grad.norm()) for name, p in backbone.named_parameters() if p.grad is not None}
+    assert norms["conv1.weight"] < 1e4 * norms["layer4.2.conv3.weight"]
