@@ -203,16 +203,17 @@ def status(as_json: Json = False) -> None:
 
     stack = load_stack()
     if stack is None:
-        tell(as_json, [], f"nothing is up ($RETORT_HOME is {retort_home()}); start it with `retort up`")
+        tell(as_json, None, f"nothing is up ($RETORT_HOME is {retort_home()}); start it with `retort up`")
         raise typer.Exit(1)
     parts = parts_of(stack)
+    advised, used = advice(stack, parts, time.time()), usage(Path(stack.home))
     if as_json:
-        print_json(status_data(parts))
+        print_json(status_data(parts, advised, used, stack.logs))
         raise typer.Exit(0 if all(part.well for part in parts) else 1)
     _console().print(status_table(parts))
-    for line in advice(stack, parts, time.time()):
+    for line in advised:
         _say(f"! {line}")
-    _say(usage_line(usage(Path(stack.home))))
+    _say(usage_line(used))
     _say(f"Ray's dashboard asks for the token in {stack.token}; logs are in {stack.logs}")
     raise typer.Exit(0 if all(part.well for part in parts) else 1)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -37,9 +38,9 @@ def status_table(parts: Sequence[PartStatus]) -> Table:
     return table
 
 
-def status_data(parts: Sequence[PartStatus]) -> list[dict[str, Any]]:
-    """The stack, for programs; `health` is empty where all is well."""
-    return [
+def status_data(parts: Sequence[PartStatus], advised: Sequence[str], used: "Usage", logs: Path) -> dict[str, Any]:
+    """The stack, for programs: `health` of a part is empty where all is well, `advice` says what is wrong, `disk` is in bytes."""
+    told = [
         {
             "part": part.part.name,
             "state": part.state.lower(),
@@ -50,6 +51,8 @@ def status_data(parts: Sequence[PartStatus]) -> list[dict[str, Any]]:
         }
         for part in parts
     ]
+    disk = {"parts": used.parts, "total": used.total, "free": used.free}
+    return {"parts": told, "advice": list(advised), "disk": disk, "logs": str(logs)}
 
 
 def usage_line(used: "Usage") -> str:

@@ -1,5 +1,6 @@
 """The whole of it once: the embedded stack starts, a study runs through it, and again from what is stored; nothing stays behind."""
 
+import json
 import os
 import re
 import subprocess
@@ -71,6 +72,8 @@ def test_a_study_runs_through_the_embedded_stack_and_again_from_what_is_stored(r
     assert not any(file.exists() for file in states)
     assert "0 of 5 trials to train, 5 reused" in retort("plan", "digits", "--scale", "smoke").stdout
     assert "disk: " in retort("status").stdout
+    told = json.loads(retort("status", "--json").stdout)
+    assert (len(told["parts"]), told["advice"], told["disk"]["free"] > 0) == (6, [], True)
 
     assert len(processes_of(stack.id)) > 5
     assert retort("down").stdout.endswith("down\n")
