@@ -16,12 +16,19 @@ def study_data(study: str, scale: str | None = None, settings: Sequence[str] = (
     changes = [*settings, *([f"scale={scale}"] if scale else [])]
     if changes and not isinstance(data, dict):
         raise SpecError([Problem("", f"{study} is no mapping, so nothing can be set in it")])
-    for change in changes:
+    for change in sorted(changes, key=lambda each: not each.startswith("scale=")):
         path, equals, text = change.partition("=")
         if not equals or not path:
             raise SpecError([Problem("--set", f"{change!r} is not of the form path=value, such as schedule.epochs=2")])
-        _put(data, path.split("."), read_document(text, "yaml"), path)
+        _put(data, _of_scale(path.split("."), data), read_document(text, "yaml"), path)
     return data
+
+
+def _of_scale(path: list[str], data: dict[str, Any]) -> list[str]:
+    """Where a change belongs: a table's own `resources` are those at paper scale, and whoever sets some means the scale that is asked for."""
+    scale = str(data.get("scale", "nano"))
+    of_table = "columns" in data and "arms" not in data
+    return ["scales", scale, *path] if of_table and path[0] == "resources" and scale != "paper" else path
 
 
 def _document(study: str) -> Any:

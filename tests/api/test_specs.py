@@ -6,6 +6,7 @@ import pytest
 
 from api.command.specs import study_data
 from studies.problems import SpecError
+from studies.submission import read_submission
 
 
 @pytest.fixture
@@ -64,3 +65,12 @@ def test_an_unknown_study_is_answered_with_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_bytes(b"\xff")
     with pytest.raises(SpecError, match=r"cannot read .*: not UTF-8 text"):
         study_data(str(tmp_path / "x.yaml"))
+
+
+@pytest.mark.parametrize(
+    "settings", [["resources.group=auto"], ["resources.group=auto", "scale=smoke"], ["resources={cpus: 1, group: auto}"]]
+)
+def test_resources_that_are_set_for_a_table_are_those_of_the_scale_it_is_asked_at(settings: list[str]) -> None:
+    assert read_submission(study_data("zhang2021/table-4", settings=settings)).spec.resources.group == "auto"
+    paper = read_submission(study_data("zhang2021/table-4", "paper", ["resources={gpus: 2}"]))
+    assert paper.spec.resources.gpus == 2
