@@ -25,7 +25,7 @@ def study_data(study: str, scale: str | None = None, settings: Sequence[str] = (
 
 
 def _of_scale(path: list[str], data: dict[str, Any]) -> list[str]:
-    """Where a change belongs: a table's own `resources` are those at paper scale, and whoever sets some means the scale that is asked for."""
+    """Where a change belongs: a table's own `resources` are those at paper scale; whoever sets some means the scale asked for."""
     scale = str(data.get("scale", "nano"))
     of_table = "columns" in data and "arms" not in data
     return ["scales", scale, *path] if of_table and path[0] == "resources" and scale != "paper" else path
