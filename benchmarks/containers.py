@@ -134,8 +134,8 @@ class Bench:
         }
 
     def table(self, study: int) -> str:
-        """Its table without the line that numbers the study."""
-        return re.sub(r"\(study \d+", "(study", self.client.table(study)).split("\n", 1)[1]
+        """Its table without its number and the address of its runs."""
+        return re.sub(r"\(study \d+|/experiments/\d+/runs/\w+", "", self.client.table(study)).split("\n", 1)[1]
 
     def runs(self, name: str) -> list[str]:
         """States of the runs that MLflow shows of the study of that name."""
