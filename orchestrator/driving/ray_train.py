@@ -83,7 +83,8 @@ class Trained:
     def lost(self) -> str | None:
         if isinstance(self.error, WorkerGroupError):
             rank, error = min(self.error.worker_failures.items())
-            return f"process {rank} of {self.count} ended: {_line(error)}"
+            died = getattr(error, "health_check_failure", error)  # what is known of one that answers no more
+            return f"process {rank} of {self.count} ended: {_line(died)}"
         return f"Ray Train failed: {_line(self.error)}" if self.error else None
 
 
