@@ -46,7 +46,7 @@ def holds(bench: Bench, study: int, undisturbed: int, members: list[psutil.Proce
 def test_one_that_is_killed(bench: Bench, undisturbed: int) -> None:
     study, members = in_its_second_epoch(bench, "one is killed")
     members[1].kill()
-    holds(bench, study, undisturbed, members, "")
+    holds(bench, study, undisturbed, members, " was lost: ")
 
 
 def test_one_that_stands_still_ends_by_the_watch(bench: Bench, undisturbed: int) -> None:

@@ -98,6 +98,6 @@ def test_members_are_where_the_trial_is_see_its_devices_take_nothing_more_and_le
         assert [said[:5] for said in told] == [[rank, 2, "gloo", node, sees] for rank in (0, 1)]
         assert not any(name in ("CPU", "GPU", "memory") for said in told for name in said[5])
     assert came_to["runs"][0][3] is None
-    assert came_to["runs"][1][3].startswith("process 1 of 2 ended: The actor died")
+    assert came_to["runs"][1][3].startswith("process 1 of 2 ended: The actor ")
     assert (came_to["left"], came_to["free"]) == ([], True)
     assert sorted((tmp_path / "output.log").read_text().split("\n")) == ["", *["rank 0"] * 2, *["rank 1"] * 2]
