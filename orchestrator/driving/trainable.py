@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from studies.measurement import MeasurementSpec
 from studies.trial import TrialFailure, TrialSpec
 
 if TYPE_CHECKING:
+    from workers.training.launch import Start
     from workers.training.loop import Outcome, Told
     from workers.training.progress import EpochReport, StepReport
     from workers.training.result import TrialResult
@@ -46,14 +48,16 @@ def train(config: dict[str, Any]) -> None:
     if order.beside:
         carry_out_together(order, node_id, tune.report)
     else:
-        tune.report({"trial": order.trial, **carry_out(order, node_id, lambda told: tune.report({"trial": order.trial, **told}))})
+        came_to = carry_out(order, node_id, lambda told: tune.report({"trial": order.trial, **told}), with_train=True)
+        tune.report({"trial": order.trial, **came_to})
 
 
-def carry_out(order: Order, node_id: str, report: Report) -> dict[str, Any]:
+def carry_out(order: Order, node_id: str, report: Report, with_train: bool = False) -> dict[str, Any]:
     """Trains, or measures: reports {epoch, epochs, metrics} per epoch, now and then inside one {epoch, epochs, step, steps, metrics}, and
     gives what it came to: {result}, {failure, reason}, or {left} where it was asked to make room.
 
-    A TrialFailure is told, not raised: the driver decides what is tried again, never Tune. node_id: Ray's, of this machine.
+    A TrialFailure is told, not raised: the driver decides what is tried again, never Tune. node_id: Ray's, of this machine. with_train: Ray
+    Train starts the processes of a trial of several, not this one.
     """
     from workers.folder import alone_in
     from workers.training.progress import EpochReport, Left
@@ -73,12 +77,19 @@ def carry_out(order: Order, node_id: str, report: Report) -> dict[str, Any]:
                 if order.job == "measurement":
                     return {"result": _measured(order, node)}
                 spec, data = _brought(order, node)
-                result = run_trial(spec, folder, data, report_epoch, lambda done: report(asdict(done)))
+                start = _started_by_train(folder) if with_train and spec.processes > 1 else None
+                result = run_trial(spec, folder, data, report_epoch, lambda done: report(asdict(done)), start=start)
                 return {"result": _stored(result, node)}
     except Left:
         return {"left": True}
     except TrialFailure as failed:
         return {"failure": failed.kind, "reason": failed.sentence}
+
+
+def _started_by_train(folder: Path) -> "Start":
+    from orchestrator.driving.ray_train import with_train
+
+    return partial(with_train, folder / TRIAL_OUTPUT)
 
 
 def carry_out_together(order: Order, node_id: str, report: Report) -> None:

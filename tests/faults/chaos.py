@@ -43,6 +43,8 @@ KINDS = {
     "ray::JobSupervisor": "Ray's job supervisor",
     "orchestrator.driving.driver": "a driver",
     "ray::ImplicitFunc": "a trial",
+    "ray::RayTrainWorker": "one of a trial's processes",
+    "ray::TrainController": "the controller of a trial's processes",
     "ray::": "an idle worker of Ray",
     "api.app": "the API",
     "orchestrator.service": "the orchestrator",

@@ -21,7 +21,7 @@ from workers.datasets.loading import evaluation_loader, loader_processes
 from workers.files import file_sha256, write_atomically
 from workers.process import allow_open_files, compute_threads, environment, quiet
 from workers.training.evaluating import Evaluation
-from workers.training.launch import run_processes
+from workers.training.launch import Start, run_processes
 from workers.training.loop import Group, Intervals, Outcome, Told, Training
 from workers.training.member import Member
 from workers.training.networks import exported, networks, pretraining_of, start_weights, teacher_of
@@ -52,13 +52,14 @@ def run_trial(
     report_step: Callable[[StepReport], None] = lambda step: None,
     intervals: Intervals = Intervals(),  # noqa: B008  (frozen)
     profile: Path | None = None,
+    start: Start | None = None,
 ) -> TrialResult:
     """Trains `spec` and returns its result; continues from what is in `folder`.
 
     folder: the trial's own directory. data: where prepared datasets are. report: called after every epoch; after a
     resumption first again for the epochs that are done. report_step: called now and then inside an epoch. profile: file for a trace of a
-    few steps. A trial of several processes is run by such; called in one of them, once they have met, it is that one's part. Raises
-    TrialFailure, and Left where it was asked to make room.
+    few steps. start: of the processes of a trial of several, which run it (`run_processes`); called in one of them, once they have met, it
+    is that one's part. Raises TrialFailure, and Left where it was asked to make room.
     """
     ends: list[Outcome] = []
     seat = Seat(spec, folder, Told(report, report_step, ends.append))
@@ -67,7 +68,7 @@ def run_trial(
         _train([(seat, Progress(folder, distributed.get_rank()))], data, intervals, profile)
     elif progress := _taken_up(seat):
         if spec.processes > 1:
-            return run_processes(spec, folder, data, report, report_step, profile)
+            return run_processes(spec, folder, data, report, report_step, profile, start)
         _train([(seat, progress)], data, intervals, profile)
     if isinstance(ends[0], TrialResult):
         return ends[0]

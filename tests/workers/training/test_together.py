@@ -331,7 +331,7 @@ def waits(*given):
     launch._die_with_parent()
     given[-1].put(("epoch", None))
     time.sleep(600)
-launch.START, launch._member = "fork", waits
+launch.START, launch._child = "fork", waits
 said = []
 def told(epoch):
     said.append(epoch)
