@@ -4,13 +4,12 @@ Ray knows no way to start actors on what another one was granted. So they ask fo
 own process. Ray ends no process that stands still; these end with the trial's own by a pipe that it holds.
 """
 
-import fcntl
 import os
-import signal
+import pickle
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
@@ -20,6 +19,7 @@ from typing import Any
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
+os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # what is printed would stand twice in the trial's output
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -28,6 +28,7 @@ from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPo
 from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.util.queue import Queue
 
+from orchestrator.driving.lifeline import end_with
 from orchestrator.outputs import written_to
 
 ENDING_SECONDS = 60.0  # that Train has for clearing away what it has started
@@ -57,13 +58,27 @@ class OwnDevices(TorchConfig):
         return nullcontext
 
 
+@dataclass(frozen=True)
+class Said:
+    """What the processes say, which the queue's own process passes on unread: it would import torch to read it."""
+
+    queue: Queue
+
+    def put(self, content: Any) -> None:
+        self.queue.put(pickle.dumps(content))
+
+    def get(self, timeout: float) -> Any:
+        """Raises queue.Empty."""
+        return pickle.loads(self.queue.get(timeout=timeout))
+
+
 @dataclass
 class Trained:
     """The run of a trainer, in a thread."""
 
     trainer: Trainer
     count: int
-    said: Queue
+    said: Said
     thread: Thread = field(init=False)
     error: Exception | None = None
 
@@ -96,7 +111,7 @@ def _line(error: Exception) -> str:
 def with_train(output: Path, part: Callable[[Any], None], count: int, gpus: bool) -> Iterator[Trained]:
     """A `Start` of `workers.training.launch`. output: file for what the processes print."""
     node = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    said = Queue(actor_options={"num_cpus": 0, "label_selector": node})
+    said = Said(Queue(actor_options={"num_cpus": 0, "label_selector": node}))
     with tempfile.TemporaryDirectory() as folder:
         line = f"{folder}/line"
         os.mkfifo(line)
@@ -122,7 +137,7 @@ def with_train(output: Path, part: Callable[[Any], None], count: int, gpus: bool
         finally:
             os.close(held)
             trained.thread.join(ENDING_SECONDS)
-            said.shutdown(force=True)
+            said.queue.shutdown(force=True)
 
 
 def _devices() -> dict[str, str]:
@@ -130,25 +145,11 @@ def _devices() -> dict[str, str]:
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
 
 
-def _take_part(line: str, output: Path, part: Callable[[Any], None], said: Queue) -> None:
-    _end_with(line)
+def _take_part(line: str, output: Path, part: Callable[[Any], None], said: Said) -> None:
+    end_with(line)
     with written_to(output):
         try:
             part(said)
         except Exception:
             traceback.print_exc()  # where `retort logs` shows it
             raise
-
-
-def _end_with(line: str) -> None:
-    """From here on this process, and those that it starts, are killed when nobody holds the pipe any more, also where they stand still: it
-    would train on in a folder that the trial's next attempt has. Linux alone knows such a thing."""
-    if os.getpgrp() != os.getpid():
-        os.setpgid(0, 0)
-    end = os.open(line, os.O_RDONLY | os.O_NONBLOCK)  # stays open
-    fcntl.fcntl(end, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(end, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(end, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
-    with suppress(BlockingIOError):
-        os.read(end, 1)  # somebody holds it, else there is its end
-        os.killpg(0, signal.SIGKILL)

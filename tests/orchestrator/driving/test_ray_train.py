@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 # One of the processes, with one that loads its images; told to, both stand still.
 MEMBER = """
 import os, subprocess, sys
-from orchestrator.driving.ray_train import _end_with
-_end_with(sys.argv[1])
+from orchestrator.driving.lifeline import end_with
+end_with(sys.argv[1])
 loader = subprocess.Popen(["sleep", "600"])
 print(loader.pid, flush=True)
 loader.wait()
@@ -89,6 +90,7 @@ cluster.shutdown()
 """
 
 
+@pytest.mark.slow
 def test_members_are_where_the_trial_is_see_its_devices_take_nothing_more_and_leave_nothing(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", TRIAL, str(tmp_path / "output.log")], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
