@@ -1,16 +1,25 @@
 """A trial of several processes, which Ray Train starts inside Tune's own, on a whole stack: one of them killed, or standing still, or the
 trial's own process killed, it is tried again and ends with the numbers of an undisturbed one."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
 from orchestrator.machine import TrialState
-from tests.faults.conftest import Bench, first_epoch
+from tests.faults.conftest import DEADLINES, Bench, first_epoch, running
 
 CHANGES: dict[str, Any] = {"arms": [{"id": "student"}], "resources": {"workers": 2, "cpus": 1}, "force": True}
 MEMBERS = "ray::RayTrainWorker"
+
+
+@pytest.fixture(scope="module")
+def bench(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """Its watch is as patient as the start of several processes takes, in which nobody says anything."""
+    with running(tmp_path_factory.mktemp("processes") / "home", data, 2, DEADLINES | {"RETORT_DEADLINE_SILENCE": "120"}) as bench:
+        yield bench
 
 
 @pytest.fixture(scope="module")
