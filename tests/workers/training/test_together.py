@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing import active_children
 from pathlib import Path
@@ -263,10 +264,19 @@ def test_a_batch_that_is_no_equal_shares_is_told(tmp_path: Path, data: Path) -> 
         run_trial(spec, tmp_path / "trial", data, lambda epoch: None)
 
 
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Whatever fails inside, nobody waits for a process that nobody ends."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 # A trial's process as a driver starts one. Once an epoch is over, one of the two that it has started stands still, whose number it says,
 # past the file that its output goes to.
 TRIAL = """
-import os, sys
+import os, sys, time
 import psutil
 said = os.fdopen(os.dup(1), "w")
 from orchestrator.driving.order import Order
@@ -275,6 +285,8 @@ def report(told):
     if "step" not in told:
         members = [each for each in psutil.Process().children() if "spawn_main" in " ".join(each.cmdline())]
         members[1].suspend()
+        while members[1].status() != psutil.STATUS_STOPPED:  # a signal takes its time
+            time.sleep(0.01)
         print(len(members), members[1].pid, file=said, flush=True)
 carry_out(Order.of({"order": sys.argv[1]}), "a node", report)
 """
@@ -287,7 +299,7 @@ def test_a_trial_one_of_whose_processes_hangs_or_dies_is_tried_again_and_ends_as
     monkeypatch.setenv("RETORT_HOME", str(tmp_path))
     watch = Watch(lambda late: end_process(late, SharedFolder(folder.parent)), Deadlines(silence=60), lambda: now)
     order = Order("hangs", spec.model_dump(mode="json"), str(folder), str(data), "digest").config()["order"]
-    with subprocess.Popen([sys.executable, "-c", TRIAL, order], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", TRIAL, order], stdout=subprocess.PIPE, text=True) as process, ended(process):
         assert process.stdout
         watch.started("hangs", folder)
         count, still = map(int, process.stdout.readline().split())
