@@ -47,7 +47,7 @@ def pretrained_file(network: Network, recipe: Pretraining, data: Path) -> Path:
 
 
 def load_pretrained(detector: Any, path: Path) -> None:
-    """Gives a detector's backbone the weights of a file; the offsets of deformable convolutions stay as they were drawn."""
+    """Gives a detector's backbone the weights of a file; the offsets of deformable convolutions, which it has none of, stay zero."""
     state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     missing, unknown = detector.backbone.load_state_dict(state, strict=False)
     if unknown or any("conv_offset" not in name for name in missing):
