@@ -30,9 +30,20 @@ def read_submission(data: Any) -> Submission:
     """The study that `data` (parsed JSON or YAML) describes: arms; a table's columns and rows; or `{table: ID}` with what `HOW` allows
     on top. Raises SpecError."""
     data = spelled_out(data)
-    if isinstance(data, dict) and "arms" not in data and {"columns", "groups", "rows"} & data.keys():
+    if isinstance(data, dict) and is_table(data):
         return Submission(*compile_table(data))
     return as_submission(parse_study(data))
+
+
+def is_table(data: dict[str, Any]) -> bool:
+    """Whether a document is a table's, rather than a study of arms."""
+    return "arms" not in data and bool({"columns", "groups", "rows"} & data.keys())
+
+
+def of_scale(key: str, data: dict[str, Any]) -> list[str]:
+    """The path in a table's document of what someone asks for by `key`: its own `resources` are those at paper scale."""
+    scale = str(data.get("scale", "nano"))
+    return ["scales", scale, key] if key == "resources" and scale != "paper" else [key]
 
 
 def as_submission(spec: StudySpec) -> Submission:
@@ -55,4 +66,13 @@ def spelled_out(data: Any) -> Any:
     ]
     if strange:
         raise SpecError(strange)
-    return found | {key: value for key, value in data.items() if key != "table"}
+    found |= {key: value for key, value in data.items() if key not in {"table", "resources"}}
+    if "resources" in data:
+        *within, key = of_scale("resources", found)
+        place = found
+        for name in within:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise SpecError([Problem("scales", "must be a mapping from scales to what each changes, such as {nano: {seeds: [0]}}")])
+        place[key] = data["resources"]
+    return found

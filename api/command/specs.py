@@ -8,6 +8,7 @@ from typing import Any
 from studies.documents import read_document
 from studies.problems import Problem, SpecError, nearest
 from studies.shipped import read_study_file, shipped_ids, shipped_study
+from studies.submission import is_table, of_scale
 
 
 def study_data(study: str, scale: str | None = None, settings: Sequence[str] = ()) -> Any:
@@ -20,15 +21,10 @@ def study_data(study: str, scale: str | None = None, settings: Sequence[str] = (
         path, equals, text = change.partition("=")
         if not equals or not path:
             raise SpecError([Problem("--set", f"{change!r} is not of the form path=value, such as schedule.epochs=2")])
-        _put(data, _of_scale(path.split("."), data), read_document(text, "yaml"), path)
+        key, *rest = path.split(".")
+        place = of_scale(key, data) if is_table(data) else [key]
+        _put(data, [*place, *rest], read_document(text, "yaml"), path)
     return data
-
-
-def _of_scale(path: list[str], data: dict[str, Any]) -> list[str]:
-    """Where a change belongs: a table's own `resources` are those at paper scale; whoever sets some means the scale asked for."""
-    scale = str(data.get("scale", "nano"))
-    of_table = "columns" in data and "arms" not in data
-    return ["scales", scale, *path] if of_table and path[0] == "resources" and scale != "paper" else path
 
 
 def _document(study: str) -> Any:

@@ -13,13 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from api.embedded import supervisord
 from api.embedded.health import health, readiness, status
 from api.embedded.locks import choosing_ports, home_lock
-from api.embedded.part import starts_file
+from api.embedded.part import pause, starts, starts_file
 from api.embedded.processes import gone, kill, processes_of, terminate
-from api.embedded.stack import Stack, StackError, load_stack, new_stack, stack_file
+from api.embedded.stack import Part, Stack, StackError, load_stack, new_stack, stack_file
 
 START_SECONDS = 300  # the first start imports Ray and MLflow from a cold disk, on a machine that may be busy
 STOP_SECONDS = 60
@@ -146,7 +147,7 @@ def _await_all(stack: Stack, say: Say) -> None:
             if info["statename"] == "FATAL" or len(deaths[part.name]) >= _TRIES:
                 reason = info["spawnerr"] or f"exit status {info['exitstatus']}"
                 raise StackError(f"{part.title} does not start ({reason}). The end of its log:\n{supervisord.last_lines(stack, part.name)}")
-            if info["statename"] == "RUNNING" and not health(stack, part, readiness(stack)):
+            if _has_begun(stack, part, info) and not health(stack, part, readiness(stack)):
                 waiting.remove(part.name)
                 say(f"{part.title:<13} ready after {time.monotonic() - began:4.1f} s  {part.address or ''}".rstrip())
         if time.monotonic() - began > START_SECONDS:
@@ -155,6 +156,14 @@ def _await_all(stack: Stack, say: Say) -> None:
                 f"{late.title} does not answer after {START_SECONDS} s. The end of its log:\n{supervisord.last_lines(stack, late.name)}"
             )
         time.sleep(0.2)
+
+
+def _has_begun(stack: Stack, part: Part, info: dict[str, Any]) -> bool:
+    """Whether the part has run its own command for a second: the supervisor counts from the process's start, which may be slow."""
+    known = starts(starts_file(Path(stack.home), part.name))
+    if info["statename"] != "RUNNING" or not known or known[-1].pid != info["pid"]:
+        return False
+    return time.time() - known[-1].time > pause(known[:-1], known[-1].time) + 1
 
 
 def end(stack: Stack, say: Say) -> None:

@@ -374,7 +374,11 @@ def _submitted(data: Mapping[str, Any], shipped: str | None) -> dict[str, Any]:
     if shipped is None:
         return dict(data)
     own = read_table(shipped) or {}
-    return {"table": shipped, **{name: value for name, value in data.items() if name in HOW - {"id"} and value != own.get(name)}}
+    asked = {name: value for name, value in data.items() if name in HOW - {"id"} and value != own.get(name)}
+    if "resources" in asked:  # a table's own are those at paper scale: a copy at another scale must not ask for the same devices
+        scales = asked.get("scales", {})
+        asked["scales"] = scales | {"paper": {"resources": asked.pop("resources")} | scales.get("paper", {})}
+    return {"table": shipped, **asked}
 
 
 def own_table(data: Mapping[str, Any]) -> str | None:

@@ -72,5 +72,13 @@ def test_an_unknown_study_is_answered_with_the_nearest(tmp_path: Path) -> None:
 )
 def test_resources_that_are_set_for_a_table_are_those_of_the_scale_it_is_asked_at(settings: list[str]) -> None:
     assert read_submission(study_data("zhang2021/table-4", settings=settings)).spec.resources.group == "auto"
+
+
+def test_resources_beside_a_tables_name_are_those_of_the_scale_asked_for() -> None:
+    for scale in ({}, {"scale": "smoke"}):
+        spec = read_submission({"table": "zhang2021/table-4", "resources": {"group": "auto"}} | scale).spec
+        assert (spec.resources.group, spec.resources.gpus) == ("auto", 0)
+    spec = read_submission({"table": "zhang2021/table-4", "resources": {"gpus": 2}, "scale": "paper"}).spec
+    assert spec.resources.gpus == 2
     paper = read_submission(study_data("zhang2021/table-4", "paper", ["resources={gpus: 2}"]))
     assert paper.spec.resources.gpus == 2
