@@ -54,7 +54,7 @@ quietly() { # quietly WHAT COMMAND...: runs the command, tells the time every ha
   "$@" >"$log" 2>&1 &
   local job=$!
   while kill -0 $job 2>/dev/null; do
-    sleep 1
+    sleep 0.2
     if ((SECONDS - started - told >= 30)); then
       told=$((SECONDS - started))
       say "  ... $((told / 60)) min $((told % 60)) s"

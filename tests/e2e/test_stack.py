@@ -85,7 +85,7 @@ def test_a_study_runs_through_the_embedded_stack_and_again_from_what_is_stored(r
 
 def test_a_study_that_was_running_when_the_stack_went_down_goes_on_at_the_next_up(retort: Retort) -> None:
     assert retort("up", "--ports", "auto").returncode == 0
-    changes = ("--set", "arms=[{id: student, title: student alone}]", "--set", "schedule={max_iterations: 2, epochs: 12}")
+    changes = ("--set", "arms=[{id: student, title: student alone}]", "--set", "schedule={recipe: smoke, max_iterations: 2, epochs: 12}")
     study = re.findall(r"^study (\d+)", retort("submit", "digits", *changes).stdout)[0]
     while "1/" not in (shown := retort("show", study).stdout):
         assert " failed" not in shown

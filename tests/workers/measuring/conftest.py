@@ -36,22 +36,22 @@ def reference(result: TrialResult, network: dict[str, Any]) -> dict[str, Any]:
     return {"network": network, "checkpoint": str(result.checkpoint), "sha256": result.checkpoint_sha256}
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")  # files of one package are shared out among the test processes
 def alone(tmp_path_factory: pytest.TempPathFactory, data: Path) -> TrialResult:
     return trained(tmp_path_factory.mktemp("alone"), data, schedule=LONG)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")  # files of one package are shared out among the test processes
 def student(alone: TrialResult) -> dict[str, Any]:
     return reference(alone, STUDENT)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")  # files of one package are shared out among the test processes
 def teacher(tmp_path_factory: pytest.TempPathFactory, data: Path) -> dict[str, Any]:
     return reference(trained(tmp_path_factory.mktemp("teacher"), data, network=TEACHER), TEACHER)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")  # files of one package are shared out among the test processes
 def taught(tmp_path_factory: pytest.TempPathFactory, data: Path, teacher: dict[str, Any]) -> dict[str, Any]:
     return reference(trained(tmp_path_factory.mktemp("taught"), data, teacher=teacher, distillers=uses()), STUDENT)
 

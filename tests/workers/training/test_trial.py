@@ -89,7 +89,7 @@ def test_a_killed_trial_resumes_and_ends_as_if_undisturbed(tmp_path: Path, data:
 
 
 def test_a_step_in_parts_is_one_step_and_resumes(tmp_path: Path, data: Path, teacher: dict[str, Any]) -> None:
-    schedule = {"epochs": 2, "batch_size": 6, "lr": 1e-3, "max_iterations": 3, "warm_up": 4, "accumulate": 3}
+    schedule = {"recipe": "smoke", "epochs": 2, "batch_size": 6, "lr": 1e-3, "max_iterations": 3, "warm_up": 4, "accumulate": 3}
     spec = distilled(teacher, "fitnet", scale="nano", schedule=schedule)
     expected = run(spec, tmp_path / "undisturbed", data)
     state = torch.load(tmp_path / "undisturbed" / "last.pt", weights_only=True)
