@@ -2,8 +2,8 @@
 
     python -m benchmarks.pages
 
-The service runs as a process of its own on SQLite. `first` is the first answer after an event of the study, when its table is built anew;
-`then` the mean of the ten that follow; both as CPU time of the service, which others on the machine do not change, and the median of the
+The service runs as a process of its own on SQLite. `first` is the first answer after a trial of the study has changed, when its table is
+built anew; `then` the mean of the ten that follow; both as CPU time of the service, which others on the machine do not change, and the median of the
 ten as seconds on the clock. Chromium's numbers are of an empty cache: bytes that came over the wire for the page with all it loads, and
 the time from the request to the end of its load event.
 """
@@ -69,15 +69,15 @@ def main() -> None:
 _HEAD = """# Pages: sizes and times
 
 `python -m benchmarks.pages`: a database (SQLite) of 20,000 trials in 48 studies, one of them of 10,000 trials and 200 rows; the service and
-Chromium on a machine ({machine}) of {cores} cores with a load of {load}. `first` is the first answer after something has happened in the
-study, `then` the ten after it: CPU time of the service, and the median on the clock, which that load lengthens. Over the wire came
+Chromium on a machine ({machine}) of {cores} cores with a load of {load}. `first` is the first answer after a trial of the study has
+changed, `then` the ten after it: CPU time of the service, and the median on the clock, which that load lengthens. Over the wire came
 everything that the page needs, with an empty cache.
 """
 
 
 def _measured(service: Service, browser: Browser, large: int, name: str, path: str) -> list[str]:
     with httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {service.token}"}, trust_env=False) as client:
-        service.filled.store.note(large, "something happened")
+        service.filled.turn(large)
         client.get("/queue")  # the connection stands
         process = psutil.Process(service.pid)
         first, *times = [_seconds(client, process, path) for _ in range(11)]

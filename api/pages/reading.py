@@ -6,7 +6,7 @@ Tables are kept for as long as nothing happens to their study: a page that is lo
 import json
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -24,6 +24,8 @@ from orchestrator.reporting.table import Table
 from orchestrator.schedules.telling import table_notes
 
 MOST_TABLES = 64  # that are kept
+QUIET = ("epoch", "step", "note")  # events that change no table
+MOST_NAMED = 500  # trials that one query names
 BUSY = (StudyState.QUEUED, StudyState.RUNNING, StudyState.CANCELLING)
 
 
@@ -71,13 +73,24 @@ class Result(NamedTuple):
     environment: dict[str, Any] | None
 
 
+Stamp = tuple[Any, ...]  # of a trial: what changes whenever a table has to ask for it again
+
+
+class Kept(NamedTuple):
+    """A table, what was stored when it was built, and the results it was built from, by the trials' ids."""
+
+    version: object
+    table: Table
+    results: Mapping[int, tuple[Stamp, Result]]
+
+
 class Reading:
     """The database as pages see it. Every method that takes a study's id raises ProblemError where there is none."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self._reads = sessionmaker(store.engine, expire_on_commit=False)
-        self._tables: OrderedDict[int, tuple[object, Table]] = OrderedDict()
+        self._tables: OrderedDict[int, Kept] = OrderedDict()
         self._lock = threading.Lock()
 
     # --- studies
@@ -170,31 +183,49 @@ class Reading:
 
     def table(self, study: Study, mlflow_ui: str | None = None) -> Table:
         """The study's table from what is stored until now."""
-        version = (self.last_event(study.id), study.state, study.run, study.experiment)
+        version = (self._last_turn(study.id), study.state, study.run, study.experiment)
         with self._lock:
             kept = self._tables.get(study.id)
-            if kept and kept[0] == version:
+            if kept and kept.version == version:
                 self._tables.move_to_end(study.id)
-                return kept[1]
-        table = build(study, self.store.presentation(study.id), self._results(study.id), mlflow_ui)
+                return kept.table
+        results = self._results(study.id, kept.results if kept else {})
+        table = build(study, self.store.presentation(study.id), [result for _, result in results.values()], mlflow_ui)
         table = replace(table, notes=[*table.notes, *table_notes(self.store, study.id)])
         with self._lock:
-            self._tables[study.id] = (version, table)
+            self._tables[study.id] = Kept(version, table, results)
+            self._tables.move_to_end(study.id)
             while len(self._tables) > MOST_TABLES:
                 self._tables.popitem(last=False)
         return table
 
-    def _results(self, study_id: int) -> list[Result]:
-        """The trials with what a table asks of them. Ten thousand of them ran in few environments, so each text is read once."""
+    def _last_turn(self, study_id: int) -> int:
+        """The id of the newest event that can change a table: most events change none."""
+        query = select(Event.id).where(Event.study_id == study_id, Event.kind.not_in(QUIET)).order_by(Event.id.desc()).limit(1)
+        with self._reads() as session:
+            return session.scalar(query) or 0
+
+    def _results(self, study_id: int, known: Mapping[int, tuple[Stamp, Result]]) -> dict[int, tuple[Stamp, Result]]:
+        """The trials in their order with what a table asks of them, by id; read are those that have changed since they were `known`. Ten
+        thousand of them ran in few environments, so each text is read once."""
         environment = cast(Trial.environment, Text)
         asked = (Trial.name, Trial.seed, Trial.state, Trial.reason, Trial.metrics, Trial.run, Trial.dataset_digest, environment)
+        stamp = (Trial.state, Trial.run, Trial.finished)
         read = cache(lambda text: json.loads(text) if text else None)
+        of_study = Trial.study_id == study_id
         with self._reads() as session:
-            found = session.execute(select(*asked).where(Trial.study_id == study_id).order_by(Trial.position))
-            return [
-                Result(name, seed, TrialState(state), reason, metrics, run, digest, read(text))
-                for name, seed, state, reason, metrics, run, digest, text in found
-            ]
+            stamps = {
+                each[0]: tuple(each[1:]) for each in session.execute(select(Trial.id, *stamp).where(of_study).order_by(Trial.position))
+            }
+            changed = [each for each, found in stamps.items() if each not in known or known[each][0] != found]
+            wanted = of_study if len(changed) > MOST_NAMED else Trial.id.in_(changed)
+            news = {
+                each: Result(name, seed, TrialState(state), reason, metrics, run, digest, read(text))
+                for each, name, seed, state, reason, metrics, run, digest, text in session.execute(select(Trial.id, *asked).where(wanted))
+            }
+        return {
+            each: (found, news[each] if each in news else known[each][1]) for each, found in stamps.items() if each in news or each in known
+        }
 
     def latest_of_tables(self) -> list[Study]:
         """The newest finished study of each shipped table at each scale, oldest first."""

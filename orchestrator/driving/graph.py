@@ -39,7 +39,8 @@ ALL_SECONDS = 60.0  # between two looks at all trials that are ready, for what i
 GRANT_SECONDS = 3.0  # a driver that has nothing to do waits so long for a first grant
 IDLE_SECONDS = 30.0  # and one that had devices, or whose trials another study trains, so long for the next
 SIGN_SECONDS = 5.0  # between two signs of life of a trial that are stored
-PAGE = 64  # trials that are looked at together
+MOMENT_SECONDS = 0.01  # after which what others have done is looked at further at the next occasion
+PAGE = 24  # trials that are looked at together
 
 
 def _searching(store: Store, study_id: int, attempt: int) -> "Searching | None":
@@ -72,6 +73,8 @@ class Graph:
         self._full = False  # the disk, when last looked at
         self._looked = False  # at all trials that were ready when it began
         self._new = True  # there may be ready trials that it has not looked at
+        self._position = -1  # of the last one that a look has come to, which goes on behind it
+        self._again = False  # another look is to follow: while this one lasts some may become ready before that position
         self._numbers = (0, 0)  # of the study's trials, and of those that wait, when it last counted
         self._served_since = 0  # ends of equals are known until then, in milliseconds since 1970; 0: of none
         self._look_due = self._served_due = self._all_due = 0.0
@@ -93,7 +96,8 @@ class Graph:
         counts = self.store.counts(self.study_id)
         self.open = sum(counts[state] for state in OPEN)
         numbers = (sum(counts.values()), counts[TrialState.WAITING])
-        self._new |= numbers != self._numbers  # its search has added some, or some wait no longer
+        if numbers != self._numbers:  # its search has added some, or some wait no longer
+            self._new = self._again = True
         self._numbers = numbers
 
     @property
@@ -108,6 +112,8 @@ class Graph:
     def settle(self) -> bool:
         """Takes over what equal trials have done; False when that leaves something to train."""
         order = self.next()
+        while order is None and self._new:
+            order = self.next()
         if order:
             self.orders.appendleft(order)
         return self.ended
@@ -154,17 +160,21 @@ class Graph:
     # --- what equals have done
 
     def _take_over(self) -> None:
-        """Claims ready trials whose equals have finished, and those that their results make ready, and so on."""
+        """Claims ready trials whose equals have finished, and those that their results make ready, and so on. Goes on at the next call
+        where that takes longer than a moment: other events wait for it."""
         if time.monotonic() >= self._all_due:
             self._new, self._served_since, self._all_due = True, 0, time.monotonic() + ALL_SECONDS
-        while self._new or time.monotonic() >= self._served_due:
+        enough = time.monotonic() + MOMENT_SECONDS
+        while self._new or (self._looked and time.monotonic() >= self._served_due):
             served = [*self._look(), *self._served()]
             unique = {trial.id: trial for trial in served if trial.name not in self.claimed}
             self.orders.extend(order for trial in unique.values() if (order := self._claim(trial)))  # one whose equal's files are gone
+            if time.monotonic() > enough:
+                break
 
     def _served(self) -> list[Trial]:
-        """The ready trials whose equals have finished since the last look, if that is due."""
-        if time.monotonic() < self._served_due:
+        """The ready trials whose equals have finished since the last look, if that is due and it is known what all are to train."""
+        if not self._looked or time.monotonic() < self._served_due:
             return []
         now = self.store.now()
         found = self.store.served_trials(self.study_id, since=self._served_since or None)
@@ -173,21 +183,19 @@ class Graph:
         return found
 
     def _look(self) -> list[Trial]:
-        """Writes down what ready trials are to train, so that all may know whose equals they are: of all at first, then of new ones. Those
-        of the new ones whose equals have finished."""
+        """Writes down what some ready trials are to train, so that all may know whose equals they are: of all at first, then of new ones.
+        Those of the new ones whose equals have finished."""
         if not self._new:
             return []
-        self._new = False
-        served: list[Trial] = []
-        position = -1
-        while page := self.store.ready_trials(self.study_id, after=position, limit=PAGE, known=not self._looked):
-            position = page[-1].position
-            known = {trial.name: found for trial in page if (found := self._known(trial))}
-            self.store.know_trials(self.study_id, self.attempt, known)
-            if self._looked:
-                served += self.store.served_trials(self.study_id, names=list(known))
-        self._looked = True
-        return served
+        page = self.store.ready_trials(self.study_id, after=self._position, limit=PAGE, known=not self._looked)
+        if not page:
+            self._new, self._again = self._again or not self._looked, False
+            self._looked, self._position = True, -1
+            return []
+        self._position = page[-1].position
+        known = {trial.name: found for trial in page if (found := self._known(trial))}
+        self.store.know_trials(self.study_id, self.attempt, known)
+        return self.store.served_trials(self.study_id, names=list(known)) if self._looked else []
 
     def _known(self, trial: Trial) -> Known | None:
         """What it is to train; None, and the trial has failed, where the catalogue no longer has what it names."""

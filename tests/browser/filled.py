@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from orchestrator.machine import TrialState
 from orchestrator.records.leases import Known
-from orchestrator.records.schema import Place, Point, Study, Trial
+from orchestrator.records.schema import Event, Place, Point, Study, Trial
 from orchestrator.records.store import Store
 from orchestrator.schedules.store import Schedules
 from studies.expand import expand
@@ -188,6 +188,14 @@ class Filled:
         self.clock.seconds += 60
         study, _ = self.store.create_study(read_submission(data))
         return Driven(self.store, self.clock, study.id, self.random, self.folder)
+
+    def turn(self, study: int) -> None:
+        """A trial of a study comes to another end than it had."""
+        with Session(self.store.engine) as session, session.begin():
+            trial = session.scalars(select(Trial).where(Trial.study_id == study, Trial.finished.is_not(None)).limit(1)).one()
+            trial.metrics = {name: value + 1 for name, value in (trial.metrics or {}).items()}
+            trial.finished = (trial.finished or 0) + 1
+            session.add(Event(study_id=study, kind="trial", data={"trial": trial.name, "state": trial.state}, time=self.store.now()))
 
     def finished(self, data: dict[str, Any], epochs: int = EPOCHS, failing: str = "") -> Driven:
         driven = self.submit(data)

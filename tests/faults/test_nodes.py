@@ -17,6 +17,13 @@ from orchestrator.machine import TrialState
 from tests.faults.conftest import EPOCHS, Bench, first_epoch, running
 
 PORTS = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port", "runtime-env-agent-port")
+# As `ray start`, which takes 127.0.0.1 for the machine's outer address, where nobody listens.
+NODE = """
+import ray._private.services
+ray._private.services.resolve_ip_for_localhost = lambda address: address
+from ray.scripts.scripts import main
+main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +41,13 @@ def node(bench: Bench, **variables: str) -> Iterator[psutil.Process]:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         ports = [f"--{name}={probe.getsockname()[1]}" for name, probe in zip(PORTS, probes, strict=True)]
-    start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--address", f"127.0.0.1:{bench.stack.ports['ray']}"]
+    start = [sys.executable, "-c", NODE, "start", "--block", "--address", f"127.0.0.1:{bench.stack.ports['ray']}"]
     options = ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--object-store-memory=134217728", "--disable-usage-stats", *ports]
-    with subprocess.Popen([*start, *options], env=bench.stack.environment() | variables, stdout=subprocess.DEVNULL) as process:
+    cluster = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}  # it joins no head else that stays on loopback
+    with subprocess.Popen([*start, *options], env=bench.stack.environment() | cluster | variables, stdout=subprocess.DEVNULL) as process:
         try:
+            with suppress(subprocess.TimeoutExpired):
+                pytest.fail(f"the node ended at once, with status {process.wait(2)}")
             yield psutil.Process(process.pid)
         finally:
             process.terminate()
