@@ -2,7 +2,7 @@
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo containers manifests test faults mutations notebook lint setup format clean chaos
+.PHONY: demo containers manifests test faults slow mutations notebook lint setup format clean chaos
 
 demo: setup
 	@$(BIN)/python -m api.command.demo
@@ -17,15 +17,15 @@ manifests: setup
 	@PYTHONPATH=.manifests $(BIN)/python docker/kuberay/check.py
 
 # What needs no stack of its own runs side by side on the cores; the rest starts whole stacks and has the machine to itself.
-STACKS := tests/e2e tests/api/test_stack.py tests/faults/test_chaos.py
+STACKS := tests/e2e tests/api/test_stack.py tests/faults/test_chaos.py tests/faults/test_storage.py
 PROCESSES := $(shell n=$$(env -u OMP_NUM_THREADS nproc); echo $$((n > 4 ? 4 : n)))
 test: setup lint
 	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --ignore=tests/faults $(addprefix --ignore=,$(STACKS))
 	@$(BIN)/python -m pytest $(STACKS)
 
-# Every fault, one after another, on real stacks (long); `make test` has the short random one.
+# Every fault, one after another, on real stacks (long); `make test` has a random one and a node that dies.
 faults: setup
-	@$(BIN)/python -m pytest tests/faults
+	@$(BIN)/python -m pytest -m "slow or not slow" tests/faults
 
 # 10,000 mutated studies and headers, and what was answered (minutes).
 mutations: setup
@@ -35,6 +35,10 @@ mutations: setup
 notebook: setup
 	@test -d .notebook || $(BIN)/pip install --quiet --constraint constraints.txt --target .notebook nbclient==0.11.0 ipykernel
 	@PYTHONPATH="$(CURDIR):.notebook" $(BIN)/python -m tests.api.run_notebook
+
+# What `make test` leaves out for its time, without what has a target of its own (long).
+slow: setup
+	@$(BIN)/python -m pytest -m slow --ignore=tests/faults --ignore=tests/api/test_mutations.py
 
 lint: setup
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }

@@ -69,6 +69,7 @@ class Graph:
         self.folders: dict[str, Path] = {}  # of those handed out
         self.open = 0  # trials without an end
         self.had_devices = False
+        self.nodes_leave = False  # some have announced their end
         self.changed = time.monotonic()  # when a trial was last claimed, or came to its end
         self._full = False  # the disk, when last looked at
         self._looked = False  # at all trials that were ready when it began

@@ -65,15 +65,15 @@ class GraphSearcher(Searcher):
 
 
 class Choosing(FIFOScheduler):
-    """Tune's order of trials, first come first served. It ends the process that Tune keeps idle while others of the study run, and stops
-    trainings of a search that have no promise."""
+    """Tune's order of trials, first come first served. It ends the process that Tune keeps idle while others of the study run, or while a
+    node is about to go (it would take the next trial there), and stops trainings of a search that have no promise."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        if time.monotonic() - self.graph.changed > KEPT_SECONDS:
+        if self.graph.nodes_leave or time.monotonic() - self.graph.changed > KEPT_SECONDS:
             # Tune has no public way; its version is pinned, and tests/faults holds this against a real stack.
             tune_controller._tune_controller._cleanup_cached_actors(force_all=True)
         return super().choose_trial_to_run(tune_controller)
@@ -119,6 +119,7 @@ class Recorder(tune.Callback):
     def _on_nodes_that_leave(self) -> list[str]:
         """Trials at work on nodes that have announced their end (`ray drain-node`; a spot instance that is taken back)."""
         draining = ray._private.state.state.get_draining_nodes()  # Ray has no public way to ask; its version is pinned
+        self.graph.nodes_leave = bool(draining)
         files = self.graph.store.files
         return [name for name, folder in self.graph.folders.items() if node_of(folder, files) in draining] if draining else []
 
