@@ -3,9 +3,9 @@
     python -m benchmarks.pages
 
 The service runs as a process of its own on SQLite. `first` is the first answer after a trial of the study has changed, when its table is
-built anew; `then` the mean of the ten that follow; both as CPU time of the service, which others on the machine do not change, and the median of the
-ten as seconds on the clock. Chromium's numbers are of an empty cache: bytes that came over the wire for the page with all it loads, and
-the time from the request to the end of its load event.
+built anew; `then` the mean of the ten that follow; both as CPU time of the service, which others on the machine do not change, and the
+median of the ten as seconds on the clock. Chromium's numbers are of an
+empty cache: bytes that came over the wire for the page with all it loads, and the time from the request to the end of its load event.
 """
 
 import argparse

@@ -54,23 +54,25 @@ def test_a_study_runs_through_the_embedded_stack_and_again_from_what_is_stored(r
     assert "1 node, 1 of them train" in doctor.stdout
     assert "same code, shares the state, reaches the database" in doctor.stdout
 
-    first = retort("submit", "digits", "--scale", "smoke", "--watch")
+    arms = "arms=[{id: student, title: student alone}, {id: fitnet, distiller: fitnet}]"
+    study = ("digits", "--scale", "smoke", "--set", arms)
+    first = retort("submit", *study, "--watch")
     assert first.returncode == 0, first.stdout + first.stderr
-    second = retort("submit", "digits", "--scale", "smoke", "--watch")
+    second = retort("submit", *study, "--watch")
     assert second.returncode == 0, second.stdout + second.stderr
     assert numbers(first.stdout) == numbers(second.stdout)
-    assert second.stdout.count("(cached)") == 5
-    assert "0 of 5 trials to train, 5 reused" in retort("plan", "digits", "--scale", "smoke").stdout
+    assert second.stdout.count("(cached)") == 3
+    assert "0 of 3 trials to train, 3 reused" in retort("plan", *study).stdout
 
     copied = retort("backup", str(home / "backup"))
     assert copied.returncode == 0, copied.stdout + copied.stderr
     states = list((home / "trials").glob("*/last.pt"))
-    assert len(states) == 5
-    assert re.search(r"last states of finished trials +5 ", retort("gc", "--after", "0").stdout)
+    assert len(states) == 3
+    assert re.search(r"last states of finished trials +3 ", retort("gc", "--after", "0").stdout)
     assert all(file.exists() for file in states)
     assert "removed, " in retort("gc", "--after", "0", "--yes").stdout
     assert not any(file.exists() for file in states)
-    assert "0 of 5 trials to train, 5 reused" in retort("plan", "digits", "--scale", "smoke").stdout
+    assert "0 of 3 trials to train, 3 reused" in retort("plan", *study).stdout
     assert "disk: " in retort("status").stdout
     told = json.loads(retort("status", "--json").stdout)
     assert (len(told["parts"]), type(told["advice"]), told["disk"]["free"] > 0) == (6, list, True)

@@ -79,6 +79,7 @@ def on_node(disk: Path, order: Order, *dies: str) -> tuple[int, dict[str, Any]]:
     return ended.returncode, json.loads(lines[-1]) if lines else {}
 
 
+@pytest.mark.slow  # tests/faults/test_storage.py has it on a whole stack
 def test_a_training_goes_on_on_another_node_with_the_same_numbers_and_its_student_finds_its_checkpoint(digest: str, tmp_path: Path) -> None:
     def order(folder: str, fence: int, spec: dict[str, Any] = TEACHER) -> Order:
         resolved = TrialSpec.model_validate(spec).model_dump(mode="json")

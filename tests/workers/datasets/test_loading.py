@@ -237,7 +237,7 @@ def test_the_number_of_loader_processes_changes_nothing_and_neither_does_a_kill(
         if done.epoch == 1:
             raise Killed
 
-    for loaders in (0, 1, 3):
+    for loaders in (1, 3):
         monkeypatch.setattr("workers.training.trial.loader_processes", lambda gpus, cpus, loaders=loaders: loaders)
         with pytest.raises(Killed):
             run(spec, tmp_path / str(loaders), data, killed_after)
