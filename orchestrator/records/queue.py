@@ -5,10 +5,11 @@ A trial is *shared* while an equal one has its devices, or has finished: then it
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, func, insert, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, delete, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
@@ -227,29 +228,13 @@ class Queue(Queries, Units):
 
     def waiting_trials(self, most: int) -> list[WaitingTrial]:
         """The first `most` trials of each study that wait for devices, in the study's order."""
-        now = self.now()
-        ahead = aliased(Trial)
-        # Where a study's `most`th stands: so no more of it are looked at, however many wait.
-        positions = select(ahead.position).where(ahead.study_id == Study.id, *_waits(ahead, now)).order_by(ahead.position)
-        last = positions.limit(1).offset(most - 1).correlate(Study).scalar_subquery()
-        bounds = select(Study.id, last.label("last")).where(Study.state.in_(OPEN_STUDIES), Study.paused.is_(False)).cte("bounds")
-        bounds = bounds.prefix_with("MATERIALIZED")  # else SQLite looks anew for each trial
-        query = select(Trial.id, Trial.study_id, Trial.position, Trial.epoch, Trial.epochs).join(bounds, bounds.c.id == Trial.study_id)
-        query = query.where(Trial.position <= func.coalesce(bounds.c.last, _BEHIND_ALL), *_waits(Trial, now))
         with self._reads() as session:
-            return [WaitingTrial(*row) for row in session.execute(query.order_by(Trial.study_id, Trial.position))]
+            return [WaitingTrial(*row) for row in session.execute(_waiting(most), {"now": self.now()})]
 
     def all_granted(self) -> list[GrantedTrial]:
         """Every trial with its devices, those that may start among them; of a group the one that the others are beside."""
-        held = exists().where(Lease.trial_id == Trial.id)
-        fields = (Trial.id, Trial.study_id, Trial.state, Trial.epoch, Trial.epochs)
-        of_grant = (DeviceGrant.nodes, DeviceGrant.granted, DeviceGrant.leaving, DeviceGrant.points)
-        other = aliased(DeviceGrant)
-        others = select(func.count()).where(other.beside == DeviceGrant.trial_id).scalar_subquery()
-        query = select(*fields, *of_grant, held, others).join(DeviceGrant, DeviceGrant.trial_id == Trial.id)
-        query = query.where(Trial.state.in_((TrialState.READY, TrialState.RUNNING)), DeviceGrant.beside.is_(None))
         with self._reads() as session:
-            rows = session.execute(query.order_by(Trial.id))
+            rows = session.execute(_granted())
             return [
                 GrantedTrial(id, study, state, epoch, epochs, tuple(nodes), since, leaving, points, held, 1 + others)
                 for id, study, state, epoch, epochs, nodes, since, leaving, points, held, others in rows
@@ -322,13 +307,43 @@ class Queue(Queries, Units):
                 session.execute(insert(Place), rows)
 
 
-def _waits(trial: type[Trial], now: int) -> tuple[ColumnElement[bool], ...]:
+@cache
+def _waiting(most: int) -> Select[*tuple[Any, ...]]:
+    """The first `most` trials of each study that wait for devices at a time `now`; asked twice a second, so built once."""
+    now, ahead = bindparam("now", type_=BigInteger), aliased(Trial)
+    # Where a study's `most`th stands: so no more of it are looked at, however many wait.
+    positions = select(ahead.position).where(ahead.study_id == Study.id, *_waits(ahead, now)).order_by(ahead.position)
+    last = positions.limit(1).offset(most - 1).correlate(Study).scalar_subquery()
+    bounds = select(Study.id, last.label("last")).where(Study.state.in_(OPEN_STUDIES), Study.paused.is_(False)).cte("bounds")
+    bounds = bounds.prefix_with("MATERIALIZED")  # else SQLite looks anew for each trial
+    query = select(Trial.id, Trial.study_id, Trial.position, Trial.epoch, Trial.epochs).join(bounds, bounds.c.id == Trial.study_id)
+    query = query.where(Trial.position <= func.coalesce(bounds.c.last, _BEHIND_ALL), *_waits(Trial, now))
+    return query.order_by(Trial.study_id, Trial.position)
+
+
+@cache
+def _granted() -> Select[*tuple[Any, ...]]:
+    """Every trial with its devices but those beside another, and how many are beside it."""
+    held = exists().where(Lease.trial_id == Trial.id)
+    fields = (Trial.id, Trial.study_id, Trial.state, Trial.epoch, Trial.epochs)
+    of_grant = (DeviceGrant.nodes, DeviceGrant.granted, DeviceGrant.leaving, DeviceGrant.points)
+    other = aliased(DeviceGrant)
+    others = select(func.count()).where(other.beside == DeviceGrant.trial_id).scalar_subquery()
+    query = select(*fields, *of_grant, held, others).join(DeviceGrant, DeviceGrant.trial_id == Trial.id)
+    query = query.where(Trial.state.in_((TrialState.READY, TrialState.RUNNING)), DeviceGrant.beside.is_(None))
+    return query.order_by(Trial.id)
+
+
+Now = int | ColumnElement[int]  # milliseconds since 1970
+
+
+def _waits(trial: type[Trial], now: Now) -> tuple[ColumnElement[bool], ...]:
     """Of rows of `trial`: it is ready, has no devices, and is to have some."""
     granted = exists().where(DeviceGrant.trial_id == trial.id)
     return trial.state == TrialState.READY, ~granted, ~_shared(now, trial)
 
 
-def _shared(now: int, trial: type[Trial] = Trial) -> ColumnElement[bool]:
+def _shared(now: Now, trial: type[Trial] = Trial) -> ColumnElement[bool]:
     """Of rows of `trial`: an equal one has its devices, or has finished."""
     other = aliased(Trial)
     equal = other.key == trial.key, other.folder == trial.folder, other.id != trial.id
