@@ -1,6 +1,7 @@
 """`retort backup` and `retort restore`: on the machine where the state folder is, beside a stack that runs or without one."""
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,7 +54,7 @@ def _told() -> Iterator[None]:
         yield
     except OSError as error:
         raise BackupError(f"{error.strerror}: {error.filename}" if error.filename else str(error)) from error
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         raise BackupError(f"the database: {str(error).splitlines()[0]}") from error
 
 

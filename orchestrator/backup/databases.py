@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import JSON, Connection, MetaData, Table, bindparam, func, insert, inspect, make_url, select, text, update
 
+from orchestrator.backup.manifest import BackupError
 from orchestrator.records.database import engine_for
 from orchestrator.records.migrations import upgrade
 
@@ -42,8 +43,12 @@ def copy_sqlite(source: Path, target: Path) -> None:
 
 
 def copy_to_file(url: str, target: Path) -> None:
-    """The database of this URL as it is at one moment."""
+    """The database of this URL as it is at one moment. Raises BackupError where there is none."""
     if file := sqlite_file(url):
+        if not file.exists():
+            raise BackupError(
+                f"there is no {file}; a backup is made where the service's state is: set RETORT_HOME, or run it in a container"
+            )
         copy_sqlite(file, target)
         return
     source, made = engine_for(url), engine_for(f"sqlite:///{target}")

@@ -40,3 +40,7 @@ def test_a_home_comes_back_elsewhere_and_what_is_wrong_is_a_line(
     full = retort(settings.home, "backup", "/proc/backup")
     assert full.returncode == 1
     assert len(full.stderr.splitlines()) == 1
+    nowhere = retort(tmp_path / "nobody's", "backup", str(tmp_path / "of nothing"))
+    assert nowhere.returncode == 1
+    assert nowhere.stderr.startswith(f"there is no {tmp_path}/nobody's/retort.db; a backup is made where the service's state is")
+    assert not (tmp_path / "of nothing").exists()
