@@ -39,8 +39,9 @@ ALL_SECONDS = 60.0  # between two looks at all trials that are ready, for what i
 GRANT_SECONDS = 3.0  # a driver that has nothing to do waits so long for a first grant
 IDLE_SECONDS = 30.0  # and one that had devices, or whose trials another study trains, so long for the next
 SIGN_SECONDS = 5.0  # between two signs of life of a trial that are stored
-MOMENT_SECONDS = 0.01  # after which what others have done is looked at further at the next occasion
-PAGE = 24  # trials that are looked at together
+MOMENT_SECONDS = 0.005  # after which what others have done is looked at further at the next occasion
+PAGE = 12  # trials that are looked at together
+MOST_BESIDE = 64  # trials that may join one on its devices
 
 
 def _searching(store: Store, study_id: int, attempt: int) -> "Searching | None":
@@ -237,7 +238,7 @@ class Graph:
         group = TrialSpec.model_validate(order.spec).group if order.job == "training" else None
         if group is None or trial.losses or self.searching:  # who was lost may be too large for company; a search stops single trials
             return order
-        room, waiting = self.store.companions(trial, PAGE)
+        room, waiting = self.store.companions(trial, MOST_BESIDE)
         alike = [each.name for each in waiting if each.spec and TrialSpec.model_validate(each.spec).group == group]
         names = self.store.share_devices(self.study_id, self.attempt, trial.name, alike[:room]) if alike[:room] else []
         beside = tuple(mine for each in waiting if each.name in names and (mine := self._claim(each)))
