@@ -94,13 +94,15 @@ class Queue(Queries, Units):
     def companions(self, trial: Trial, most: int) -> tuple[int, list[Trial]]:
         """How many more trials may share a granted one's devices; and trials of its teacher and seed that wait for devices, with what they
         train, in the study's order. One that was lost before is tried alone."""
-        waiting = select(Trial).where(Trial.study_id == trial.study_id, Trial.state == TrialState.READY, Trial.key.is_not(None))
-        waiting = waiting.where(Trial.teacher == trial.teacher, Trial.seed == trial.seed, Trial.role != MEASUREMENT, Trial.losses == 0)
-        waiting = waiting.where(~exists().where(DeviceGrant.trial_id == Trial.id), ~_shared(self.now())).order_by(Trial.position)
         with self._reads() as session:
             grant = session.get(DeviceGrant, trial.id)
             room = grant.members - 1 if grant and grant.beside is None and grant.leaving is None else 0
-            return room, list(session.scalars(waiting.limit(most))) if room else []
+            if room < 1:
+                return 0, []
+            waiting = select(Trial).where(Trial.study_id == trial.study_id, Trial.state == TrialState.READY, Trial.key.is_not(None))
+            waiting = waiting.where(Trial.teacher == trial.teacher, Trial.seed == trial.seed, Trial.role != MEASUREMENT, Trial.losses == 0)
+            waiting = waiting.where(~exists().where(DeviceGrant.trial_id == Trial.id), ~_shared(self.now())).order_by(Trial.position)
+            return room, list(session.scalars(waiting.limit(most)))
 
     @patient
     def share_devices(self, study_id: int, attempt: int, name: str, others: Sequence[str]) -> list[str]:

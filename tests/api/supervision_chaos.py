@@ -87,6 +87,7 @@ class SupervisionChaos:
     random: random.Random
     hits: list[tuple[str, str]] = field(default_factory=list)
     slowest: float = 0.0  # seconds until the stack was whole again
+    _signals: list[signal.Signals] = field(default_factory=list)  # drawn, and not sent yet: of any three one stops
 
     def run(self, kills: int) -> None:
         while len(self.hits) < kills:
@@ -103,7 +104,9 @@ class SupervisionChaos:
         if not names:
             return  # nothing is there right now but the last guardian
         name = self.random.choice(names)
-        number = self.random.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP])
+        if not self._signals:
+            self._signals = self.random.sample([signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP], 3)
+        number = self._signals.pop()
         try:
             self.random.choice(there[name]).send_signal(number)
         except psutil.NoSuchProcess:
