@@ -4,6 +4,7 @@ Ray's own loop kills the whole head, and every trial with it, when its dashboard
 though no training needs them. The head's store (gcs) and the raylet with its agents are what it stands on: their death still ends it.
 """
 
+import signal
 import sys
 import time
 from collections import deque
@@ -20,6 +21,7 @@ from ray._private.ray_constants import (
 )
 from ray.scripts.scripts import cli
 
+ORDERLY = (0, signal.SIGTERM, -signal.SIGTERM, 128 + signal.SIGTERM)  # statuses that `ray start --block` thinks nothing of
 MOST_RESTARTS, WITHIN_SECONDS = 10, 300.0  # one that dies more often than that has a cause that a new head may be without
 
 STARTS: dict[str, Callable[[Any], None]] = {
@@ -44,7 +46,7 @@ class Restarts:
             if kind in STARTS and self._allowed():
                 self._restart(node, kind, process)
             else:
-                fatal.append((kind, process))
+                fatal.append((kind, _as_fatal(process)))
         return fatal
 
     def _allowed(self) -> bool:
@@ -61,6 +63,14 @@ class Restarts:
         except Exception as error:
             print(f"Ray's {kind} does not start: {error}", file=sys.stderr, flush=True)
             self._missing[kind] = process
+
+
+def _as_fatal(process: Any) -> Any:
+    """A process whose end Ray does not overlook: a raylet whose agent was killed ends in good order, which `ray start` takes for a stop
+    that somebody wanted, and goes on without any node."""
+    if process.returncode in ORDERLY:
+        process.returncode = 1
+    return process
 
 
 def _end_orphans(session: str) -> None:

@@ -35,6 +35,13 @@ def test_an_expendable_process_is_started_again_and_what_the_head_stands_on_is_n
     assert head.started == ["log_monitor"]
 
 
+def test_a_raylet_that_ended_in_good_order_ends_the_head_too() -> None:
+    for status in (0, -15, 143):
+        raylet = SimpleNamespace(returncode=status)
+        ((kind, process),) = Restarts(lambda node, ended=raylet: [("raylet", ended)])(Head())
+        assert (kind, process.returncode) == ("raylet", 1)
+
+
 def test_one_that_does_not_start_is_tried_again_and_one_that_never_does_ends_the_head() -> None:
     head = Head()
     head.broken = True
