@@ -4,6 +4,7 @@
 every problem.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +67,7 @@ def spelled_out(data: Any) -> Any:
     ]
     if strange:
         raise SpecError(strange)
-    found |= {key: value for key, value in data.items() if key not in {"table", "resources"}}
+    found |= deepcopy({key: value for key, value in data.items() if key not in {"table", "resources"}})
     if "resources" in data:
         *within, key = of_scale("resources", found)
         place = found

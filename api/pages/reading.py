@@ -1,6 +1,6 @@
 """All that pages read from the database, in a few bounded queries a page, however many trials a study has.
 
-Tables are kept for as long as nothing happens to their study: a page that is looked at again builds none.
+Tables are kept until a trial of their study changes: a page that is looked at again builds none.
 """
 
 import json

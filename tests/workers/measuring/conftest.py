@@ -1,4 +1,7 @@
-"""Three small trained detectors to measure: a teacher, a student that trained alone, and one that four distillers taught."""
+"""Three small trained detectors to measure: a teacher, a student that trained alone, and one that four distillers taught.
+
+Made once a test process: it runs files of other packages between two of this one.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,22 +39,22 @@ def reference(result: TrialResult, network: dict[str, Any]) -> dict[str, Any]:
     return {"network": network, "checkpoint": str(result.checkpoint), "sha256": result.checkpoint_sha256}
 
 
-@pytest.fixture(scope="session")  # files of one package are shared out among the test processes
+@pytest.fixture(scope="session")
 def alone(tmp_path_factory: pytest.TempPathFactory, data: Path) -> TrialResult:
     return trained(tmp_path_factory.mktemp("alone"), data, schedule=LONG)
 
 
-@pytest.fixture(scope="session")  # files of one package are shared out among the test processes
+@pytest.fixture(scope="session")
 def student(alone: TrialResult) -> dict[str, Any]:
     return reference(alone, STUDENT)
 
 
-@pytest.fixture(scope="session")  # files of one package are shared out among the test processes
+@pytest.fixture(scope="session")
 def teacher(tmp_path_factory: pytest.TempPathFactory, data: Path) -> dict[str, Any]:
     return reference(trained(tmp_path_factory.mktemp("teacher"), data, network=TEACHER), TEACHER)
 
 
-@pytest.fixture(scope="session")  # files of one package are shared out among the test processes
+@pytest.fixture(scope="session")
 def taught(tmp_path_factory: pytest.TempPathFactory, data: Path, teacher: dict[str, Any]) -> dict[str, Any]:
     return reference(trained(tmp_path_factory.mktemp("taught"), data, teacher=teacher, distillers=uses()), STUDENT)
 
