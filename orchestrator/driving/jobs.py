@@ -157,6 +157,7 @@ class Jobs:
 
 
 def _outcome(job: Job) -> str:
-    """How a job ended, in one line: the last line of its log where Ray quotes one."""
+    """How a job ended, in one line: the last line of its log where Ray quotes one that is not Ray's own."""
     lines = [line.strip() for line in job.message.splitlines() if line.strip()]
-    return f"its driver ended: {lines[-1][:300]}" if lines else "its driver ended"
+    said = [line.partition(", last available logs")[0] for line in lines if not line.startswith("Running entrypoint for job")]
+    return f"its driver ended: {said[-1][:300]}" if said else "its driver ended"

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import func, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Insert, func, insert, select, union
+from sqlalchemy.orm import Session, aliased
 
 from orchestrator.machine import TrialState
 from orchestrator.records.schema import MEASUREMENT, Arm, Need, Trial, table_of
@@ -29,7 +29,8 @@ class Planned(Protocol):
 class Additions:
     """Arms and trials by column, made without a database so that its lock is held for the writing alone.
 
-    A trial's `row` names the arm of a training, or the training that a measurement measures; it is no column.
+    A trial's `row` names the arm of a training, or the training that a measurement measures; it is no column. Its state is that of one
+    whose teacher is new too.
     """
 
     arms: tuple[Mapping[str, Any], ...]
@@ -38,7 +39,8 @@ class Additions:
 
 def additions(planned: Planned) -> Additions:
     """What rows and trials become: trainings, behind them measurements."""
-    return Additions(tuple(_arms(planned)), (*_trainings(planned), *_measurements(planned)))
+    trials = (*_trainings(planned), *_measurements(planned))
+    return Additions(tuple(_arms(planned)), tuple({**trial, "losses": 0, "epoch": 0, **_start(_needs(trial), {})} for trial in trials))
 
 
 def add_trials(session: Session, study_id: int, added: Additions) -> dict[TrialState, int]:
@@ -50,24 +52,33 @@ def add_trials(session: Session, study_id: int, added: Additions) -> dict[TrialS
     arms = [{**arm, "study_id": study_id, "position": position} for position, arm in enumerate(added.arms, start)]
     if arms:
         session.execute(insert(table_of(Arm)), arms)
-    arm_ids = _ids(session, Arm, study_id)
+    arm_ids = _ids(session, study_id)
     known = {name: (id, state, arm) for name, id, state, arm in _trials_of(session, study_id, added)}
     arm_of = {name: arm for name, (_, _, arm) in known.items()}
     trials: list[dict[str, Any]] = []
-    for position, new in enumerate((each for each in added.trials if each["name"] not in known), _behind(session, Trial, study_id)):
-        row = new["row"]
-        arm = arm_of[row] if new["role"] == MEASUREMENT else arm_ids[row]
+    behind = _behind(session, Trial, study_id)
+    for position, new in enumerate((each for each in added.trials if each["name"] not in known), behind):
+        arm = arm_of[new["row"]] if new["role"] == MEASUREMENT else arm_ids[new["row"]]
         arm_of[new["name"]] = arm
-        place = {"study_id": study_id, "arm_id": arm, "position": position, "losses": 0, "epoch": 0}
-        trials.append({name: value for name, value in new.items() if name != "row"} | place | _start(new, known))
+        trial = {**new, "study_id": study_id, "arm_id": arm, "position": position}
+        del trial["row"]
+        trials.append(trial | _start(_needs(trial), known) if known else trial)
     if not trials:
         return {}
     session.execute(insert(table_of(Trial)), trials)
-    ids = _ids(session, Trial, study_id)
-    needed = [{"trial_id": ids[trial["name"]], "needed_id": ids[name]} for trial in trials for name in _needs(trial)]
-    if needed:
-        session.execute(insert(table_of(Need)), needed)
+    session.execute(_needed_by(study_id, behind))
     return dict(Counter(trial["state"] for trial in trials))
+
+
+def _needed_by(study_id: int, position: int) -> Insert:
+    """Writes what the study's trials from this position on need; the database knows their ids."""
+    needed = aliased(Trial)
+    found = [
+        select(needed.id, Trial.id).join(needed, (needed.study_id == Trial.study_id) & (needed.name == name))
+        for name in (Trial.teacher, Trial.measurement["detector"].as_string())
+    ]
+    pairs = union(*(pair.where(Trial.study_id == study_id, Trial.position >= position) for pair in found))
+    return insert(table_of(Need)).from_select(["needed_id", "trial_id"], pairs)
 
 
 def _trials_of(session: Session, study_id: int, added: Additions) -> Iterable[tuple[str, int, TrialState, int]]:
@@ -80,9 +91,9 @@ def _trials_of(session: Session, study_id: int, added: Additions) -> Iterable[tu
         yield from session.execute(query.where(Trial.study_id == study_id, Trial.name.in_(names[start : start + 500]))).tuples()
 
 
-def _start(trial: Mapping[str, Any], known: Mapping[str, tuple[int, TrialState, int]]) -> dict[str, Any]:
+def _start(needed: Sequence[str], known: Mapping[str, tuple[int, TrialState, int]]) -> dict[str, Any]:
     """A new trial's state: waiting for those that it needs, ready, or failed as one of them has."""
-    needs = [(name, known[name][1] if name in known else TrialState.WAITING) for name in _needs(trial)]
+    needs = [(name, known[name][1] if name in known else TrialState.WAITING) for name in needed]
     lacking = [name for name, state in needs if not state.good]
     broken = next((name for name, state in needs if state == TrialState.FAILED), None)
     if broken:
@@ -96,8 +107,9 @@ def _needs(trial: Mapping[str, Any]) -> list[str]:
     return sorted({name for name in (measured, trial["teacher"]) if name is not None})
 
 
-def _ids(session: Session, table: type[Arm] | type[Trial], study_id: int) -> dict[str, int]:
-    return dict(session.execute(select(table.name, table.id).where(table.study_id == study_id)).tuples().all())
+def _ids(session: Session, study_id: int) -> dict[str, int]:
+    """Its arms' ids by their names."""
+    return dict(session.execute(select(Arm.name, Arm.id).where(Arm.study_id == study_id)).tuples().all())
 
 
 def _behind(session: Session, table: type[Arm] | type[Trial], study_id: int) -> int:

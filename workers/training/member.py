@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -18,7 +17,7 @@ from studies.trial import TrialSpec
 from workers.detectors.mixup import mix_until
 from workers.training.averaging import WeightAverage
 from workers.training.networks import exported
-from workers.training.optimisation import optimisation
+from workers.training.optimisation import optimisation, optimizer_for
 from workers.training.precision import Precision
 from workers.training.together import Together
 
@@ -40,7 +39,7 @@ class Member:
         self.batches = 0  # trained on so far
         config = optimisation(schedule, network)
         with DefaultScope.overwrite_default_scope("mmdet"):
-            self.optimizer = build_optim_wrapper(model, config["optim_wrapper"]).optimizer
+            self.optimizer = optimizer_for(model, config["optim_wrapper"])
             self.schedulers = [self._scheduler(each, batches) for each in config["param_scheduler"]]
         self.clip: float | None = config["optim_wrapper"].get("clip_grad", {}).get("max_norm")
         self.backbone_lr = optimizer_of(recipe, network.detector, network.backbone, network.form).backbone_lr
