@@ -131,9 +131,11 @@ class Bench:
         assert {status for status, _ in shown.values()} == {"FINISHED"}
         parent = f"{self.store.study(study_id).name} #{study_id}"
         for name, (_, steps) in shown.items():
-            assert name == parent or steps["loss"] == list(range(1, EPOCHS + 1))
-            # Some metrics are measured once, after the last epoch.
-            assert name == parent or all(of_metric in (steps["loss"], [EPOCHS]) for of_metric in steps.values())
+            # Some metrics are measured once, after the last epoch; signs of life, as a slow machine gives them, are told by the step.
+            by_epoch = {key: epochs for key, epochs in steps.items() if not key.startswith("step/")}
+            odd = {key: epochs for key, epochs in by_epoch.items() if epochs not in (list(range(1, EPOCHS + 1)), [EPOCHS])}
+            assert name == parent or not odd, f"{name}: {odd}"
+            assert name == parent or len(steps["loss"]) == EPOCHS
 
 
 def free_ports() -> dict[str, int | None]:
@@ -153,7 +155,7 @@ def running(home: Path, data: Path, cpus: int, settings: dict[str, str]) -> Iter
         for name, value in settings.items():
             environment.setenv(name, value)
         stack, _ = supervision.up(home, free_ports(), auto=True, cpus=cpus, say=print)
-    store = Store(f"sqlite:///{home}/retort.db")
+    store = Store(settings.get("RETORT_DATABASE_URL", f"sqlite:///{home}/retort.db"))
     try:
         yield Bench(stack, store)
     finally:

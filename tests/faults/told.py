@@ -1,8 +1,12 @@
-"""What a person is told in each fault, and how the study comes out: `python -m tests.faults.told [--locked 120] [--mlflow-away 3600]`.
+"""What a person is told in each fault, and how the study comes out: `python -m tests.faults.told [--away 120] [--mlflow-away 3600]`.
 
 A real stack trains one small study after the other. In each something is stopped, killed, locked or taken away; after a while the program
 prints what `retort status` and `retort show` say, and the last lines of `retort logs`. Each study must end with the numbers of an
 undisturbed one and with MLflow's runs complete. With --mlflow-away the last one trains, and is waited for, while MLflow is away so long.
+
+SQLite's database is locked by somebody. Another one goes away by a command and comes back by a second:
+
+    python -m tests.faults.told --only database --url postgresql+psycopg://... --stop 'pg_ctl stop ...' --start 'pg_ctl start ...'
 """
 
 import argparse
@@ -88,7 +92,23 @@ def without_mlflow(bench: Bench, study: int) -> Iterator[None]:
         yield
 
 
-def faults(locked_for: float) -> dict[str, tuple[Fault, float]]:
+def gone(seconds: float, stop: str, start: str) -> Fault:
+    """The database's server is stopped by a command, and started by another."""
+
+    @contextlib.contextmanager
+    def fault(bench: Bench, study: int) -> Iterator[None]:
+        subprocess.run(stop, shell=True, check=True)
+        began = time.monotonic()
+        try:
+            yield
+            time.sleep(max(0.0, seconds - (time.monotonic() - began)))
+        finally:
+            subprocess.run(start, shell=True, check=True)
+
+    return fault
+
+
+def faults(database: Fault) -> dict[str, tuple[Fault, float]]:
     """Title -> the fault, and the seconds after which a person looks."""
     stop, kill = signal.SIGSTOP, signal.SIGKILL
     return {
@@ -100,7 +120,7 @@ def faults(locked_for: float) -> dict[str, tuple[Fault, float]]:
         "Ray's raylet is killed": (hit(kill, "raylet/raylet"), 8),
         "Ray's head is killed": (hit(kill, "orchestrator.ray_head"), 5),
         "the supervisor is killed": (hit(kill, "supervisord"), 3),
-        "the database is locked": (locked(locked_for), 45),
+        "the database is away": (database, 45),
     }
 
 
@@ -123,7 +143,10 @@ def disturbed(bench: Bench, title: str, fault: Fault, wait: float, undisturbed: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--locked", type=float, default=120.0, help="seconds that the database is locked")
+    parser.add_argument("--away", type=float, default=120.0, help="seconds that the database is locked, or away")
+    parser.add_argument("--url", help="of an empty database that is no SQLite file")
+    parser.add_argument("--stop", help="command that takes it away")
+    parser.add_argument("--start", help="command that brings it back")
     parser.add_argument("--mlflow-away", type=float, default=0.0, help="seconds that MLflow is away while a last study trains")
     parser.add_argument("--only", help="the faults whose titles hold these words")
     parser.add_argument("--data", type=Path, help="folder with the digits prepared; they are made anew without")
@@ -134,11 +157,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="retort-told-") as folder:
         data = options.data or Path(folder, "data")
         prepare("digits", data)
-        with running(Path(folder, "home"), data, 2, settings={}) as bench:
+        database = gone(options.away, options.stop, options.start) if options.url else locked(options.away)
+        settings = {"RETORT_DATABASE_URL": options.url} if options.url else {}
+        with running(Path(folder, "home"), data, 2, settings) as bench:
             bench.patience = 1200.0 + options.mlflow_away
             undisturbed = bench.submit("undisturbed", **LONGER)
             bench.hold_against(undisturbed, undisturbed)
-            for title, (fault, wait) in faults(options.locked).items():
+            for title, (fault, wait) in faults(database).items():
                 if not options.only or options.only in title:
                     disturbed(bench, title, fault, wait, undisturbed)
             if options.mlflow_away:

@@ -9,7 +9,7 @@ from workers.distillation.captures import Assignment
 from workers.distillation.step import NetworkInfo, Outputs, Step, Targets
 from workers.distillation.student import build_distiller
 from workers.distillers.ld import LD, box_divergence, confidence
-from workers.geometry.levels import at, on_cells
+from workers.geometry.levels import rows
 
 
 def step_of(case: Case, dtype: torch.dtype) -> Step:
@@ -51,9 +51,9 @@ def test_terms_of_the_gfl_head(case: Case, dtype: torch.dtype) -> None:
     check(case.outputs["loss_ld"], losses["loss_ld"], dtype, inputs)
     check(case.outputs["loss_kd"], losses["loss_ld_kd"], dtype, inputs)
 
-    vlr = on_cells(case.tensor("vlr", dtype).view(len(inputs[0]), -1), inputs[0], 1)
+    vlr = case.tensor("vlr", dtype).view(len(inputs[0]), -1)
     where = (vlr > 0).nonzero(as_tuple=True)
-    value = method.options.vlr_weight * method.box_loss(step, [(where, vlr[where])])
+    value = method.options.vlr_weight * method.box_loss(step, (where, vlr[where]))
     check(case.outputs["loss_ld_vlr"], value, dtype, inputs)
 
 
@@ -71,8 +71,8 @@ def test_weight_sum_divides_the_summed_loss(case: Case, dtype: torch.dtype) -> N
 def test_joint_and_separate_sides_of_the_retinanet_head(case: Case, dtype: torch.dtype) -> None:
     step = step_of(case, dtype)
     positives = step.student.of(Assignment).labels[0] < case.params["K"]
-    where = positives.view(len(positives), case.params["H"], case.params["W"], 1).nonzero(as_tuple=True)
-    ours, theirs = (at(outputs.boxes[0], where, 1) for outputs in (step.student, step.teacher))
+    where = positives.view(len(positives), -1).nonzero(as_tuple=True)
+    ours, theirs = (rows(outputs.boxes[0], outputs.boxes[0].shape[1])[where] for outputs in (step.student, step.teacher))
     for name, joint in (("retina_code_joint68", True), ("retina_per_side17", False)):
         value = 5 * (0.5 * box_divergence(ours, theirs, 10.0, joint)).sum()
         check(case.outputs[name], value, dtype, list(step.student.boxes))

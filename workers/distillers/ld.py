@@ -16,8 +16,7 @@ atss_assigner.py (VLR by overlap over the anchor's area).
 Sum form unless `average: weight_sum`.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -28,10 +27,11 @@ from workers.distillation.captures import Assignment
 from workers.distillation.step import NetworkInfo, Step
 from workers.distillers.ld_imitation import Imitation
 from workers.geometry.boxes import centres, points_inside
-from workers.geometry.levels import Where, at, by_image, on_cells, on_levels
+from workers.geometry.levels import by_image, flatten_levels, on_cells, on_levels
 from workers.geometry.regions import vlr_weights
 
-Region = list[tuple[Where, Tensor]]  # per level: which boxes, and their weights (P,)
+Where = tuple[Tensor, ...]  # (image, row) of P boxes, their rows counted through all levels
+Region = tuple[Where, Tensor]  # which boxes, found at once for all levels so that the device is waited for once, and their weights (P,)
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float, total: bool = False) -> Tensor:
@@ -55,9 +55,15 @@ def confidence(logits: Tensor) -> Tensor:
     return logits.detach().amax(1).sigmoid()
 
 
-def score_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Mean over boxes of the softened class divergence, from logits (P, K); zero where there is no box."""
-    return divergence(student, teacher, temperature).sum() / max(1, len(student))
+def score_loss(student: Tensor, teacher: Tensor, temperature: float, level: Tensor, levels: int) -> Tensor:
+    """Mean over the boxes of each level of the softened class divergence, from logits (P, K), summed over the levels. level: (P,) long."""
+    boxes = student.new_zeros(levels).index_add_(0, level, student.new_ones(len(level)))
+    return (divergence(student, teacher, temperature) / boxes[level]).sum()
+
+
+def together(masks: Sequence[Tensor]) -> Tensor:
+    """What per-level (N, H, W, A) say of all boxes, (N, sum_l H_l*W_l*A)."""
+    return torch.cat([mask.flatten(1) for mask in masks], 1)
 
 
 class LD(Distiller):
@@ -103,14 +109,18 @@ class LD(Distiller):
         ]
         return [(lab >= 0) & (lab < self.classes) for lab in labels]
 
+    def rows(self, levels: Sequence[Tensor]) -> Tensor:
+        """Level maps of a head by boxes, (N, sum_l H_l*W_l*A, c)."""
+        return flatten_levels(levels, levels[0].shape[1] // self.anchors)
+
     def weight_sum(self, step: Step) -> Tensor:
         """Sum of w_b over the positives."""
-        return torch.stack([weight.sum() for _, weight in self.by_confidence(step, self.positives(step))]).sum()
+        return self.by_confidence(step, self.positives(step))[1].sum()
 
-    def by_confidence(self, step: Step, masks: Iterable[Tensor]) -> Region:
+    def by_confidence(self, step: Step, masks: Sequence[Tensor]) -> Region:
         """The boxes of per-level masks (N, H, W, A), each weighted by the student's confidence."""
-        wheres = [mask.nonzero(as_tuple=True) for mask in masks]
-        return [(w, confidence(at(z, w, self.anchors))) for w, z in zip(wheres, step.student.logits, strict=True)]
+        where = together(masks).nonzero(as_tuple=True)
+        return where, confidence(self.rows(step.student.logits)[where])
 
     def valuable(self, step: Step, positives: list[Tensor]) -> Region:
         """The valuable localization region, weighted by IoU (points: by confidence)."""
@@ -121,22 +131,20 @@ class LD(Distiller):
             maps = [m.masked_fill(p, 0) for m, p in zip(maps, positives, strict=True)]
         if self.points:
             return self.by_confidence(step, maps)
-        wheres = [m.nonzero(as_tuple=True) for m in maps]
-        return [(w, m[w]) for w, m in zip(wheres, maps, strict=True)]
+        weights = together(maps)
+        where = weights.nonzero(as_tuple=True)
+        return where, weights[where]
 
     def box_loss(self, step: Step, region: Region) -> Tensor:
         """Weighted sum of the box divergence over a region, before the term's weight."""
-        o: Any = self.options
-        joint, total, losses = o.sides == "joint", o.variant == "paper", []
-        for (where, weight), *boxes in zip(region, step.student.boxes, step.teacher.boxes, strict=True):
-            ours, theirs = (at(b, where, self.anchors) for b in boxes)
-            losses.append((weight * box_divergence(ours, theirs, o.temperature, joint, total)).sum())
-        return torch.stack(losses).sum()
+        o, (where, weight) = self.options, region
+        ours, theirs = (self.rows(network.boxes)[where] for network in (step.student, step.teacher))
+        return (weight * box_divergence(ours, theirs, o.temperature, o.sides == "joint", o.variant == "paper")).sum()
 
     def class_loss(self, step: Step, region: Region) -> Tensor:
         """Class divergence averaged over a region's boxes of each level, summed over levels."""
-        losses = []
-        for (where, _), *logits in zip(region, step.student.logits, step.teacher.logits, strict=True):
-            ours, theirs = (at(z, where, self.anchors) for z in logits)
-            losses.append(score_loss(ours, theirs, self.options.kd_temperature))
-        return torch.stack(losses).sum()
+        where, _ = region
+        ours, theirs = (self.rows(network.logits)[where] for network in (step.student, step.teacher))
+        sizes = [level.shape[2] * level.shape[3] * self.anchors for level in step.student.logits]
+        levels = torch.cat([where[1].new_full((size,), level) for level, size in enumerate(sizes)])
+        return score_loss(ours, theirs, self.options.kd_temperature, levels[where[1]], len(sizes))

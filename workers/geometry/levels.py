@@ -8,13 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-Where = tuple[Tensor, ...]  # (image, y, x, anchor) indices of P boxes of a level
-
-
-def at(level: Tensor, where: Where, anchors: int) -> Tensor:
-    """What a level map says of the boxes `where`: (P, c)."""
-    return level.unflatten(1, (anchors, -1)).permute(0, 3, 4, 1, 2)[where]
-
 
 def rows(level: Tensor, channels: int) -> Tensor:
     """What a level map says of all its boxes: (N, A*channels, H, W) -> (N, H*W*A, channels)."""
