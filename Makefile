@@ -2,7 +2,7 @@
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo containers manifests test faults slow mutations notebook lint setup format clean chaos
+.PHONY: demo containers manifests test faults told slow mutations notebook lint setup format clean chaos
 
 demo: setup
 	@$(BIN)/python -m api.command.demo
@@ -26,6 +26,10 @@ test: setup lint
 # Every fault, one after another, on real stacks (long); `make test` has a random one and a node that dies.
 faults: setup
 	@$(BIN)/python -m pytest -m '' tests/faults
+
+# What `retort status`, `show` and `logs` say in each fault, to be read by a person (a quarter of an hour).
+told: setup
+	@$(BIN)/python -m tests.faults.told
 
 # 10,000 mutated studies and headers, and what was answered (minutes).
 mutations: setup
