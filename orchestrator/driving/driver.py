@@ -112,6 +112,8 @@ def _connect(settings: Settings) -> bool:
     import ray
 
     ray.init(address=settings.ray, logging_level="warning", log_to_driver=False)
+    # At its end Tune misses the files of results that it is told not to write.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     return True
 
 

@@ -123,6 +123,8 @@ class Chaos:
                 continue
         if any(len(kinds.get(guard, [])) < count for guard, count in GUARDS.items()):
             kinds = {kind: processes for kind, processes in kinds.items() if kind not in GUARDS}
+        if not kinds:  # all that is left is stopped, and waits for those that watch over it
+            return
         kind = self.random.choice(sorted(kinds))
         number = signal.SIGSTOP if self.random.random() < self.stops else signal.SIGKILL
         try:
