@@ -159,6 +159,7 @@ def test_an_experiment_has_a_prepared_view_and_the_study_links_to_it(driven: Dri
     ]
     assert view["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "arm"}]
     assert [chart["metricKey"] for chart in view["compareRunCharts"]] == ["AP", "loss", "loss_cls"]
+    assert view["compareRunSections"][0]["name"] < "step", "MLflow sorts its sections, and makes one of the metrics by step"
     link = f"/#/experiments/{study.experiment}/runs?workflowType=machine_learning&viewStateShareKey=retort"
     description = client.get_run(str(study.run)).data.tags["mlflow.note.content"]
     assert f"{link})" in description
