@@ -78,7 +78,7 @@ def train(family: str, home: Path, log: Path) -> None:
     prepare(study.dataset, data)
     recipe = RECIPES["nano"].pretraining
     assert recipe
-    for trial in expand(study)[:2]:  # the teacher and a student
+    for trial in expand(study).trials[:2]:  # the teacher and a student
         started = time.process_time()
         pretrained(trial.network, recipe, data)
         print(f"{trial.network.backbone} of width {trial.network.width} pretrained: {time.process_time() - started:.0f} s", flush=True)

@@ -25,7 +25,7 @@ class PartStatus:
     """How a part is.
 
     state: as supervisord names it (RUNNING, BACKOFF, ...). pid: 0 when it does not run. since: its start, seconds since 1970.
-    health: what is wrong, empty when all is well. failing: how often it was started of late and its last words, empty unless it is
+    health: what is wrong, empty when all is well. failing: how often it was started of late and what its log says, empty unless it is
     restarted again and again.
     """
 
@@ -60,13 +60,14 @@ def _stopped(pid: int) -> bool:
 
 
 def _failing(stack: Stack, part: Part) -> str:
-    """Told of a part that was started again and again, the last time within the last minute or so."""
+    """Told of a part that was started again and again, the last time within the last minute or so, with the last error in its log."""
     now = time.time()
     late = recent(starts(starts_file(Path(stack.home), part.name)), now)
     if len(late) <= FREE_STARTS or now - late[-1].time > RECENT_SECONDS / 10:
         return ""
-    last = one_line(supervisord.last_lines(stack, part.name, 1))
-    return f"started {len(late)} times within {round((now - late[0].time) / 60) or 1} min; the last line of its log: {last}"
+    lines = supervisord.last_lines(stack, part.name).splitlines() or [""]
+    telling = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1])  # servers say why, and then good-bye
+    return f"started {len(late)} times within {round((now - late[0].time) / 60) or 1} min; its log says: {one_line(telling).rstrip('.')}"
 
 
 def answers(stack: Stack, part: Part, ready: dict[str, Any] | None) -> bool:

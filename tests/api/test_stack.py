@@ -140,19 +140,19 @@ def stop(pid: int) -> None:
     wait_for(f"process {pid} to stand still", lambda: stands_still(psutil.Process(pid)))
 
 
-def test_a_part_that_is_restarted_again_and_again_is_shown_as_failing_with_its_last_words(tmp_path: Path) -> None:
+def test_a_part_that_is_restarted_again_and_again_is_shown_as_failing_with_its_last_error(tmp_path: Path) -> None:
     stack = small_stack(tmp_path / "home")
     try:
         start(stack, lambda _: None)
-        (tmp_path / "home" / "server.py").write_text("print('the port is taken')")
+        (tmp_path / "home" / "server.py").write_text("print('error: the port is taken.', 'Shut down.', sep='\\n')")
         os.kill(status(stack)[0].pid, signal.SIGKILL)
         wait_for("a part that is told as failing", lambda: status(stack)[0].failing)
         part = status(stack)[0]
         assert not part.well
-        assert part.failing == "started 4 times within 1 min; the last line of its log: the port is taken"
+        assert part.failing == "started 4 times within 1 min; its log says: error: the port is taken"
         (told,) = advice(stack, status(stack), time.time())
         assert told.startswith(
-            "API fails again and again: started 4 times within 1 min; the last line of its log: the port is taken. It is tried"
+            "API fails again and again: started 4 times within 1 min; its log says: error: the port is taken. It is tried"
         )
         assert pause(starts(starts_file(Path(stack.home), "api")), time.time()) >= 4.0  # before the fifth
     finally:
