@@ -66,7 +66,8 @@ def _failing(stack: Stack, part: Part) -> str:
     if len(late) <= FREE_STARTS or now - late[-1].time > RECENT_SECONDS / 10:
         return ""
     lines = supervisord.last_lines(stack, part.name).splitlines() or [""]
-    telling = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1])  # servers say why, and then good-bye
+    # Servers say why, and then good-bye; in parentheses stands where to read more.
+    telling = next((line for line in reversed(lines) if "error" in line.lower() and not line.startswith("(")), lines[-1])
     return f"started {len(late)} times within {round((now - late[0].time) / 60) or 1} min; its log says: {one_line(telling).rstrip('.')}"
 
 
