@@ -27,7 +27,7 @@ from workers.distillation.captures import Assignment
 from workers.distillation.step import NetworkInfo, Step
 from workers.distillers.ld_imitation import Imitation
 from workers.geometry.boxes import centres, points_inside
-from workers.geometry.levels import by_image, flatten_levels, on_cells, on_levels
+from workers.geometry.levels import by_image, flatten_levels, on_cells
 from workers.geometry.regions import vlr_weights
 
 Where = tuple[Tensor, ...]  # (image, row) of P boxes, their rows counted through all levels
@@ -61,7 +61,7 @@ def score_loss(student: Tensor, teacher: Tensor, temperature: float, level: Tens
     return (divergence(student, teacher, temperature) / boxes[level]).sum()
 
 
-def together(masks: Sequence[Tensor]) -> Tensor:
+def through_levels(masks: Sequence[Tensor]) -> Tensor:
     """What per-level (N, H, W, A) say of all boxes, (N, sum_l H_l*W_l*A)."""
     return torch.cat([mask.flatten(1) for mask in masks], 1)
 
@@ -86,7 +86,7 @@ class LD(Distiller):
         o = self.options
         positives = self.positives(step)
         losses: dict[str, Tensor] = {}
-        main = self.by_confidence(step, positives)
+        main = self.by_confidence(step, through_levels(positives))
         divisor = step.mean_over_devices(self.weight_sum).clamp(min=1) if o.average == "weight_sum" else 1.0
         if o.main_ld and o.loss_weight:
             losses["loss_ld"] = o.loss_weight * self.box_loss(step, main) / divisor
@@ -115,23 +115,22 @@ class LD(Distiller):
 
     def weight_sum(self, step: Step) -> Tensor:
         """Sum of w_b over the positives."""
-        return self.by_confidence(step, self.positives(step))[1].sum()
+        return self.by_confidence(step, through_levels(self.positives(step)))[1].sum()
 
-    def by_confidence(self, step: Step, masks: Sequence[Tensor]) -> Region:
-        """The boxes of per-level masks (N, H, W, A), each weighted by the student's confidence."""
-        where = together(masks).nonzero(as_tuple=True)
+    def by_confidence(self, step: Step, mask: Tensor) -> Region:
+        """The boxes of a mask (N, sum_l H_l*W_l*A), each weighted by the student's confidence."""
+        where = mask.nonzero(as_tuple=True)
         return where, confidence(self.rows(step.student.logits)[where])
 
     def valuable(self, step: Step, positives: list[Tensor]) -> Region:
         """The valuable localization region, weighted by IoU (points: by confidence)."""
         levels, boxes, released = step.anchors(), torch.cat(step.gt_boxes), self.options.vlr == "code"
         pairs = points_inside(centres(torch.cat(levels)), boxes) if self.points else vlr_weights(levels, boxes, released)
-        maps = on_levels(by_image(pairs, step.gt_boxes), step.student.logits, self.anchors)
+        weights = by_image(pairs, step.gt_boxes)
         if self.options.exclude_positives:
-            maps = [m.masked_fill(p, 0) for m, p in zip(maps, positives, strict=True)]
+            weights = weights.masked_fill(through_levels(positives), 0)
         if self.points:
-            return self.by_confidence(step, maps)
-        weights = together(maps)
+            return self.by_confidence(step, weights)
         where = weights.nonzero(as_tuple=True)
         return where, weights[where]
 
