@@ -3,12 +3,13 @@
     python benchmarks/search.py [--trials 40] [--seeds 3] [--only ld] [--out docs/results]
 
 Needs a stack that is up ($RETORT_HOME). Each search is a study, and so is the random drawing beside it, which is let run without stopping
-anything until it has had as many combinations; of these those count that began within the other's device time. Device time is that of the
-epochs trained by the search, stopped trainings included, without confirming. Studies that are there already are not made again.
+anything until it has had as many combinations as that device time pays for, at most those of the search; of these those count that ended
+within it. Device time is that of the epochs trained by the search, stopped trainings included, without confirming. Studies that are there already are not made again.
 """
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -78,11 +79,13 @@ def study_of(name: str, seed: int, trials: int, epochs: int, chance: bool, limit
 
 @dataclass(frozen=True)
 class Run:
-    """What a search came to. steps: (device seconds when a combination ended, its goals), of those that were done, in their order."""
+    """What a search came to. steps: (device seconds when a combination ended, its goals), of those that were done, in their order.
+    shortest: device seconds of the quickest of those."""
 
     study: int
     steps: list[tuple[float, tuple[float, ...]]]
     seconds: float
+    shortest: float
     tried: int
     stopped: int
     confirmed: float | None
@@ -106,16 +109,18 @@ def run(store: Store, spec: StudySpec, key: str) -> Run:
 def as_run(store: Store, study: int, tried: Sequence[Tried]) -> Run:
     """The device time that each combination took, in the order of the ends."""
     took = {name: sum(by_epoch.values()) for name, by_epoch in store.epochs_of(study, "epoch_seconds").items()}
-    spent, steps = 0.0, []
+    spent, steps, whole = 0.0, [], []
     for each in sorted(tried, key=lambda one: one.told or 0):
-        spent += sum(took.get(name, 0.0) for name in each.trials)
+        seconds = sum(took.get(name, 0.0) for name in each.trials)
+        spent += seconds
         if each.end and each.end.outcome == Outcome.DONE:
             steps.append((spent, each.end.goals))
+            whole.append(seconds)
     stopped = sum(each.end is not None and each.end.outcome == Outcome.STOPPED for each in tried)
     trials = {trial.name: trial for trial in store.trials(study)}
     values = [(trial.metrics or {}).get("AP") for name, trial in trials.items() if "~best-" in name]
     known = [value for value in values if value is not None]
-    return Run(study, steps, spent, len(tried), stopped, sum(known) / len(known) if known else None)
+    return Run(study, steps, spent, min(whole, default=spent), len(tried), stopped, sum(known) / len(known) if known else None)
 
 
 def value(goals: list[tuple[float, ...]]) -> float:
@@ -179,8 +184,9 @@ def main() -> None:
     found: dict[str, list[tuple[Run, Run]]] = {}
     for name in asked.only or SEARCHES:
         for seed in range(asked.seeds):
-            pair = [run(store, study_of(name, seed, asked.trials, asked.epochs, chance, asked.limit), key) for chance in (False, True)]
-            found.setdefault(name, []).append((pair[0], pair[1]))
+            searched = run(store, study_of(name, seed, asked.trials, asked.epochs, False, asked.limit), key)
+            paid = min(asked.trials, math.ceil(searched.seconds / searched.shortest))
+            found.setdefault(name, []).append((searched, run(store, study_of(name, seed, paid, asked.epochs, True, asked.limit), key)))
             print(report({name: found[name]}), file=sys.stderr, flush=True)
     asked.out.mkdir(parents=True, exist_ok=True)
     draw(found, asked.out / "search.svg")

@@ -57,3 +57,9 @@ def static(name: str, request: Request) -> Response:
     if "gzip" in request.headers.get("accept-encoding", ""):
         return Response(found.packed, headers=headers | {"Content-Encoding": "gzip"}, media_type=found.type)
     return Response(found.plain, headers=headers, media_type=found.type)
+
+
+@routes.get("/favicon.ico")
+def favicon(request: Request) -> Response:
+    """The icon where browsers look for one by themselves: beside answers that are no page, which name none."""
+    return static("icon.svg", request)

@@ -20,7 +20,7 @@ from studies.submission import read_submission
 from tests.api.conftest import ADDRESS, SPEC, As, bearing, operators_token
 from tests.api.test_schedules import SATURDAYS, make_due
 
-OPEN = {"GET /healthz", "GET /readyz", "GET /login", "POST /login", "POST /logout", "GET /static/{name:path}"}
+OPEN = {"GET /healthz", "GET /readyz", "GET /login", "POST /login", "POST /logout", "GET /static/{name:path}", "GET /favicon.ico"}
 
 
 def test_every_route_states_its_scope_and_few_are_open(settings: Settings) -> None:
