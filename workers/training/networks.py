@@ -12,6 +12,7 @@ from studies.catalog import AS_CONFIGURED, start_of
 from studies.recipes import RECIPES, Pretraining
 from studies.trial import TrialFailure, TrialSpec
 from workers.detectors import build, describe, load_checkpoint, sized_by_classes
+from workers.detectors.layout import channels_last
 from workers.distillation.student import DistilledDetector
 from workers.distillation.teacher import Teacher
 from workers.files import file_sha256
@@ -28,7 +29,6 @@ def networks(spec: TrialSpec, classes: int, store: Store, taught: Path | None = 
 
     At paper scale it starts from the weights that the papers' networks start from, at nano from a backbone that was pretrained here.
     """
-    device = device_for(spec.gpus)
     seed_everything(spec.seed, 0)
     student = build(spec.network, classes, spec.schedule.frozen_stages)
     start = start_weights(spec)
@@ -41,11 +41,17 @@ def networks(spec: TrialSpec, classes: int, store: Store, taught: Path | None = 
     elif taught:
         load_pretrained(student, taught)
     if spec.teacher is None:
-        return student.to(device)
+        return _placed(student, spec)
     taught_by = teacher() if teacher else teacher_of(spec, classes)
     seed_everything(spec.seed, 0)
     infos = describe(spec.network, student), describe(spec.teacher.network, taught_by.detector)
-    return DistilledDetector(student, taught_by, spec.distillers, infos).to(device)
+    return _placed(DistilledDetector(student, taught_by, spec.distillers, infos), spec)
+
+
+def _placed(network: Any, spec: TrialSpec) -> Any:
+    """A network on its device, laid out in memory as it computes there."""
+    channels_last(network)
+    return network.to(device_for(spec.gpus))
 
 
 def teacher_of(spec: TrialSpec, classes: int) -> Teacher:
@@ -56,7 +62,7 @@ def teacher_of(spec: TrialSpec, classes: int) -> Teacher:
     load_checkpoint(detector, path, "teacher")
     if file_sha256(path) != spec.teacher.sha256:
         raise TrialFailure("user", f"the teacher's checkpoint is not the one that was planned: {path} has another sha256")
-    return Teacher(detector.to(device_for(spec.gpus)))
+    return Teacher(_placed(detector, spec))
 
 
 def start_weights(spec: TrialSpec) -> str | None:
