@@ -257,4 +257,5 @@ def evaluation_loader(dataset: Any, loaders: int, share: tuple[int, int] = (0, 1
 
 def _loader(dataset: Any, batches: BatchSampler, loaders: int) -> DataLoader[Any]:
     # Processes live for an epoch, so an epoch draws as much from torch's generator with them as without.
-    return DataLoader(dataset, batch_sampler=batches, num_workers=loaders, collate_fn=pseudo_collate)
+    pinned = loaders > 0 and torch.cuda.is_available()  # a GPU fetches such images by itself
+    return DataLoader(dataset, batch_sampler=batches, num_workers=loaders, collate_fn=pseudo_collate, pin_memory=pinned)

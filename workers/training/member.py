@@ -79,8 +79,9 @@ class Member:
             mix_until(self.model, epoch, self.epochs)
 
     def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A batch of the loader as the model takes it."""
-        data: dict[str, Any] = self.model.data_preprocessor(batch, True)
+        """A batch of the loader as the model takes it. Images are on their way to a GPU while the step before still runs there."""
+        images = [image.to(self.device, non_blocking=True) for image in batch["inputs"]]
+        data: dict[str, Any] = self.model.data_preprocessor({**batch, "inputs": images}, True)
         return data
 
     def learn(self, data: dict[str, Any]) -> dict[str, Tensor]:
