@@ -4,7 +4,8 @@
 
 Needs a stack that is up ($RETORT_HOME). Each search is a study, and so is the random drawing beside it, which is let run without stopping
 anything until it has had as many combinations as that device time pays for, at most those of the search; of these those count that ended
-within it. Device time is that of the epochs trained by the search, stopped trainings included, without confirming. Studies that are there already are not made again.
+within it. Device time is that of the epochs trained by the search, stopped trainings included, without confirming.
+Studies that are there already are not made again.
 """
 
 import argparse
