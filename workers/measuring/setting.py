@@ -22,6 +22,7 @@ from workers.datasets.images import dataset_config, manifest_of
 from workers.datasets.loading import evaluation_loader
 from workers.detectors import build, load_checkpoint
 from workers.detectors.inputs import preprocessor_of
+from workers.detectors.layout import channels_last
 from workers.evaluation.precision import ground_truth
 from workers.files import file_sha256
 from workers.process import device_for
@@ -98,6 +99,7 @@ class Setting:
         load_checkpoint(model, path, what)
         if file_sha256(path) != reference.sha256:
             raise TrialFailure("user", f"the {what}'s checkpoint is not the one that was planned: {path} has another sha256")
+        channels_last(model)  # as it trained: to the last digit
         return model.to(device_for(self.spec.gpus)).eval().requires_grad_(False)
 
     @cached_property
