@@ -20,12 +20,10 @@ from studies.spec import Schedule
 from studies.trial import TeacherRef, TrialFailure, TrialSpec
 from workers.datasets.images import dataset_config, manifest_of
 from workers.datasets.loading import evaluation_loader
-from workers.detectors import build, load_checkpoint
 from workers.detectors.inputs import preprocessor_of
-from workers.detectors.layout import channels_last
 from workers.evaluation.precision import ground_truth
-from workers.files import file_sha256
 from workers.process import device_for
+from workers.training.networks import opened
 
 
 @dataclass(frozen=True)
@@ -93,14 +91,8 @@ class Setting:
         return self.opened(self.spec.teacher, "teacher")
 
     def opened(self, reference: TeacherRef, what: str) -> Any:
-        """The mmdet model of a checkpoint, on the device, in eval mode, without gradients."""
-        path = Path(reference.checkpoint)
-        model = build(reference.network, len(self.classes))
-        load_checkpoint(model, path, what)
-        if file_sha256(path) != reference.sha256:
-            raise TrialFailure("user", f"the {what}'s checkpoint is not the one that was planned: {path} has another sha256")
-        channels_last(model)  # as it trained: to the last digit
-        return model.to(device_for(self.spec.gpus)).eval().requires_grad_(False)
+        """The mmdet model of a checkpoint as it trained, on the device, in eval mode, without gradients."""
+        return opened(reference, what, len(self.classes), self.spec.gpus).eval().requires_grad_(False)
 
     @cached_property
     def preprocessor(self) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from studies.catalog import AS_CONFIGURED, start_of
 from studies.recipes import RECIPES, Pretraining
-from studies.trial import TrialFailure, TrialSpec
+from studies.trial import TeacherRef, TrialFailure, TrialSpec
 from workers.detectors import build, describe, load_checkpoint, sized_by_classes
 from workers.detectors.layout import channels_last
 from workers.distillation.student import DistilledDetector
@@ -41,28 +41,33 @@ def networks(spec: TrialSpec, classes: int, store: Store, taught: Path | None = 
     elif taught:
         load_pretrained(student, taught)
     if spec.teacher is None:
-        return _placed(student, spec)
+        return _placed(student, spec.gpus)
     taught_by = teacher() if teacher else teacher_of(spec, classes)
     seed_everything(spec.seed, 0)
     infos = describe(spec.network, student), describe(spec.teacher.network, taught_by.detector)
-    return _placed(DistilledDetector(student, taught_by, spec.distillers, infos), spec)
+    return _placed(DistilledDetector(student, taught_by, spec.distillers, infos), spec.gpus)
 
 
-def _placed(network: Any, spec: TrialSpec) -> Any:
+def _placed(network: Any, gpus: int) -> Any:
     """A network on its device, laid out in memory as it computes there."""
     channels_last(network)
-    return network.to(device_for(spec.gpus))
+    return network.to(device_for(gpus))
 
 
 def teacher_of(spec: TrialSpec, classes: int) -> Teacher:
     """The teacher of a trial, on its device. Raises TrialFailure where its checkpoint is not the one that was planned."""
     assert spec.teacher
-    path = Path(spec.teacher.checkpoint)
-    detector = build(spec.teacher.network, classes)
-    load_checkpoint(detector, path, "teacher")
-    if file_sha256(path) != spec.teacher.sha256:
-        raise TrialFailure("user", f"the teacher's checkpoint is not the one that was planned: {path} has another sha256")
-    return Teacher(_placed(detector, spec))
+    return Teacher(opened(spec.teacher, "teacher", classes, spec.gpus))
+
+
+def opened(reference: TeacherRef, what: str, classes: int, gpus: int) -> Any:
+    """The mmdet model of a checkpoint, on its device. what: its name in messages. Raises TrialFailure where it is another than was planned."""
+    path = Path(reference.checkpoint)
+    detector = build(reference.network, classes)
+    load_checkpoint(detector, path, what)
+    if file_sha256(path) != reference.sha256:
+        raise TrialFailure("user", f"the {what}'s checkpoint is not the one that was planned: {path} has another sha256")
+    return _placed(detector, gpus)
 
 
 def start_weights(spec: TrialSpec) -> str | None:

@@ -96,6 +96,11 @@ def test_files_are_kept_as_long_as_they_are_the_same(service: TestClient) -> Non
     assert service.get("/static/style.css", headers={"Accept-Encoding": "identity"}).content == (FOLDER / "style.css").read_bytes()
 
 
+def test_browsers_find_the_icon_where_no_page_names_it(service: TestClient) -> None:
+    answer = service.get("/favicon.ico")
+    assert (answer.headers["content-type"], answer.content) == ("image/svg+xml", (FOLDER / "icon.svg").read_bytes())
+
+
 def test_every_vendored_file_has_its_licence() -> None:
     vendored = {path.name.partition("-")[0] for path in (FOLDER / "vendor").glob("*-*")}
     assert vendored == {path.suffix[1:] for path in (FOLDER / "vendor").glob("LICENSE.*")}
