@@ -61,7 +61,7 @@ def teacher_of(spec: TrialSpec, classes: int) -> Teacher:
 
 
 def opened(reference: TeacherRef, what: str, classes: int, gpus: int) -> Any:
-    """The mmdet model of a checkpoint, on its device. what: its name in messages. Raises TrialFailure where it is another than was planned."""
+    """The mmdet model of a checkpoint, on its device. what: its name in messages. Raises TrialFailure where it is not as planned."""
     path = Path(reference.checkpoint)
     detector = build(reference.network, classes)
     load_checkpoint(detector, path, what)
