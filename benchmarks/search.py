@@ -56,7 +56,10 @@ SEARCHES: dict[str, dict[str, Any]] = {
 
 
 def study_of(name: str, seed: int, trials: int, epochs: int, chance: bool, limit: int | None = None) -> StudySpec:
-    """A search by its name, or the random drawing beside it. limit: steps of an epoch, for a short one that is confirmed with one seed."""
+    """A search by its name, or the random drawing beside it. limit: steps of a student's epoch, confirmed with one seed then.
+
+    Teachers are trained as the scale has it, so all searches share them.
+    """
     asked = SEARCHES[name]
     objective = asked.get("objective", ["AP"])
     how = {"algorithm": "random"} if chance else {"algorithm": asked.get("algorithm", "tpe"), **(RUNGS if len(objective) == 1 else {})}
@@ -68,11 +71,10 @@ def study_of(name: str, seed: int, trials: int, epochs: int, chance: bool, limit
         {
             "name": f"search benchmark: {name}, {'random' if chance else how['algorithm']}, seed {seed}",
             "dataset": "digits",
-            "schedule": schedule,
             "teacher": TEACHER,
             "student": STUDENT,
             "metrics": ["AP", "AP50", "AP75", "Params"],
-            "arms": [{"id": name, **asked["arm"]}],
+            "arms": [{"id": name, "schedule": schedule, **asked["arm"]}],
             "search": search,
         }
     )
@@ -176,7 +178,12 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--limit", type=int, default=None, help="steps of an epoch [all]; a few, to try this file, confirmed with one seed")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=None,
+        help="steps of a student's epoch [all]; fewer, where a search may not take a day, confirmed with one seed",
+    )
     parser.add_argument("--only", choices=SEARCHES, action="append")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     asked = parser.parse_args()

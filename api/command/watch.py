@@ -233,7 +233,7 @@ def header(snapshot: Snapshot, now: datetime) -> list[Text]:
     told.append(span(_seconds(study["started"] or study["created"], study["finished"] or now)))
     lines = [first, Text(", ".join(told), style="dim")]
     if study.get("waits"):
-        lines.append(Text(f"waits   {one_line(study['waits'])}", style="dim"))
+        lines.append(Text(f"waits   {one_line(study['waits']).removeprefix('waits ')}", style="dim"))
     if study["mlflow"]:
         lines.append(Text(f"MLflow  {study['mlflow']}", style="dim"))
     if snapshot.note and not study["at_rest"] and not counts.get("running"):

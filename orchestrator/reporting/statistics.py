@@ -7,7 +7,6 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
-from scipy.stats import kendalltau
 
 CONFIDENCE = 0.95
 ALL_PAIRS = 100  # up to so many values all pairs are compared: scipy's checks of its arguments take longer than that
@@ -84,7 +83,7 @@ def _quantile(degrees: int) -> float:
 def tau(a: Sequence[float], b: Sequence[float]) -> float | None:
     """Kendall's tau-b of two orders; None where one of them is all ties."""
     if len(a) > ALL_PAIRS:
-        statistic = float(kendalltau(a, b, method="asymptotic").statistic)
+        statistic, _ = _kendall(a, b, "asymptotic")
         return None if math.isnan(statistic) else statistic
     signs_a, signs_b = (np.sign(np.subtract.outer(values, values)) for values in (a, b))  # (N, N)
     pairs = math.sqrt(np.vdot(signs_a, signs_a) * np.vdot(signs_b, signs_b))
@@ -93,4 +92,12 @@ def tau(a: Sequence[float], b: Sequence[float]) -> float | None:
 
 def tau_p(a: Sequence[float], b: Sequence[float]) -> float:
     """Two-sided p value of Kendall's tau: exact for few values without ties, else of its normal approximation."""
-    return float(kendalltau(a, b).pvalue)
+    return _kendall(a, b, "auto")[1]
+
+
+def _kendall(a: Sequence[float], b: Sequence[float], method: str) -> tuple[float, float]:
+    """scipy's tau-b and its p value."""
+    from scipy.stats import kendalltau  # at the first use: a second of every process's start for what few tables ask
+
+    found = kendalltau(a, b, method=method)
+    return float(found.statistic), float(found.pvalue)

@@ -29,8 +29,7 @@ from tests.faults.conftest import PATIENCE, Bench, running
 KINDS = {
     "supervisord": "supervisord",
     "api.embedded.watchdog": "watchdog",
-    "mlflow server": "MLflow's launcher",
-    "mlflow": "MLflow's worker",
+    "mlflow_server": "MLflow",
     "orchestrator.ray_head": "Ray's launcher",
     "gcs_server": "Ray's gcs",
     "raylet/raylet": "raylet",

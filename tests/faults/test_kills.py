@@ -31,7 +31,7 @@ def test_a_trial_process_is_killed(bench: Bench, undisturbed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["orchestrator.service", "api.app:create_app", "mlflow server", "dashboard.py", "log_monitor.py", "monitor.py"]
+    "part", ["orchestrator.service", "api.app:create_app", "mlflow_server", "dashboard.py", "log_monitor.py", "monitor.py"]
 )
 def test_a_part_of_the_stack_is_killed(bench: Bench, undisturbed: int, part: str) -> None:
     study = bench.submit(f"{part} is killed", force=True)

@@ -115,7 +115,7 @@ def faults(database: Fault) -> dict[str, tuple[Fault, float]]:
         "a trial is stopped": (hit(stop, "ray::ImplicitFunc"), 15),
         "the driver is stopped": (hit(stop, "orchestrator.driving.driver", with_study=True), 40),
         "the orchestrator is stopped": (hit(stop, "orchestrator.service"), 25),
-        "MLflow is stopped": (hit(stop, "mlflow server"), 25),
+        "MLflow is stopped": (hit(stop, "mlflow_server"), 25),
         "the service is killed": (hit(kill, "api.app"), 1),
         "Ray's raylet is killed": (hit(kill, "raylet/raylet"), 8),
         "Ray's head is killed": (hit(kill, "orchestrator.ray_head"), 5),
