@@ -34,6 +34,7 @@ class Broker:
 
     name = "broker"
     interval = 0.5
+    listens = True
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store, self.settings, self._ray = store, settings, RayCluster(settings.ray_jobs)

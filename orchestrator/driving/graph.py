@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from orchestrator.searching.searching import Searching
 
 LOOK_SECONDS = 0.3  # between two looks for granted trials
+NEXT_SECONDS = 0.1  # the same within a second of a trial's end, whose devices are given to the next about then
 SERVED_SECONDS = 2.0  # and for trials whose equals have finished since the last look
 SERVED_SLACK = 5.0  # such an end may become known so much later than its time says: it waited for the database, its clock is behind
 ALL_SECONDS = 60.0  # between two looks at all trials that are ready, for what is later still
@@ -128,7 +129,8 @@ class Graph:
             claimed = [(trial, order) for trial in granted if (order := self._claim(trial))]
             self.orders.extend(self._with_companions(trial, order) for trial, order in claimed)
             if not self.orders:
-                self._look_due = time.monotonic() + LOOK_SECONDS
+                now = time.monotonic()
+                self._look_due = now + (NEXT_SECONDS if now - self.changed < 1.0 else LOOK_SECONDS)
         return self.orders.popleft() if self.orders else None
 
     @property

@@ -31,6 +31,7 @@ class Jobs:
 
     name = "jobs"
     interval = 0.5
+    listens = True
 
     def __init__(self, store: Store, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         """clock: seconds, monotonic."""

@@ -21,7 +21,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.broker.decide import LEAVING_SECONDS
 from orchestrator.driving.deadlines import Watch, end_process, node_of
-from orchestrator.driving.graph import Graph
+from orchestrator.driving.graph import NEXT_SECONDS, Graph
 from orchestrator.driving.order import Order
 from orchestrator.driving.pulse import Pulse
 from orchestrator.driving.trainable import train
@@ -30,6 +30,7 @@ from studies.trial import LEAVE_NOW
 
 log = logging.getLogger(__name__)
 KEPT_SECONDS = 2.5  # an idle process, and its devices, are kept so long for the study's next grant
+AWAIT_SECONDS = 1.0  # a grant is awaited while Tune has nothing to do
 ASK_SECONDS = 1.0  # between two looks for trials that are to make room
 ENDS = {"result", "failure", "left"}  # what the last report of a trial has
 MOST_AT_ONCE = 10_000  # trials; how many there are is the broker's to say
@@ -47,12 +48,22 @@ class GraphSearcher(Searcher):
         self.graph, self.warm = graph, warm
 
     def suggest(self, trial_id: str) -> Any:
-        order = self.graph.next()
+        order = self.graph.next() or self._awaited()
         if order:
             return order.config()
         if self.graph.claimed:
             return None if self.graph.waiting or not self.warm else Searcher.FINISHED
         return None if self.graph.waiting and self.graph.still < KEPT_SECONDS else Searcher.FINISHED
+
+    def _awaited(self) -> Order | None:
+        """The next grant, if it comes within a second, where nothing is at work: Tune would sleep for a second until it asks again, and
+        for another before it starts what it is given."""
+        until = time.monotonic() + AWAIT_SECONDS
+        while not self.graph.claimed and self.graph.waiting and (now := time.monotonic()) < until and self.graph.still < KEPT_SECONDS:
+            time.sleep(min(NEXT_SECONDS, until - now))
+            if order := self.graph.next():
+                return order
+        return None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         pass  # the callback below has recorded it

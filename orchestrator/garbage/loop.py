@@ -16,6 +16,7 @@ class Collector:
 
     name = "gc"
     interval = 5.0
+    listens = False
 
     def __init__(self, garbage: Garbage) -> None:
         self.garbage = garbage

@@ -19,7 +19,7 @@ from orchestrator.records.leases import LEASE_SECONDS, Known, holds, know
 from orchestrator.records.patience import patient
 from orchestrator.records.queries import Queries
 from orchestrator.records.rows import served
-from orchestrator.records.schema import MEASUREMENT, DeviceGrant, Lease, Need, Place, Study, Trial
+from orchestrator.records.schema import MEASUREMENT, DeviceGrant, Event, Lease, Need, Place, Study, Trial
 from orchestrator.records.unit import Units
 
 OPEN_STUDIES = (StudyState.QUEUED, StudyState.RUNNING)
@@ -227,6 +227,13 @@ class Queue(Queries, Units):
         query = select(Study.id, spec["resources"], spec["dataset"].as_string(), spec["scale"].as_string())
         with self._reads() as session:
             return {id: Asked(*asked) for id, *asked in session.execute(query.where(Study.id.in_(list(study_ids))))}
+
+    def last_change(self) -> tuple[int, int]:
+        """Another pair than before when something has happened to any study, or devices were granted since; cheap."""
+        query = select(select(func.max(Event.id)).scalar_subquery(), select(func.max(DeviceGrant.granted)).scalar_subquery())
+        with self._reads() as session:
+            event, granted = session.execute(query).one()
+        return event or 0, granted or 0
 
     def waiting_trials(self, most: int) -> list[WaitingTrial]:
         """The first `most` trials of each study that wait for devices, in the study's order."""

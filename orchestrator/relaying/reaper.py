@@ -18,6 +18,7 @@ class Reaper:
 
     name = "reaper"
     interval = 15.0
+    listens = False
 
     def __init__(self, store: Store, client: MlflowClient) -> None:
         self.store, self.client = store, client

@@ -63,6 +63,7 @@ class Relay:
 
     name = "relay"
     interval = 0.5
+    listens = False
 
     def __init__(
         self, store: Store, client: MlflowClient, settings: Settings, show_seconds: float = 5.0, rest_seconds: float = 2.0

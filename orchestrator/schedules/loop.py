@@ -13,6 +13,7 @@ class Cron:
 
     name = "schedules"
     interval = 1.0
+    listens = False
 
     def __init__(self, store: Store) -> None:
         self.store, self.schedules = store, Schedules(store)

@@ -20,6 +20,7 @@ class Telling:
 
     name = "webhooks"
     interval = 1.0
+    listens = False
 
     def __init__(self, store: Store) -> None:
         self.webhooks, self.networks = Webhooks(store), allowed_networks()

@@ -219,6 +219,7 @@ class Flaky:
 
     name = "flaky"
     interval = 0.001
+    listens = False
 
     def __init__(self, store: Store, stop: threading.Event) -> None:
         self.store, self.stop, self.rounds = store, stop, 0
@@ -239,6 +240,36 @@ def test_a_loop_tells_its_trouble_and_that_it_is_over(store: Store) -> None:
     loops.run(flaky, store, stop)
     assert flaky.told[0] == "OSError: the disk is full"
     assert [beat.trouble for beat in store.heartbeats()] == [""]
+
+
+class Listening:
+    """Counts its rounds; the second one ends it."""
+
+    name = "listening"
+    interval = 60.0
+    listens = True
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop, self.rounds, self.began = stop, 0, threading.Event()
+
+    def step(self) -> None:
+        self.rounds += 1
+        if self.rounds == 2:
+            self.stop.set()
+        self.began.set()
+
+
+def test_a_loop_that_listens_steps_as_soon_as_something_happens(store: Store) -> None:
+    stop = threading.Event()
+    loop = Listening(stop)
+    thread = threading.Thread(target=loops.run, args=(loop, store, stop))
+    thread.start()
+    assert loop.began.wait(30)
+    assert not stop.wait(3 * loops.HEAR_SECONDS)
+    store.create_study(as_submission(a_study()))
+    assert stop.wait(30)  # its interval is twice that
+    thread.join()
+    assert loop.rounds == 2
 
 
 def test_settings_describe_themselves_to_another_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
