@@ -26,7 +26,7 @@ PORTS: dict[str, tuple[int, str]] = {
     "ray": (6379, "Ray's head"),
 }
 # Ray opens these too; nobody types them, so each stack takes free ones and two stacks never meet.
-_QUIET_PORTS = ("ray-client", "agent-http", "agent-grpc", "ray-metrics", "runtime-env", "autoscaler-metrics", "dashboard-metrics")
+_QUIET_PORTS = ("ray-client", "agent-http", "agent-grpc", "ray-metrics", "runtime-env", "dashboard-metrics")
 DEADLINES = ("START", "SILENCE", "EPOCH", "LOCK", "DRIVER", "STOP")
 # What a person sets for `up` and the parts read.
 _PASSED_ON = (
@@ -159,7 +159,6 @@ class Stack:
             # Ray replaces 127.0.0.1 by the machine's outer address and listens there, unless told that this is no cluster.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-            "AUTOSCALER_METRIC_PORT": str(self.ports["autoscaler-metrics"]),
             "DASHBOARD_METRIC_PORT": str(self.ports["dashboard-metrics"]),
         }
 
@@ -185,6 +184,8 @@ class Stack:
             *("--include-dashboard", "true", "--dashboard-host", LOOPBACK, "--dashboard-port", str(self.ports["dashboard"])),
             *("--num-cpus", str(self.cpus), "--object-store-memory", str(_OBJECT_STORE_BYTES)),
             *("--temp-dir", str(Path(self.temp) / "ray")),
+            # Two processes less: one node is not scaled, and drivers do not print what trials do.
+            *("--no-monitor", "--include-log-monitor", "false"),
             *("--ray-client-server-port", str(self.ports["ray-client"])),
             *("--dashboard-agent-listen-port", str(self.ports["agent-http"])),
             *("--dashboard-agent-grpc-port", str(self.ports["agent-grpc"])),

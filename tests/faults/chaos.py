@@ -36,8 +36,6 @@ KINDS = {
     "dashboard.py": "Ray's dashboard",
     "multiprocessing": "a child of Ray's dashboard",
     "ray::dashboard": "a child of Ray's dashboard",
-    "log_monitor.py": "Ray's log monitor",
-    "monitor.py": "Ray's autoscaler monitor",
     "ray.util.client": "Ray's client server",
     "ray::DashboardAgent": "Ray's dashboard agent",
     "ray::RuntimeEnvAgent": "Ray's runtime environment agent",

@@ -30,9 +30,7 @@ def test_a_trial_process_is_killed(bench: Bench, undisturbed: int) -> None:
     assert [note.partition(" was lost: ")[2] for note in notes if " was lost: " in note] == ["its process died"]
 
 
-@pytest.mark.parametrize(
-    "part", ["orchestrator.service", "api.app:create_app", "mlflow_server", "dashboard.py", "log_monitor.py", "monitor.py"]
-)
+@pytest.mark.parametrize("part", ["orchestrator.service", "api.app:create_app", "mlflow_server", "dashboard.py"])
 def test_a_part_of_the_stack_is_killed(bench: Bench, undisturbed: int, part: str) -> None:
     study = bench.submit(f"{part} is killed", force=True)
     bench.await_event(study, first_epoch)
