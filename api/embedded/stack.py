@@ -171,7 +171,7 @@ class Stack:
     def _mlflow(self) -> list[str]:
         folder = Path(self.home) / "mlflow"
         return [
-            *(sys.executable, "-m", "api.embedded.mlflow_server", "--workers", "1"),
+            *(sys.executable, "-m", "orchestrator.mlflow_server", "--workers", "1"),
             *("--host", LOOPBACK, "--port", str(self.ports["mlflow"])),
             *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
             *("--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")),

@@ -48,7 +48,7 @@ def test_what_waits_what_runs_and_how_fast_is_told(service: TestClient, store: S
 class Failing:
     """A loop that fails twice and then tells to stop."""
 
-    name, interval = "failing", 0.001
+    name, interval, listens = "failing", 0.001, False
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self.rounds, self.stop = 0, stop

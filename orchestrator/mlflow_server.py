@@ -1,4 +1,4 @@
-"""`mlflow server` in one process: `python -m api.embedded.mlflow_server OPTIONS...`.
+"""`mlflow server` in one process: `python -m orchestrator.mlflow_server OPTIONS...`.
 
 MLflow's own command is two: one that imports MLflow, readies the database and then only waits, and uvicorn beside it, which imports
 MLflow once more. Here the first one becomes the server, which saves a half of the start and of the memory.

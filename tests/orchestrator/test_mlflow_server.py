@@ -16,7 +16,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_it_is_one_process(address: str) -> None:
-    (server,) = (each for each in psutil.Process().children() if "api.embedded.mlflow_server" in each.cmdline())
+    (server,) = (each for each in psutil.Process().children() if "orchestrator.mlflow_server" in each.cmdline())
     assert server.children() == []
 
 
