@@ -23,6 +23,7 @@ from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
 NODES_SECONDS = 5.0  # how often Ray is asked for its nodes
+NEW_SECONDS = 0.5  # the same while it has none: it has just been started
 COUNT_SECONDS = 10.0  # and what owners have had is written down
 PLACES_SECONDS = 2.0  # and the queue, where it has changed
 MOST_OF_A_STUDY = 64  # ready trials that are looked at in a round
@@ -52,7 +53,7 @@ class Broker:
         self._know(studies)
         if studies and time.monotonic() >= self._nodes_due:
             self._nodes = _nodes(self._ray)
-            self._nodes_due = time.monotonic() + NODES_SECONDS
+            self._nodes_due = time.monotonic() + (NODES_SECONDS if self._nodes else NEW_SECONDS)
         situation = self._situation(studies)
         decision = decide(situation)
         paused = [trial.id for trial in situation.running if studies[trial.study].paused and not trial.leaving]
