@@ -13,42 +13,51 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from studies.expand import expand
 from studies.parse import parse_study
 from studies.spec import StudySpec
 from studies.submission import as_submission
 
+if TYPE_CHECKING:  # the process of plain Tune starts without the database
+    from orchestrator.records.schema import Study, Trial
+    from orchestrator.records.store import Store
 
-def study_of(trials: int, epochs: int) -> StudySpec:
-    """One arm with as many seeds: nothing waits for a teacher."""
+
+def study_of(name: str, seeds: Sequence[int], schedule: dict[str, int]) -> StudySpec:
+    """One arm without a teacher, a trial a seed: nothing waits for another."""
     return parse_study(
         {
-            "name": f"orchestration benchmark, {trials} trials",
+            "name": name,
             "dataset": "digits",
             "scale": "nano",
-            "schedule": {"epochs": epochs},
-            "seeds": list(range(trials)),
+            "schedule": schedule,
+            "seeds": list(seeds),
             "student": {"detector": "gfl", "backbone": "resnet18"},
             "arms": [{"id": "student"}],
         }
     )
 
 
+def finished(store: "Store", spec: StudySpec) -> "tuple[Study, list[Trial]]":
+    """Submits a study and waits for its end; ends this program where a trial of it has failed."""
+    study, _ = store.create_study(as_submission(spec))
+    while not store.study(study.id).state.final:
+        time.sleep(0.1)
+    trials = store.trials(study.id)
+    if any(trial.state.value != "finished" for trial in trials):
+        sys.exit(f"trials failed: {[trial.reason for trial in trials if trial.reason]}")
+    return store.study(study.id), trials
+
+
 def by_retort(spec: StudySpec, database: str) -> tuple[float, list[float], float]:
     """Makespan from submission to the study's end, the training times, and the time until the first trial started; seconds."""
     from orchestrator.records.store import Store
 
-    store = Store(database)
-    study, _ = store.create_study(as_submission(spec))
-    while not store.study(study.id).state.final:
-        time.sleep(0.1)
-    study = store.study(study.id)
-    trials = store.trials(study.id)
-    if any(trial.state.value != "finished" for trial in trials):
-        sys.exit(f"trials failed: {[trial.reason for trial in trials if trial.reason]}")
+    study, trials = finished(Store(database), spec)
     assert study.finished
     first = min(trial.started or study.finished for trial in trials)
     return (study.finished - study.created) / 1000, [trial.seconds or 0.0 for trial in trials], (first - study.created) / 1000
@@ -116,7 +125,7 @@ def main() -> None:
     from api.embedded import supervision
     from workers.datasets import prepare
 
-    spec = study_of(options.trials, options.epochs)
+    spec = study_of(f"orchestration benchmark, {options.trials} trials", range(options.trials), {"epochs": options.epochs})
     with tempfile.TemporaryDirectory(prefix="retort-benchmark-") as folder:
         home = Path(folder) / "home"
         home.mkdir()

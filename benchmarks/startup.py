@@ -18,26 +18,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from orchestration import finished, study_of
+
 from orchestrator.outputs import TRIAL_OUTPUT
 from orchestrator.records.store import Store
-from studies.parse import parse_study
 from studies.spec import StudySpec
-from studies.submission import as_submission
-
-
-def study_of(number: int, trials: int) -> StudySpec:
-    """Trainings of 20 steps, one a seed; of seeds that no other study here has."""
-    return parse_study(
-        {
-            "name": f"start-up {number}",
-            "dataset": "digits",
-            "scale": "nano",
-            "schedule": {"epochs": 1, "max_iterations": 20},
-            "seeds": list(range(number * trials, (number + 1) * trials)),
-            "student": {"detector": "gfl", "backbone": "resnet18"},
-            "arms": [{"id": "student"}],
-        }
-    )
 
 
 def at_work(folder: Path) -> float:
@@ -48,12 +33,8 @@ def at_work(folder: Path) -> float:
 
 def waits(store: Store, home: Path, spec: StudySpec, slots: int) -> tuple[float, float, list[float]]:
     """Seconds from the submission until the first trial is started, and until it is at work; and those between the trials of a slot."""
-    study, _ = store.create_study(as_submission(spec))
-    while not store.study(study.id).state.final:
-        time.sleep(0.2)
-    trials = sorted(store.trials(study.id), key=lambda trial: trial.started or 0)
-    if any(trial.state.value != "finished" for trial in trials):
-        sys.exit(f"trials failed: {[trial.reason for trial in trials if trial.reason]}")
+    study, trials = finished(store, spec)
+    trials.sort(key=lambda trial: trial.started or 0)
     works = {trial.id: at_work(home / "trials" / str(trial.folder)) for trial in trials}
     ends = sorted(trial.finished or 0 for trial in trials)
     begins = sorted(works.values())[slots:]
@@ -91,7 +72,9 @@ def main() -> None:
                 if which == "nothing there":
                     subprocess.run([*command, "down"], env=environment, capture_output=True, check=True)
             store = Store(f"sqlite:///{home}/retort.db")
-            runs = [waits(store, home, study_of(number, asked.trials), asked.slots) for number in range(asked.studies + 1)]
+            seeds = [range(number * asked.trials, (number + 1) * asked.trials) for number in range(asked.studies + 1)]
+            specs = [study_of("start-up", of_study, {"epochs": 1, "max_iterations": 20}) for of_study in seeds]
+            runs = [waits(store, home, spec, asked.slots) for spec in specs]
             told("first trial of the first study, at work", [runs[0][1]])
             told("first trial, started", [started for started, _, _ in runs[1:]])
             told("first trial, at work", [works for _, works, _ in runs[1:]])

@@ -1,5 +1,6 @@
 """The service's loops: each comes round, does what is due, and says so; trouble makes it slower, never makes it stop."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -19,7 +20,7 @@ class Loop(Protocol):
 
     name: str
     interval: float  # seconds between two steps
-    listens: bool  # whether it steps sooner when something happens to a study, or devices are granted
+    listens: bool  # whether it steps sooner when a study or a trial changes its state, or devices are granted
 
     def step(self) -> None: ...
 
@@ -58,14 +59,15 @@ def _listen(store: Store, heard: tuple[int, int], stop: threading.Event, seconds
     now = time.monotonic()
     due, soonest = now + seconds, now + took * (1 / LISTENING_SHARE - 1)
     while not stop.wait(max(0.0, min(HEAR_SECONDS, due - now))) and (now := time.monotonic()) < due:
-        if now >= soonest and _last_change(store) not in (heard, None):
-            return
+        with contextlib.suppress(Exception):  # the database is away; the step says so
+            if now >= soonest and store.changed_since(heard):
+                return
 
 
 def _last_change(store: Store) -> tuple[int, int] | None:
     try:
         return store.last_change()
-    except Exception:  # the database is away; the step says so
+    except Exception:  # likewise
         return None
 
 

@@ -229,11 +229,18 @@ class Queue(Queries, Units):
             return {id: Asked(*asked) for id, *asked in session.execute(query.where(Study.id.in_(list(study_ids))))}
 
     def last_change(self) -> tuple[int, int]:
-        """Another pair than before when something has happened to any study, or devices were granted since; cheap."""
+        """The last event, and when devices were granted last: what `changed_since` is asked with."""
         query = select(select(func.max(Event.id)).scalar_subquery(), select(func.max(DeviceGrant.granted)).scalar_subquery())
         with self._reads() as session:
             event, granted = session.execute(query).one()
         return event or 0, granted or 0
+
+    def changed_since(self, change: tuple[int, int]) -> bool:
+        """Whether a study or a trial has changed its state, or devices were granted, since then. Reads the events since then alone."""
+        event, granted = change
+        moved = exists().where(Event.id > event, Event.kind.in_(("study", "trial", "trials")))
+        with self._reads() as session:
+            return bool(session.scalar(select(or_(moved, exists().where(DeviceGrant.granted > granted)))))
 
     def waiting_trials(self, most: int) -> list[WaitingTrial]:
         """The first `most` trials of each study that wait for devices, in the study's order."""
