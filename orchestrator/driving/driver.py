@@ -1,4 +1,5 @@
-"""Drives one attempt of a study, as a Ray Job: `python -m orchestrator.driving.driver STUDY ATTEMPT`.
+"""Drives one attempt of a study, as a Ray Job: `python -m orchestrator.driving.driver STUDY ATTEMPT`, or `... SUBMISSION`, which loads
+and waits until an attempt is given to it.
 
 One Tuner in the main thread is fed from the study's graph; whatever happens to a trial is in the database before anything follows
 from it. A driver may be killed at any line: the next attempt starts from the database and the trials' own checkpoints.
@@ -67,7 +68,6 @@ def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings
     equal trials have done everything."""
     digest = _dataset(store, study_id, setting.dataset, settings, pulse)
     graph = Graph(store, study_id, attempt, setting, digest, settings)
-    connected = False
     # A Tuner ends, and gives its devices back, when it has nothing more to hand out; what is granted later comes after it.
     while not graph.settle():
         pulse.beat()
@@ -78,7 +78,7 @@ def _train(store: Store, study_id: int, attempt: int, setting: Setting, settings
                 return True
             time.sleep(LOOK_SECONDS)
             continue
-        connected = connected or _connect(settings)
+        _connect(settings)
         from orchestrator.driving.tuning import tuner  # imports Tune
 
         try:
@@ -107,20 +107,36 @@ def _forget_notes(settings: Settings, study_id: int, attempt: int) -> None:
         shutil.rmtree(settings.home / "tune" / f"study-{study_id}-a{number}", ignore_errors=True)
 
 
-def _connect(settings: Settings) -> bool:
-    """Joins the Ray cluster."""
+def _connect(settings: Settings) -> None:
+    """Joins the Ray cluster, once."""
     import ray
 
-    ray.init(address=settings.ray, logging_level="warning", log_to_driver=False)
-    # At its end Tune misses the files of results that it is told not to write.
-    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
-    return True
+    if not ray.is_initialized():
+        ray.init(address=settings.ray, logging_level="warning", log_to_driver=False)
+        # At its end Tune misses the files of results that it is told not to write.
+        logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+
+
+def _stand_by(submission: str, settings: Settings) -> tuple[int, int]:
+    """Loads what a driver needs, and waits for the attempt that it is given. Its process is then called as any other driver."""
+    from ray._raylet import setproctitle  # type: ignore[attr-defined]  # compiled, without types
+
+    from orchestrator.driving import tuning  # noqa: F401 - imports Tune
+    from orchestrator.driving.standby import await_attempt
+
+    _connect(settings)
+    study_id, attempt = await_attempt(Store(settings.database, patience=PATIENCE_SECONDS), submission)
+    setproctitle(" ".join((*sys.orig_argv[:-1], str(study_id), str(attempt))))
+    return study_id, attempt
 
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job's shell may have left it ignored
-    study_id, attempt = (int(argument) for argument in sys.argv[1:])
     configured = settings()
+    if len(sys.argv) == 2:
+        study_id, attempt = _stand_by(sys.argv[1], configured)
+    else:
+        study_id, attempt = (int(argument) for argument in sys.argv[1:])
     output = driver_output(configured, study_id, attempt)
     sent = mirrored(Storage(configured.store), driver_log(study_id, attempt), output) if configured.store else nullcontext()
     try:

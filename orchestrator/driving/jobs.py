@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.driving.pulse import DRIVER_SECONDS
 from orchestrator.driving.ray_api import Job, RayAnswer, RayCluster, RayUnreachable
+from orchestrator.driving.standby import ANSWER_SECONDS, PREFIX, Standby
 from orchestrator.machine import IllegalMove, StudyState
 from orchestrator.records.queries import Queued
 from orchestrator.records.schema import Attempt, Study
@@ -41,6 +42,7 @@ class Jobs:
         self._heard: dict[str, tuple[int, float]] = {}  # submission -> its driver's last word, and when that was first seen here
         self._wrote = -WRITE_SECONDS  # when it was last seen that the database can be written
         self._stopping: dict[str, float] = {}  # submission -> when it was last asked to stop
+        self._standby = Standby(self._ray, self._start, clock)
 
     def step(self) -> None:
         self._try_writing()
@@ -58,6 +60,7 @@ class Jobs:
         for study_id in self._notified:
             self.store.note(study_id, "Ray is back")
         self._notified.clear()
+        self._standby.keep({attempt.submission for _, attempt in driven})
         if troubles:
             raise RuntimeError("; ".join(troubles))
 
@@ -87,10 +90,17 @@ class Jobs:
         looking = len(driven - self.store.studies_with_devices())
         granted = [study for study in rested if study.granted]
         looks = [study for study in rested if study.looks and not study.granted]
-        attempts = [self.store.new_attempt(study.study_id) for study in (*granted, *looks[: max(0, LOOKING_DRIVERS - looking)])]
-        for attempt in filter(None, attempts):
-            log.info("opened", extra={"study": attempt.study_id, "attempt": attempt.number})
+        attempts = [self._open(study.study_id) for study in (*granted, *looks[: max(0, LOOKING_DRIVERS - looking)])]
         return [(self.store.study(attempt.study_id), attempt) for attempt in attempts if attempt]
+
+    def _open(self, study_id: int) -> Attempt | None:
+        """The next attempt, given to the driver that waits where there is one."""
+        attempt = self.store.new_attempt(study_id, self._standby.ready)
+        if attempt:
+            log.info("opened", extra={"study": study_id, "attempt": attempt.number})
+            if attempt.submission == self._standby.ready:
+                self._standby.given()
+        return attempt
 
     def _rested(self, study: Queued) -> bool:
         """Attempts that keep getting lost are tried at growing intervals: at once, then after 2, 4, 8, ... LONGEST_REST seconds. So a study
@@ -100,7 +110,13 @@ class Jobs:
 
     def _watch(self, study: Study, attempt: Attempt) -> None:
         job = self._ray.job(attempt.submission)
-        if job is None:
+        if study.state == StudyState.QUEUED and attempt.submission.startswith(PREFIX):
+            silent = self._silence(attempt, attempt.created) > ANSWER_SECONDS
+            if job is None or job.ended or silent:  # no loss of the study's
+                self._end(attempt, "the driver that waited did not answer", planned=True)
+            if silent:
+                self._stop(attempt.submission)
+        elif job is None:
             # Opened, but Ray does not know it: never submitted, or Ray's head has died with it and all its processes.
             if study.state == StudyState.QUEUED:
                 self._submit(attempt)
@@ -114,8 +130,8 @@ class Jobs:
             self._end(attempt, overdue)
             self._stop(attempt.submission)  # should it wake up before, it finds that its attempt is over
 
-    def _end(self, attempt: Attempt, outcome: str) -> None:
-        self.store.end_attempt(attempt.study_id, attempt.number, outcome)
+    def _end(self, attempt: Attempt, outcome: str, planned: bool = False) -> None:
+        self.store.end_attempt(attempt.study_id, attempt.number, outcome, planned)
         self.store.forget_driver(attempt.study_id, attempt.number)
         self._heard.pop(attempt.submission, None)
 
@@ -146,6 +162,10 @@ class Jobs:
             self._stopping[submission] = time.monotonic()
 
     def _submit(self, attempt: Attempt) -> None:
+        self._start(attempt.submission, str(attempt.study_id), str(attempt.number))
+
+    def _start(self, submission: str, *attempt: str) -> None:
+        """A driver as a job of Ray: of an attempt, or one that waits to be given one."""
         variables = {
             **self.settings.environment(),
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
@@ -153,8 +173,8 @@ class Jobs:
             "RAY_JOB_STOP_WAIT_TIME_S": str(round(STOP_WAIT_SECONDS)),
         }
         # -P: the code that runs is the one of this process, wherever Ray was started
-        entrypoint = f"exec {sys.executable} -P -m orchestrator.driving.driver {attempt.study_id} {attempt.number}"
-        self._ray.submit(entrypoint, attempt.submission, variables)
+        entrypoint = " ".join((f"exec {sys.executable} -P -m orchestrator.driving.driver", *(attempt or (submission,))))
+        self._ray.submit(entrypoint, submission, variables)
 
 
 def _outcome(job: Job) -> str:

@@ -81,6 +81,11 @@ class RayCluster:
         data = self._good(answer).json()
         return Job(str(data["status"]), str(data.get("message") or ""))
 
+    def running(self) -> list[str]:
+        """Submission ids of the jobs that have not ended."""
+        jobs = [job for job in self._good(self._send("GET", "/api/jobs/")).json() if job.get("submission_id")]
+        return [str(job["submission_id"]) for job in jobs if not Job(str(job["status"]), "").ended]
+
     def stop(self, submission: str) -> None:
         """Asks a job to stop; one that is over or unknown needs no asking."""
         answer = self._send("POST", f"/api/jobs/{submission}/stop")

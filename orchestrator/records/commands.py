@@ -57,13 +57,17 @@ class Commands(Queries, Units):
             unit.advance(machine.ResumeRequested())
         return self.study(study_id)
 
-    def new_attempt(self, study_id: int) -> Attempt | None:
-        """Opens the next attempt of a queued study; None when it is no longer queued or already has one."""
+    def new_attempt(self, study_id: int, submission: str | None = None) -> Attempt | None:
+        """Opens the next attempt of a queued study; None when it is no longer queued or already has one.
+
+        submission: Ray's id of the driver that is to take it [one that is still to be submitted].
+        """
         with self._unit(study_id) as unit:
             if unit.study.state != StudyState.QUEUED or unit.attempt is not None:
                 return None
             last = unit.session.scalar(select(func.max(Attempt.number)).where(Attempt.study_id == study_id)) or 0
-            attempt = Attempt(study_id=study_id, number=last + 1, submission=f"study-{study_id}-a{last + 1}", created=self.now())
+            submission = submission or f"study-{study_id}-a{last + 1}"
+            attempt = Attempt(study_id=study_id, number=last + 1, submission=submission, created=self.now())
             unit.session.add(attempt)
         return attempt
 

@@ -183,6 +183,14 @@ class Queries(Database):
         with self._reads() as session:
             return [(study, attempt) for study, attempt in session.execute(query.order_by(Study.id).options(defer(Study.spec)))]
 
+    def attempt_of(self, submission: str) -> tuple[int, int] | None:
+        """The study and the number of the live attempt whose driver has this submission id."""
+        with self._reads() as session:
+            live = session.execute(
+                select(Attempt.study_id, Attempt.number).where(Attempt.ended.is_(None), Attempt.submission == submission)
+            ).first()
+        return (live.study_id, live.number) if live else None
+
     def queued_studies(self) -> list[Queued]:
         """Studies that wait for a driver, those with devices first, then oldest first."""
         ended = select(func.max(Attempt.ended)).where(Attempt.study_id == Study.id).scalar_subquery()

@@ -3,16 +3,19 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
 from api.embedded.stack import load_stack
+from orchestrator.driving.standby import PREFIX
 
 Retort = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -63,6 +66,10 @@ def test_a_study_runs_through_the_embedded_stack_and_again_from_what_is_stored(r
     assert numbers(first.stdout) == numbers(second.stdout)
     assert second.stdout.count("(cached)") == 3
     assert "0 of 3 trials to train, 3 reused" in retort("plan", *study).stdout
+    deadline = time.monotonic() + 300
+    while not given_to_the_driver_that_waits(home):
+        assert time.monotonic() < deadline, "no driver waits for studies"
+        assert retort("submit", *study, "--watch").returncode == 0
 
     copied = retort("backup", str(home / "backup"))
     assert copied.returncode == 0, copied.stdout + copied.stderr
@@ -102,6 +109,12 @@ def test_a_study_that_was_running_when_the_stack_went_down_goes_on_at_the_next_u
     assert "attempt 2 started" in watched.stdout
     epochs = re.findall(r"student alone · seed 0: epoch (\d+)/30", watched.stdout)
     assert epochs == [str(epoch) for epoch in range(1, 31)]
+
+
+def given_to_the_driver_that_waits(home: Path) -> bool:
+    """Whether any attempt so far was."""
+    with closing(sqlite3.connect(f"file:{home}/retort.db?mode=ro", uri=True)) as database:
+        return database.execute("SELECT submission FROM attempt WHERE submission LIKE ?", (f"{PREFIX}%",)).fetchone() is not None
 
 
 def numbers(output: str) -> list[str]:

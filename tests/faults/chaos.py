@@ -41,6 +41,7 @@ KINDS = {
     "ray::RuntimeEnvAgent": "Ray's runtime environment agent",
     "ray::JobSupervisor": "Ray's job supervisor",
     "while kill -s 0": "the shell that ends a driver with Ray's job supervisor",
+    "orchestrator.driving.driver standby-": "the driver that waits",
     "orchestrator.driving.driver": "a driver",
     "ray::ImplicitFunc": "a trial",
     "ray::RayTrainWorker": "one of a trial's processes",

@@ -72,7 +72,8 @@ assert before and before.status == "SUCCEEDED" and cluster.job(sys.argv[1]) == b
 
 def test_an_attempt_that_is_submitted_twice_runs_once(bench: Bench, undisturbed: int, tmp_path: Path) -> None:
     """As a service does that died before it saw Ray's answer."""
-    command = [sys.executable, "-c", SUBMIT_AGAIN, f"study-{undisturbed}-a1", str(tmp_path / "ran")]
+    (attempt,) = bench.store.attempts(undisturbed)
+    command = [sys.executable, "-c", SUBMIT_AGAIN, attempt.submission, str(tmp_path / "ran")]
     subprocess.run(command, env=bench.stack.environment(), check=True)
     bench.hold_against(bench.submit("a study after it"), undisturbed)  # in this time a second job would have run
     assert not (tmp_path / "ran").exists()
