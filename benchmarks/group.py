@@ -74,7 +74,7 @@ def timed(owner: type, name: str, spent: Callable[[float], None]) -> Iterator[No
 
 def trial(method: str, teacher: dict[str, Any], steps: int) -> TrialSpec:
     schedule = {"recipe": "nano", "epochs": 1, "batch_size": 8, "max_iterations": steps}
-    network = {"detector": "gfl", "backbone": "resnet18"}
+    network = {"detector": "gfl", "backbone": "resnet18", "width": 8}
     spec = {"dataset": "digits", "scale": "nano", "network": network, "schedule": schedule, "seed": 0, "teacher": teacher}
     return TrialSpec.model_validate(spec | {"distillers": [MethodUse(id=method)]})
 
