@@ -28,9 +28,10 @@ from studies.catalog import DETECTORS
 from studies.methods import methods
 from studies.spec import MethodUse, Network
 from workers.detectors import build, describe
+from workers.detectors.layout import channels_last
 from workers.distillation.captures import RoIs
 from workers.distillation.step import Outputs, Step
-from workers.distillation.student import DistilledDetector
+from workers.distillation.student import DistilledDetector, over_devices
 
 TARGETS = dict.fromkeys(["fitnet", "pdf_distil", "frs", "ld", "defeat", "fgfi", "cwd", "pkd"], 1.05) | dict.fromkeys(
     ["fbkd", "fgd", "mgd", "crosskd"], 1.15
@@ -148,16 +149,18 @@ def measure(setting: Setting, device: str, rounds: int, wanted: list[str] | None
     def built(network: Network) -> nn.Module:
         """The same weights each time: how many proposals a two-stage detector finds, and its time, depends on them."""
         torch.manual_seed(0)
-        return build(network, setting.classes).to(device)
+        model = build(network, setting.classes)
+        channels_last(model)
+        return model.to(device)
 
-    teacher, plain = built(setting.teacher), built(setting.student).train()
+    plain = built(setting.student).train()
     plain_step = training_step(plain, data, precision)
     print(
         f"\n{setting.title}, {rounds} rounds\n{'method':12}{'time':>8}{'target':>8}{'memory':>9}{'method':>9}{'steps/s':>9}{'GiB':>7}"
         "   base: student + teacher, ms"
     )
     for use in fitting(setting, wanted):
-        student = built(setting.student)
+        student, teacher = built(setting.student), built(setting.teacher)
         model = DistilledDetector(student, teacher, [use], (describe(setting.student, student), describe(setting.teacher, teacher)))
         model = model.to(device).train()
         if RoIs in model.recorder.captures:
@@ -165,12 +168,9 @@ def measure(setting: Setting, device: str, rounds: int, wanted: list[str] | None
         model.iteration = 10_000  # past every ramp
         step = training_step(model, data, precision)
 
-        @torch.no_grad()
         def teach(model: DistilledDetector = model) -> None:
             with precision():
-                levels = teacher.extract_feat(data["inputs"])
-                if model.teacher_head:
-                    model.teacher_recorder.head(levels)
+                model.taught_by.look(data["inputs"], model.exact_head)
 
         for warm_up in (plain_step, teach, step):
             warm_up()
@@ -204,16 +204,16 @@ def leaves(outputs: Outputs) -> Outputs:
 def own_time(model: DistilledDetector, data: dict[str, Any], precision: Callable[[], Any], device: str) -> float:
     """Seconds of the distiller itself, forward and backward down to the student's outputs."""
     seen: list[Step] = []
-    watch = model.distillers[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    watch = model.distillers[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].batch or inputs[0]))
     with precision():
         model(**data, mode="loss")
     watch.remove()
-    steps = [replace(step, student=leaves(step.student)) for step in seen]
+    step = replace(seen[0], student=leaves(seen[0].student))
 
     def run() -> None:
-        for distiller in model.distillers:
-            total = sum(sum(distiller(step).values()) for step in steps) / len(steps)
-            if isinstance(total, torch.Tensor) and total.requires_grad:
+        for distiller, use in model.weighted:
+            total = torch.stack(list(over_devices(distiller, step, use.per_device_images).values())).sum()
+            if total.requires_grad:
                 total.backward()
 
     return seconds(run, device)
@@ -231,6 +231,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.INFO)
     torch.set_num_threads(given.threads)
+    if given.device == "cpu" and given.threads == 1:
+        time.perf_counter = time.process_time  # other work on the machine falls out
     for setting in GPU if given.device == "cuda" else CPU:
         measure(setting, given.device, given.rounds, given.methods.split(",") if given.methods else None)
 

@@ -31,7 +31,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from studies.spec import Network
 from workers.detectors import build, describe
 from workers.distillation.step import Step
-from workers.distillation.student import DistilledDetector
+from workers.distillation.student import DistilledDetector, over_devices
 
 IMAGES = (16, 128, 128)
 CLASSES = 10
@@ -155,16 +155,16 @@ def count_methods(setting: Setting, wanted: list[str] | None, told: Callable[[st
         seen: list[Step] = []
         model.distillers[0].register_forward_pre_hook(lambda module, inputs, seen=seen: seen.append(inputs[0]))
         model(**data, mode="loss")
-        distiller = model.distillers[0]
-        steps = [replace(step, student=leaves(step.student)) for step in seen]  # several where a loss is taken device by device
+        distiller, settled = model.weighted[0]
+        batch_step = seen[0].batch or seen[0]
+        step = replace(batch_step, student=leaves(batch_step.student))
         with counted() as forward:
-            losses = [distiller(step) for step in steps]
-        totals = [total_of(each) for each in losses]
+            losses = over_devices(distiller, step, settled.per_device_images)
+        total = total_of(losses)
         with counted() as backward:
-            for total in totals:
-                if total.requires_grad:
-                    total.backward()
-        told(use.id if len(steps) == 1 else f"{use.id} ({len(steps)} devices)", forward, backward)
+            if total.requires_grad:
+                total.backward()
+        told(use.id if len(seen) == 1 else f"{use.id} ({len(seen)} devices)", forward, backward)
 
 
 def main() -> None:

@@ -26,6 +26,16 @@ OPEN_STUDIES = (StudyState.QUEUED, StudyState.RUNNING)
 _BEHIND_ALL = 2**31  # a position in a study
 
 
+# Asked ten times a second: made once.
+_LAST_CHANGE = select(select(func.max(Event.id)).scalar_subquery(), select(func.max(DeviceGrant.granted)).scalar_subquery())
+_CHANGED = select(
+    or_(
+        exists().where(Event.id > bindparam("event"), Event.kind.in_(("study", "trial", "trials"))),
+        exists().where(DeviceGrant.granted > bindparam("granted")),
+    )
+)
+
+
 @dataclass(frozen=True)
 class WaitingTrial:
     """A trial that is ready and has no devices yet. position: in its study. epoch: the last that is recorded, of `epochs`."""
@@ -230,17 +240,15 @@ class Queue(Queries, Units):
 
     def last_change(self) -> tuple[int, int]:
         """The last event, and when devices were granted last: what `changed_since` is asked with."""
-        query = select(select(func.max(Event.id)).scalar_subquery(), select(func.max(DeviceGrant.granted)).scalar_subquery())
         with self._reads() as session:
-            event, granted = session.execute(query).one()
+            event, granted = session.execute(_LAST_CHANGE).one()
         return event or 0, granted or 0
 
     def changed_since(self, change: tuple[int, int]) -> bool:
         """Whether a study or a trial has changed its state, or devices were granted, since then. Reads the events since then alone."""
         event, granted = change
-        moved = exists().where(Event.id > event, Event.kind.in_(("study", "trial", "trials")))
         with self._reads() as session:
-            return bool(session.scalar(select(or_(moved, exists().where(DeviceGrant.granted > granted)))))
+            return bool(session.scalar(_CHANGED, {"event": event, "granted": granted}))
 
     def waiting_trials(self, most: int) -> list[WaitingTrial]:
         """The first `most` trials of each study that wait for devices, in the study's order."""

@@ -157,8 +157,8 @@ class Step:
     gradients: gives the gradients of their sum with respect to the student's `neck`, of the same shapes and detached (computed once,
     when a method asks). teacher_gradients: likewise those of the teacher's losses on the same objects with respect to the teacher's
     `neck`, which runs its heads once more. A step outside of a training has none of the four.
-    batch: of a part (`parts`), the step it was cut from. first: of its images, their number in the batch. devices: how many parts that
-    was cut into. common: what the parts have in common (`mean_over_devices`, `of_batch`).
+    batch: of a part (`parts`), the step it was cut from. first: of its images, their number in the batch. shares: images of each part that
+    was cut into, none of a whole step. common: what the parts have in common (`mean_over_devices`, `of_batch`).
     """
 
     student: Outputs
@@ -174,7 +174,7 @@ class Step:
     teacher_gradients: Callable[[], tuple[Tensor, ...]] = _no_gradients
     batch: Step | None = None
     first: int = 0
-    devices: int = 1
+    shares: tuple[int, ...] = ()
     common: dict[Hashable, Any] = field(default_factory=dict, init=False)  # so another step, made by `replace`, begins with none
 
     @property
@@ -200,7 +200,7 @@ class Step:
                 teacher_gradients=_part_of(of_teacher, number, len(sizes)),
                 batch=self,
                 first=first,
-                devices=len(sizes),
+                shares=tuple(sizes),
             )
             for number, (first, last) in enumerate(itertools.pairwise(ends))
         ]
@@ -215,7 +215,7 @@ class Step:
         if total in self.common:
             found: Tensor = self.common[total]
             return found
-        value = total(self.batch or self) / self.devices
+        value = total(self.batch or self) / max(1, len(self.shares))
         if distributed.is_available() and distributed.is_initialized():
             value = value / distributed.get_world_size()
             distributed.all_reduce(value)
@@ -224,8 +224,8 @@ class Step:
         return value
 
     def of_batch(self, name: Hashable, make: Callable[[Step], list[Tensor]]) -> list[Tensor]:
-        """What `make` gives of the whole batch, tensors of N images first, without gradient: once for all parts and for all methods that
-        ask for the same `name`, here of the step's own images. For masks and targets, which no image has of another."""
+        """What `make` gives of the whole batch, tensors of N images first: once for all parts and for all methods that ask for the same
+        `name`, here of the step's own images. For what no image has of one on another device: masks, targets, sums by image."""
         batch = self.batch or self
         if name not in batch.common:
             batch.common[name] = make(batch)

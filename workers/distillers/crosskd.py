@@ -13,6 +13,7 @@ Source: Wang et al., CVPR 2024, Eqs. 3-7; released code jbwang1997/CrossKD mmdet
 fcos}.py, mmdet/models/losses/kd_loss.py. Mean form; in training on several devices N and N_pos are their means.
 """
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -77,11 +78,18 @@ class Tower(Capture[dict[str, tuple[Tensor, ...]]]):
         return [{branch: levels[part] for branch, levels in branches.items()} for part in range(len(sizes))]
 
 
-def restandardised(student: Tensor, teacher: Tensor) -> Tensor:
-    """The student's features (N, C, H, W) with the teacher's mean and deviation of every channel."""
-    (mean, std), (target_mean, target_std) = scale_of(student), scale_of(teacher)
-    scale = target_std / (std + 1e-6)
-    return torch.addcmul(target_mean - mean * scale, student, scale)
+def restandardised(student: Tensor, teacher: Tensor, shares: Sequence[int] = ()) -> Tensor:
+    """The student's features (N, C, H, W) with the teacher's mean and deviation of every channel, over the images of each device where
+    `shares` says how many these are."""
+    done, first = [], 0
+    for size, devices in itertools.groupby(shares or [len(student)]):
+        images = size * len(list(devices))
+        ours, theirs = (maps[first : first + images].unflatten(0, (-1, size)) for maps in (student, teacher))  # (devices, size, C, H, W)
+        (mean, std), (target_mean, target_std) = scale_of(ours), scale_of(theirs)
+        scale = target_std / (std + 1e-6)
+        done.append(torch.addcmul(target_mean - mean * scale, ours, scale).flatten(0, 1))
+        first += images
+    return done[0] if len(done) == 1 else torch.cat(done)
 
 
 def quality_focal(student: Tensor, teacher: Tensor, classes: int) -> Tensor:
@@ -139,9 +147,9 @@ class CrossKD(Distiller):
         """The teacher's head."""
         return self._outside[0]
 
-    def crossed(self, branch: str, level: int, step: Step) -> Tensor:
-        """The student's features at the end of the teacher's tower `branch`."""
-        features = F.relu(restandardised(step.student.of(Tower)[branch][level], step.teacher.of(Tower)[branch][level]))
+    def crossed(self, branch: str, level: int, step: Step, shares: Sequence[int]) -> Tensor:
+        """The student's features at the end of the teacher's tower `branch`; each device standardises its own, `shares` images."""
+        features = F.relu(restandardised(step.student.of(Tower)[branch][level], step.teacher.of(Tower)[branch][level], shares))
         for conv in getattr(self.head, f"{branch}_convs")[tower_index(self.head) + 1 :]:
             features = conv(features)
         return features
@@ -168,25 +176,31 @@ class CrossKD(Distiller):
             distance = box_distance(boxes[0], boxes[1], kind="giou")
         return on_map(distance.unflatten(0, (len(ours), -1)), ours)
 
-    def level(self, level: int, targets: Targets, step: Step) -> dict[str, Tensor]:
-        """Sums of one level over images and cells: the terms before their divisors."""
-        theirs, sums = step.teacher.logits[level], {}
+    def level(self, level: int, targets: Targets, step: Step, shares: Sequence[int]) -> dict[str, Tensor]:
+        """Sums of one level over the cells of each image, (N,): the terms before their divisors."""
+        theirs, maps = step.teacher.logits[level], {}
         valid = on_map(targets.label_weights[level], theirs)  # v, (N, A, H, W)
         theirs = theirs.unflatten(1, (valid.shape[1], -1))  # (N, A, K, H, W)
         if self.weights["cls"]:
-            ours = getattr(self.head, PREDICTORS[self.detector][0])(self.crossed("cls", level, step))
-            sums["cls"] = (valid * quality_focal(ours.view_as(theirs), theirs, classes=2)).sum()
+            ours = getattr(self.head, PREDICTORS[self.detector][0])(self.crossed("cls", level, step, shares))
+            maps["cls"] = valid * quality_focal(ours.view_as(theirs), theirs, classes=2)
         if self.weights["reg"] or self.weights["centerness"]:
-            features = self.crossed("reg", level, step)
+            features = self.crossed("reg", level, step, shares)
         if self.weights["reg"]:
             distance = self.disagreement(self.boxes(features, level), step.teacher.boxes[level], level, step)
-            sums["reg"] = (confidence(theirs, valid) * distance).sum()
+            maps["reg"] = confidence(theirs, valid) * distance
         if self.weights["centerness"]:
             assert step.teacher.centerness is not None
             target = step.teacher.centerness[level].sigmoid()
             entropy = F.binary_cross_entropy_with_logits(self.head.atss_centerness(features), target, reduction="none")
-            sums["centerness"] = (on_map(self.is_positive(targets.labels[level]), entropy) * entropy).sum()
-        return sums
+            maps["centerness"] = on_map(self.is_positive(targets.labels[level]), entropy) * entropy
+        return {name: each.flatten(1).sum(1) for name, each in maps.items()}
+
+    def by_image(self, step: Step, shares: Sequence[int]) -> list[Tensor]:
+        """Sums over levels and cells of each image, (N,), of the terms that have a weight, in their order."""
+        targets = step.student.of(Assignment)
+        levels = [self.level(level, targets, step, shares) for level in range(len(step.teacher.logits))]
+        return [torch.stack([level[name] for level in levels]).sum(0) for name, weight in self.weights.items() if weight]
 
     def is_positive(self, labels: Tensor) -> Tensor:
         return (labels >= 0) & (labels < self.classes)
@@ -208,10 +222,10 @@ class CrossKD(Distiller):
         return torch.where(masks, of_sides(sides), 0.0).sum()
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        targets = step.student.of(Assignment)
-        levels = [self.level(level, targets, step) for level in range(len(step.teacher.logits))]
-        sums = {name: torch.stack([level[name] for level in levels]).sum() for name in levels[0]}
-        divisors = dict.fromkeys(sums, step.mean_over_devices(self.positives).clamp(min=1))
-        if self.bins is not None and "reg" in sums:
+        # The teacher's layers run once for the images of all devices: with few images a device their cost is that of their calls.
+        images = step.of_batch(self, lambda batch: self.by_image(batch, step.shares)) if step.shares else self.by_image(step, ())
+        terms = [(name, weight) for name, weight in self.weights.items() if weight]
+        divisors = {name: step.mean_over_devices(self.positives).clamp(min=1) for name, _ in terms}
+        if self.bins is not None and "reg" in divisors:
             divisors["reg"] = step.mean_over_devices(self.confidence).clamp(min=TINY)
-        return {f"loss_crosskd_{name}": weight / divisors[name] * sums[name] for name, weight in self.weights.items() if weight}
+        return {f"loss_crosskd_{name}": weight / divisors[name] * each.sum() for (name, weight), each in zip(terms, images, strict=True)}
