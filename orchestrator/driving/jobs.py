@@ -171,6 +171,9 @@ class Jobs:
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
             "RAY_JOB_STOP_SIGNAL": "SIGINT",
             "RAY_JOB_STOP_WAIT_TIME_S": str(round(STOP_WAIT_SECONDS)),
+            # For the trials' processes. Tune trains every trial in a new thread, and glibc gives threads heaps of their own, whose memory a
+            # warm process keeps: it grew with every trial.
+            "MALLOC_ARENA_MAX": "1",
         }
         # -P: the code that runs is the one of this process, wherever Ray was started
         entrypoint = " ".join((f"exec {sys.executable} -P -m orchestrator.driving.driver", *(attempt or (submission,))))

@@ -223,9 +223,9 @@ class CrossKD(Distiller):
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         # The teacher's layers run once for the images of all devices: with few images a device their cost is that of their calls.
-        images = step.of_batch(self, lambda batch: self.by_image(batch, step.shares)) if step.shares else self.by_image(step, ())
+        sums = step.of_batch(self, lambda batch: self.by_image(batch, step.shares)) if step.shares else self.by_image(step, ())
         terms = [(name, weight) for name, weight in self.weights.items() if weight]
         divisors = {name: step.mean_over_devices(self.positives).clamp(min=1) for name, _ in terms}
         if self.bins is not None and "reg" in divisors:
             divisors["reg"] = step.mean_over_devices(self.confidence).clamp(min=TINY)
-        return {f"loss_crosskd_{name}": weight / divisors[name] * each.sum() for (name, weight), each in zip(terms, images, strict=True)}
+        return {f"loss_crosskd_{name}": weight / divisors[name] * each.sum() for (name, weight), each in zip(terms, sums, strict=True)}
