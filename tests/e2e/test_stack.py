@@ -96,9 +96,9 @@ def test_a_study_runs_through_the_embedded_stack_and_again_from_what_is_stored(r
 
 def test_a_study_that_was_running_when_the_stack_went_down_goes_on_at_the_next_up(retort: Retort) -> None:
     assert retort("up", "--ports", "auto").returncode == 0
-    changes = ("--set", "arms=[{id: student, title: student alone}]", "--set", "schedule={recipe: smoke, max_iterations: 2, epochs: 30}")
+    changes = ("--set", "arms=[{id: student, title: student alone}]", "--set", "schedule={recipe: smoke, max_iterations: 2, epochs: 100}")
     study = re.findall(r"^study (\d+)", retort("submit", "digits", *changes).stdout)[0]
-    while not re.search(r" [1-9]/30", shown := retort("show", study).stdout):
+    while not re.search(r" [1-9]\d?/100", shown := retort("show", study).stdout):
         assert " failed" not in shown
         time.sleep(0.5)
     assert "1 studies will go on from here" in retort("down").stdout
@@ -107,8 +107,8 @@ def test_a_study_that_was_running_when_the_stack_went_down_goes_on_at_the_next_u
     assert watched.returncode == 0, watched.stdout + watched.stderr
     assert "attempt 1 ended: the stack goes down" in watched.stdout
     assert "attempt 2 started" in watched.stdout
-    epochs = re.findall(r"student alone · seed 0: epoch (\d+)/30", watched.stdout)
-    assert epochs == [str(epoch) for epoch in range(1, 31)]
+    epochs = re.findall(r"student alone · seed 0: epoch (\d+)/100", watched.stdout)
+    assert epochs == [str(epoch) for epoch in range(1, 101)]
 
 
 def given_to_the_driver_that_waits(home: Path) -> bool:
