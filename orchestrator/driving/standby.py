@@ -65,9 +65,8 @@ class Standby:
                     self._ray.stop(submission)
             self._tidy = True
         if self._submission is None:
-            submission = f"{PREFIX}{uuid.uuid4().hex[:12]}"
-            self._start(submission)
-            self._submission = submission
+            self._submission = f"{PREFIX}{uuid.uuid4().hex[:12]}"
+            self._start(self._submission)  # Ray's answer may be lost, and the job there
         else:
             job = self._ray.job(self._submission)
             if job is None or job.ended:
