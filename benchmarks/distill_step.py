@@ -91,6 +91,24 @@ def batch(setting: Setting, device: str) -> dict[str, Any]:
     return {"inputs": torch.randn(n, 3, h, w, generator=generator).to(device), "data_samples": samples}
 
 
+def built(network: Network, classes: int, device: str) -> nn.Module:
+    """A network with its memory as in training. The same weights each time: how many proposals a two-stage detector finds, and its time,
+    depends on them."""
+    torch.manual_seed(0)
+    model = build(network, classes)
+    channels_last(model)
+    return model.to(device)
+
+
+def distilled(setting: Setting, use: MethodUse, device: str) -> DistilledDetector:
+    """The pair's student as it trains under a method."""
+    student, teacher = (built(network, setting.classes, device) for network in (setting.student, setting.teacher))
+    infos = describe(setting.student, student), describe(setting.teacher, teacher)
+    model = DistilledDetector(student, teacher, [use], infos).to(device).train()
+    model.iteration = 10_000  # past every ramp
+    return model
+
+
 def training_step(model: nn.Module, data: dict[str, Any], precision: Callable[[], Any]) -> Callable[[], None]:
     """One step of `model`: loss, backward, SGD."""
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-5)
@@ -104,6 +122,17 @@ def training_step(model: nn.Module, data: dict[str, Any], precision: Callable[[]
         optimizer.step()
 
     return step
+
+
+def get_ready(device: str, threads: int = 1) -> None:
+    """Ends this program where the device is not there. On one CPU thread `seconds` tells the process's own: other work falls out."""
+    if device == "cuda" and not torch.cuda.is_available():
+        sys.exit("no GPU is visible to torch here")
+    warnings.simplefilter("ignore")
+    logging.disable(logging.INFO)
+    torch.set_num_threads(threads)
+    if device == "cpu" and threads == 1:
+        time.perf_counter = time.process_time
 
 
 def seconds(run: Callable[[], None], device: str) -> float:
@@ -146,26 +175,16 @@ def measure(setting: Setting, device: str, rounds: int, wanted: list[str] | None
     precision = (lambda: torch.autocast("cuda", torch.bfloat16)) if device == "cuda" else nullcontext
     data = batch(setting, device)
 
-    def built(network: Network) -> nn.Module:
-        """The same weights each time: how many proposals a two-stage detector finds, and its time, depends on them."""
-        torch.manual_seed(0)
-        model = build(network, setting.classes)
-        channels_last(model)
-        return model.to(device)
-
-    plain = built(setting.student).train()
+    plain = built(setting.student, setting.classes, device).train()
     plain_step = training_step(plain, data, precision)
     print(
         f"\n{setting.title}, {rounds} rounds\n{'method':12}{'time':>8}{'target':>8}{'memory':>9}{'method':>9}{'steps/s':>9}{'GiB':>7}"
         "   base: student + teacher, ms"
     )
     for use in fitting(setting, wanted):
-        student, teacher = built(setting.student), built(setting.teacher)
-        model = DistilledDetector(student, teacher, [use], (describe(setting.student, student), describe(setting.teacher, teacher)))
-        model = model.to(device).train()
+        model = distilled(setting, use, device)
         if RoIs in model.recorder.captures:
             continue  # reads the teacher on the student's RoIs, which is no forward of its own to compare with
-        model.iteration = 10_000  # past every ramp
         step = training_step(model, data, precision)
 
         def teach(model: DistilledDetector = model) -> None:
@@ -201,14 +220,20 @@ def leaves(outputs: Outputs) -> Outputs:
     return Outputs(**{each.name: leaf(getattr(outputs, each.name)) for each in fields(outputs)})
 
 
+def cut_step(model: DistilledDetector, data: dict[str, Any]) -> tuple[Step, int]:
+    """The step of the whole batch, cut off from the student, and over how many devices the method's loss is taken."""
+    seen: list[Step] = []
+    watch = model.distillers[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    model(**data, mode="loss")
+    watch.remove()
+    whole = seen[0].batch or seen[0]
+    return replace(whole, student=leaves(whole.student)), len(seen)
+
+
 def own_time(model: DistilledDetector, data: dict[str, Any], precision: Callable[[], Any], device: str) -> float:
     """Seconds of the distiller itself, forward and backward down to the student's outputs."""
-    seen: list[Step] = []
-    watch = model.distillers[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].batch or inputs[0]))
     with precision():
-        model(**data, mode="loss")
-    watch.remove()
-    step = replace(seen[0], student=leaves(seen[0].student))
+        step, _ = cut_step(model, data)
 
     def run() -> None:
         for distiller, use in model.weighted:
@@ -226,13 +251,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--methods", help="comma-separated ids; default: all that fit")
     given = parser.parse_args()
-    if given.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("no GPU is visible to torch here")
-    warnings.simplefilter("ignore")
-    logging.disable(logging.INFO)
-    torch.set_num_threads(given.threads)
-    if given.device == "cpu" and given.threads == 1:
-        time.perf_counter = time.process_time  # other work on the machine falls out
+    get_ready(given.device, given.threads)
     for setting in GPU if given.device == "cuda" else CPU:
         measure(setting, given.device, given.rounds, given.methods.split(",") if given.methods else None)
 

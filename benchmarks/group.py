@@ -11,12 +11,10 @@ falls out; the median over rounds is printed, with the least and the greatest.
 """
 
 import argparse
-import logging
 import statistics
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -24,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from distill_step import CPU, GPU, Setting, batch, seconds, training_step
+from distill_step import CPU, GPU, Setting, batch, get_ready, seconds, training_step
 
 from studies.catalog import DETECTORS
 from studies.methods import methods
@@ -215,13 +213,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "retort-benchmark-data")
     given = parser.parse_args()
-    if given.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("no GPU is visible to torch here")
-    warnings.simplefilter("ignore")
-    logging.disable(logging.INFO)
-    torch.set_num_threads(1)
-    if given.device == "cpu":
-        time.perf_counter = time.process_time
+    get_ready(given.device)
     try:
         if given.device == "cpu":
             trainings(given.members, given.steps, given.rounds, given.data)

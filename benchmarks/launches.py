@@ -19,18 +19,16 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
-from distill_step import Setting, batch, fitting, leaves, pair
+from distill_step import Setting, batch, cut_step, fitting, pair
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from studies.spec import Network
 from workers.detectors import build, describe
-from workers.distillation.step import Step
 from workers.distillation.student import DistilledDetector, over_devices
 
 IMAGES = (16, 128, 128)
@@ -152,19 +150,15 @@ def count_methods(setting: Setting, wanted: list[str] | None, told: Callable[[st
         student, teacher = built(setting.student), built(setting.teacher)
         model = DistilledDetector(student, teacher, [use], (describe(setting.student, student), describe(setting.teacher, teacher))).train()
         model.iteration = 10_000  # past every ramp
-        seen: list[Step] = []
-        model.distillers[0].register_forward_pre_hook(lambda module, inputs, seen=seen: seen.append(inputs[0]))
-        model(**data, mode="loss")
+        step, devices = cut_step(model, data)
         distiller, settled = model.weighted[0]
-        batch_step = seen[0].batch or seen[0]
-        step = replace(batch_step, student=leaves(batch_step.student))
         with counted() as forward:
             losses = over_devices(distiller, step, settled.per_device_images)
         total = total_of(losses)
         with counted() as backward:
             if total.requires_grad:
                 total.backward()
-        told(use.id if len(seen) == 1 else f"{use.id} ({len(seen)} devices)", forward, backward)
+        told(use.id if devices == 1 else f"{use.id} ({devices} devices)", forward, backward)
 
 
 def main() -> None:

@@ -54,11 +54,9 @@ def finished(store: "Store", spec: StudySpec) -> "tuple[Study, list[Trial]]":
     return store.study(study.id), trials
 
 
-def by_retort(spec: StudySpec, database: str) -> tuple[float, list[float], float]:
+def by_retort(spec: StudySpec, store: "Store") -> tuple[float, list[float], float]:
     """Makespan from submission to the study's end, the training times, and the time until the first trial started; seconds."""
-    from orchestrator.records.store import Store
-
-    study, trials = finished(Store(database), spec)
+    study, trials = finished(store, spec)
     assert study.finished
     first = min(trial.started or study.finished for trial in trials)
     return (study.finished - study.created) / 1000, [trial.seconds or 0.0 for trial in trials], (first - study.created) / 1000
@@ -135,10 +133,9 @@ def main() -> None:
         stack, _ = supervision.up(home, {}, auto=True, cpus=options.slots, say=print)
         try:
             environment = stack.environment()
-            finished(
-                Store(environment["RETORT_DATABASE_URL"]), study_of("pretraining", [options.trials], {"epochs": 1, "max_iterations": 1})
-            )
-            makespan, seconds, first = by_retort(spec, environment["RETORT_DATABASE_URL"])
+            store = Store(environment["RETORT_DATABASE_URL"])
+            finished(store, study_of("pretraining", [options.trials], {"epochs": 1, "max_iterations": 1}))
+            makespan, seconds, first = by_retort(spec, store)
             ours = told("Retort", makespan, seconds, options.slots)
             print(f"{'':16s} first trial started after {first:.1f} s")
             theirs = told("plain Ray Tune", *by_plain_tune(spec, home, options.slots, environment), options.slots)

@@ -13,28 +13,23 @@ the method needs (features alone), of the same side.
 """
 
 import argparse
-import logging
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import types
-import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from distill_step import CPU, GPU, Setting, batch, seconds, training_step
+from distill_step import CPU, GPU, Setting, batch, built, distilled, get_ready, seconds, training_step
 from torch import nn
 
 from studies.spec import MethodUse
-from workers.detectors import build, describe, model_config
+from workers.detectors import model_config
 from workers.detectors.configs import register, scope
-from workers.detectors.layout import channels_last
-from workers.distillation.student import DistilledDetector
 
 PEER = "mmrazor==1.0.0"
 CONFIGS = {  # of MMRazor, below its configs for mmdet
@@ -98,18 +93,6 @@ def by_peer(setting: Setting, method: str, packages: Path, device: str) -> nn.Mo
     return model
 
 
-def by_retort(setting: Setting, method: str, device: str) -> DistilledDetector:
-    torch.manual_seed(0)
-    student, teacher = (build(network, setting.classes) for network in (setting.student, setting.teacher))
-    infos = describe(setting.student, student), describe(setting.teacher, teacher)
-    model = DistilledDetector(student, teacher, [MethodUse(id=method)], infos)
-    for network in (student, teacher):
-        channels_last(network)
-    model.to(device).train()
-    model.iteration = 10_000  # past every ramp
-    return model
-
-
 def forward(teacher: nn.Module, data: dict[str, Any]) -> Callable[[], None]:
     def run() -> None:
         with torch.no_grad():
@@ -120,18 +103,16 @@ def forward(teacher: nn.Module, data: dict[str, Any]) -> Callable[[], None]:
 
 def measure(setting: Setting, wanted: list[str], rounds: int, device: str, packages: Path) -> None:
     data = batch(setting, device)
-    ours = by_retort(setting, wanted[0], device)
-    student = build(setting.student, setting.classes)
-    channels_last(student)
+    student, teacher = (built(network, setting.classes, device) for network in (setting.student, setting.teacher))
     runs: dict[str, Callable[[], None]] = {
         "student, mmdet": training_step(plain(setting, "student", device).train(), data, nullcontext),
-        "student, Retort": training_step(student.to(device).train(), data, nullcontext),
+        "student, Retort": training_step(student.train(), data, nullcontext),
         "teacher, mmdet": forward(plain(setting, "teacher", device).eval(), data),
-        "teacher, Retort": forward(ours.teacher, data),
+        "teacher, Retort": forward(teacher.eval(), data),
     }
     for method in wanted:
         runs[f"{method}, MMRazor"] = training_step(by_peer(setting, method, packages, device), data, nullcontext)
-        runs[f"{method}, Retort"] = training_step(by_retort(setting, method, device), data, nullcontext)
+        runs[f"{method}, Retort"] = training_step(distilled(setting, MethodUse(id=method), device), data, nullcontext)
     for run in runs.values():
         run()
         run()
@@ -163,13 +144,7 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(CONFIGS))
     parser.add_argument("--packages", type=Path, default=Path(tempfile.gettempdir()) / "retort-benchmark-peers")
     given = parser.parse_args()
-    if given.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("no GPU is visible to torch here")
-    warnings.simplefilter("ignore")
-    logging.disable(logging.INFO)
-    torch.set_num_threads(1)
-    if given.device == "cpu":
-        time.perf_counter = time.process_time  # other work on the machine falls out
+    get_ready(given.device)
     register()
     import_peer(given.packages)
     measure((GPU if given.device == "cuda" else CPU)[0], given.methods.split(","), given.rounds, given.device, given.packages)
