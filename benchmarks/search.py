@@ -1,6 +1,6 @@
 """What searching with TPE and ASHA is worth: against random drawing with the same device time, over several seeds of the search.
 
-    python benchmarks/search.py [--trials 40] [--seeds 3] [--only ld] [--out docs/results]
+    python benchmarks/search.py [--trials 40] [--seeds 0 1 2] [--only ld] [--out docs/results]
 
 Needs a stack that is up ($RETORT_HOME). Each search is a study, and so is the random drawing beside it, which is let run without stopping
 anything until it has had as many combinations as that device time pays for, at most those of the search; of these those count that ended
@@ -140,17 +140,17 @@ def value(goals: list[tuple[float, ...]]) -> float:
     return area
 
 
-def draw(found: dict[str, list[tuple[Run, Run]]], path: Path) -> None:
+def draw(found: dict[str, dict[int, tuple[Run, Run]]], path: Path) -> None:
     """Best so far against device time: a panel a search, a line a seed."""
     from orchestrator.figures.style import COLOURS, grid, rendered
 
     figure, axes = grid(len(found), 3, 4.2, 3.2)
     for (name, pairs), axis in zip(found.items(), axes, strict=True):
-        for seed, pair in enumerate(pairs):
+        for n, pair in enumerate(pairs.values()):
             for colour, label, run_ in zip(COLOURS, ("searched", "random"), pair, strict=False):
                 ends = [spent for spent, _ in run_.steps if spent <= pair[0].seconds]
                 reached = [value(run_.within(spent)) for spent in ends]
-                axis.step(ends, reached, where="post", color=colour, label=label if seed == 0 else None)
+                axis.step(ends, reached, where="post", color=colour, label=label if n == 0 else None)
         axis.set_title(name)
         axis.set_xlabel("device time, s")
         axis.set_ylabel("best AP so far" if name != "pairs" else "area of the front")
@@ -158,14 +158,14 @@ def draw(found: dict[str, list[tuple[Run, Run]]], path: Path) -> None:
     path.write_bytes(rendered(figure, "svg"))
 
 
-def report(found: dict[str, list[tuple[Run, Run]]]) -> str:
+def report(found: dict[str, dict[int, tuple[Run, Run]]]) -> str:
     """A line a search and seed."""
     lines = [
         "| search | seed | tried (stopped) | device time | searched | random, same time | best confirmed | random's confirmed |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, pairs in found.items():
-        for seed, (searched, chance) in enumerate(pairs):
+        for seed, (searched, chance) in pairs.items():
             values = value(searched.within(searched.seconds)), value(chance.within(searched.seconds))
             confirmed = ["–" if each.confirmed is None else f"{each.confirmed:.2f}" for each in (searched, chance)]  # noqa: RUF001
             told = (f"{searched.tried} ({searched.stopped})", f"{searched.seconds:.0f} s", *(f"{each:.2f}" for each in values), *confirmed)
@@ -176,7 +176,7 @@ def report(found: dict[str, list[tuple[Run, Run]]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=40)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the search [0 1 2]")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument(
         "--limit",
@@ -189,12 +189,13 @@ def main() -> None:
     asked = parser.parse_args()
     store = Store(settings().database)
     key = json.dumps([asked.trials, asked.epochs, asked.limit])
-    found: dict[str, list[tuple[Run, Run]]] = {}
+    found: dict[str, dict[int, tuple[Run, Run]]] = {}
     for name in asked.only or SEARCHES:
-        for seed in range(asked.seeds):
+        for seed in asked.seeds:
             searched = run(store, study_of(name, seed, asked.trials, asked.epochs, False, asked.limit), key)
             paid = min(asked.trials, math.ceil(searched.seconds / searched.shortest))
-            found.setdefault(name, []).append((searched, run(store, study_of(name, seed, paid, asked.epochs, True, asked.limit), key)))
+            chance = run(store, study_of(name, seed, paid, asked.epochs, True, asked.limit), key)
+            found.setdefault(name, {})[seed] = searched, chance
             print(report({name: found[name]}), file=sys.stderr, flush=True)
     asked.out.mkdir(parents=True, exist_ok=True)
     draw(found, asked.out / "search.svg")
