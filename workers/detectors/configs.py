@@ -7,6 +7,8 @@ what is learnt about a method on it is learnt on the same code path.
 from __future__ import annotations
 
 import importlib
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,16 @@ WIDTHS = frozenset(
     {"in_channels", "out_channels", "feat_channels", "fc_out_channels", "conv_out_channels", "point_feat_channels", "num_groups"}
 )
 
+_CHANNELS: dict[str, tuple[int, ...]] = {}  # a backbone's config -> channels of its outputs
+
 
 def zoo_config(path: str) -> Any:
     """A config of mmdet's model zoo, from the files installed with the library."""
+    return deepcopy(_zoo_file(path))
+
+
+@cache  # a trial asks for it four times, and a warm process has trial after trial
+def _zoo_file(path: str) -> Any:
     import mmdet
     from mmengine.config import Config
 
@@ -188,13 +197,16 @@ def connect(config: Any) -> None:
 
 
 def backbone_channels(backbone: Any) -> tuple[int, ...]:
-    """Channels of a backbone's outputs, by running it on shapes alone."""
+    """Channels of a backbone's outputs, by running it on shapes alone; each is run once a process, and draws nothing from torch's generator."""
     from mmdet.registry import MODELS
 
-    register()
-    with scope(), torch.device("meta"):
-        outputs = MODELS.build(backbone)(torch.empty(1, 3, 64, 64))
-    return tuple(int(output.shape[1]) for output in outputs)
+    asked = repr(backbone)
+    if asked not in _CHANNELS:
+        register()
+        with torch.random.fork_rng(devices=()), scope(), torch.device("meta"):
+            outputs = MODELS.build(backbone)(torch.empty(1, 3, 64, 64))
+        _CHANNELS[asked] = tuple(int(output.shape[1]) for output in outputs)
+    return _CHANNELS[asked]
 
 
 def register() -> None:
