@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("imgaug", "sklearn.base", "seaborn", "pandas", "numba", "scipy.stats")
+HEAVY = ("imgaug", "sklearn.base", "seaborn", "pandas", "numba", "scipy.stats", "matplotlib.pyplot")
 
 
 def run(code: str) -> str:

@@ -197,7 +197,7 @@ def connect(config: Any) -> None:
 
 
 def backbone_channels(backbone: Any) -> tuple[int, ...]:
-    """Channels of a backbone's outputs, by running it on shapes alone; each is run once a process, and draws nothing from torch's generator."""
+    """Channels of a backbone's outputs, by running it on shapes alone, once a process; nothing is drawn from torch's generator."""
     from mmdet.registry import MODELS
 
     asked = repr(backbone)
