@@ -13,6 +13,7 @@ import argparse
 import json
 import logging
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -186,6 +187,8 @@ def main() -> None:
     for family in given.families:
         train(family, given.home, log)
     found = sorted(read(log), key=lambda each: list(METHODS).index(each.family))
+    if not found:
+        sys.exit(f"nothing is trained in {given.home} yet")
     print("\n".join(table(found)))
     draw(found, RESULTS / "nano-curves.svg")
 

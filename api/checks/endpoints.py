@@ -5,8 +5,8 @@ from pydantic import BaseModel, Field
 
 from api.access.callers import needs
 from api.dependencies import SettingsOf, StoreOf
-from orchestrator import deployment
 from orchestrator.access.schema import Scope
+from orchestrator.cluster import deployment
 
 
 class Check(BaseModel):

@@ -179,7 +179,7 @@ class Stack:
 
     def _ray(self) -> list[str]:
         return [
-            *(sys.executable, "-m", "orchestrator.ray_head", "--disable-usage-stats", "--log-color", "false"),
+            *(sys.executable, "-m", "orchestrator.cluster.ray_head", "--disable-usage-stats", "--log-color", "false"),
             *("--node-ip-address", LOOPBACK, "--port", str(self.ports["ray"])),
             *("--include-dashboard", "true", "--dashboard-host", LOOPBACK, "--dashboard-port", str(self.ports["dashboard"])),
             *("--num-cpus", str(self.cpus), "--object-store-memory", str(_OBJECT_STORE_BYTES)),

@@ -148,7 +148,7 @@ def prioritize(study_id: StudyId, studies: StudiesOf, holder: HolderOf, priority
     return studies.prioritize(study_id, priority, holder)
 
 
-@router.post("/{study_id}:pause", dependencies=SUBMITS, responses=responses(404, 422))
+@router.post("/{study_id}:pause", dependencies=SUBMITS, responses=responses(404, 409, 422))
 def pause(study_id: StudyId, studies: StudiesOf, holder: HolderOf) -> StudyDetail:
     """Grant it no devices; trials that run leave theirs at their next checkpoint, to go on later."""
     return studies.pause(study_id, holder, True)

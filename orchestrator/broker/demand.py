@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orchestrator.broker.cluster import Need
 from orchestrator.broker.situation import Decision, Owner, Situation
-from orchestrator.driving.ray_api import RayCluster
+from orchestrator.cluster.ray_api import RayCluster
 from orchestrator.settings import Settings
 
 AGAIN_SECONDS = 30.0  # between two words to the autoscaler, each of which takes a process
@@ -66,6 +66,6 @@ class Demand:
         if wanted == self._told or time.monotonic() < self._due:
             return
         environment = {**self._settings.environment(), "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-        entrypoint = f"exec {sys.executable} -P -m orchestrator.driving.asking {shlex.quote(json.dumps(wanted))}"
+        entrypoint = f"exec {sys.executable} -P -m orchestrator.cluster.asking {shlex.quote(json.dumps(wanted))}"
         self._ray.submit(entrypoint, f"nodes-for-the-queue-{time.time_ns()}", environment)
         self._told, self._due = wanted, time.monotonic() + AGAIN_SECONDS

@@ -14,7 +14,7 @@ from orchestrator.broker.estimates import Estimates
 from orchestrator.broker.forecast import forecast
 from orchestrator.broker.sharing import members
 from orchestrator.broker.situation import Decision, QueuedStudy, ReadyTrial, RunningTrial, Situation, in_order
-from orchestrator.driving.ray_api import RayCluster
+from orchestrator.cluster.ray_api import RayCluster
 from orchestrator.records.owners import Used
 from orchestrator.records.queue import Asked, GrantedTrial, OpenStudy, WaitingTrial
 from orchestrator.records.schema import Owner, Place

@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from orchestrator import logs
 from orchestrator.driving.graph import LOOK_SECONDS, Graph
 from orchestrator.driving.pulse import PREPARATION_SECONDS, Pulse
-from orchestrator.driving.trainable import prepare_dataset
+from orchestrator.driving.trials.trainable import prepare_dataset
 from orchestrator.machine import OPEN, IllegalMove, StudyState
 from orchestrator.outputs import driver_log, driver_output, written_to
 from orchestrator.records.errors import Superseded

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from orchestrator.driving.order import Order
 from orchestrator.driving.source import source_of_code
+from orchestrator.driving.trials.order import Order
 from orchestrator.machine import OPEN, TrialState
 from orchestrator.plan import measurement_from, planned_from, teacher_ref
 from orchestrator.records.errors import LeaseLost

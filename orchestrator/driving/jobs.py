@@ -9,8 +9,8 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from orchestrator.cluster.ray_api import Job, RayAnswer, RayCluster, RayUnreachable
 from orchestrator.driving.pulse import DRIVER_SECONDS
-from orchestrator.driving.ray_api import Job, RayAnswer, RayCluster, RayUnreachable
 from orchestrator.driving.standby import ANSWER_SECONDS, PREFIX, Standby
 from orchestrator.machine import IllegalMove, StudyState
 from orchestrator.records.queries import Queued

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Container
 
-from orchestrator.driving.ray_api import RayAnswer, RayCluster, RayUnreachable
+from orchestrator.cluster.ray_api import RayAnswer, RayCluster, RayUnreachable
 from orchestrator.records.patience import patiently
 from orchestrator.records.store import Store
 

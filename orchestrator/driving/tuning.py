@@ -22,9 +22,9 @@ from ray.tune.search import Searcher
 from orchestrator.broker.decide import LEAVING_SECONDS
 from orchestrator.driving.deadlines import Watch, end_process, node_of
 from orchestrator.driving.graph import NEXT_SECONDS, Graph
-from orchestrator.driving.order import Order
 from orchestrator.driving.pulse import Pulse
-from orchestrator.driving.trainable import train
+from orchestrator.driving.trials.order import Order
+from orchestrator.driving.trials.trainable import train
 from orchestrator.storage.storage import StorageError
 from studies.trial import LEAVE_NOW
 

@@ -39,6 +39,13 @@ def test_only_the_owner_and_an_administrator_pause_a_study(service: TestClient, 
     assert service.post("/v1/studies/99:pause").status_code == 404
 
 
+def test_a_study_at_its_end_is_not_paused(service: TestClient, store: Store, study: int) -> None:
+    service.post(f"/v1/studies/{study}:cancel")
+    refused = service.post(f"/v1/studies/{study}:pause")
+    assert (refused.status_code, refused.json()["detail"]) == (409, "cannot pause a study that is cancelled: it wants no devices")
+    assert not store.study(study).paused
+
+
 def test_the_queue_says_who_waits_for_what(service: TestClient, store: Store, study: int) -> None:
     assert service.get("/v1/queue").json() == {"items": []}
     store.set_places([Place(study_id=study, number=1, reason="waits for devices", expected=120_000)])

@@ -30,7 +30,7 @@ KINDS = {
     "supervisord": "supervisord",
     "api.embedded.watchdog": "watchdog",
     "mlflow_server": "MLflow",
-    "orchestrator.ray_head": "Ray's launcher",
+    "orchestrator.cluster.ray_head": "Ray's launcher",
     "gcs_server": "Ray's gcs",
     "raylet/raylet": "raylet",
     "dashboard.py": "Ray's dashboard",

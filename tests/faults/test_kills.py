@@ -61,7 +61,7 @@ def test_an_equal_study_is_done_without_training(bench: Bench, undisturbed: int)
 
 SUBMIT_AGAIN = """
 import sys
-from orchestrator.driving.ray_api import RayCluster
+from orchestrator.cluster.ray_api import RayCluster
 from orchestrator.settings import settings
 cluster = RayCluster(settings().ray_jobs)
 before = cluster.job(sys.argv[1])

@@ -12,7 +12,7 @@ from tests.faults.conftest import Bench
 
 LOG_OF = """
 import sys
-from orchestrator.driving.ray_api import RayCluster
+from orchestrator.cluster.ray_api import RayCluster
 from orchestrator.settings import settings
 print(RayCluster(settings().ray_jobs).log(sys.argv[1]))
 """

@@ -118,7 +118,7 @@ def faults(database: Fault) -> dict[str, tuple[Fault, float]]:
         "MLflow is stopped": (hit(stop, "mlflow_server"), 25),
         "the service is killed": (hit(kill, "api.app"), 1),
         "Ray's raylet is killed": (hit(kill, "raylet/raylet"), 8),
-        "Ray's head is killed": (hit(kill, "orchestrator.ray_head"), 5),
+        "Ray's head is killed": (hit(kill, "orchestrator.cluster.ray_head"), 5),
         "the supervisor is killed": (hit(kill, "supervisord"), 3),
         "the database is away": (database, 45),
     }

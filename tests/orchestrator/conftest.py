@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from orchestrator.driving.graph import Graph
-from orchestrator.driving.order import Order
+from orchestrator.driving.trials.order import Order
 from orchestrator.records.database import engine_for
 from orchestrator.records.leases import Claim, Known
 from orchestrator.records.schema import Trial

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from orchestrator.driving.order import Order
+from orchestrator.driving.trials.order import Order
 from orchestrator.machine import TrialState
 from orchestrator.plan import plan
 from orchestrator.records.store import Store

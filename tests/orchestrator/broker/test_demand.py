@@ -7,7 +7,7 @@ from orchestrator.broker.cluster import Need, Resources
 from orchestrator.broker.decide import decide
 from orchestrator.broker.demand import Bundle, Demand, bundles
 from orchestrator.broker.situation import Owner, Situation
-from orchestrator.driving.ray_api import RayCluster
+from orchestrator.cluster.ray_api import RayCluster
 from orchestrator.settings import Settings
 from tests.orchestrator.broker.test_decide import ready, running, situation, study
 from tests.orchestrator.dashboard import Dashboard, serving

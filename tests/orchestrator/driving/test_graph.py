@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.driving.graph import SIGN_SECONDS
-from orchestrator.driving.order import Order
+from orchestrator.driving.trials.order import Order
 from orchestrator.driving.tuning import KEPT_SECONDS, GraphSearcher, Searcher
 from orchestrator.machine import TrialState
 from orchestrator.records.store import Store

@@ -5,7 +5,7 @@ from typing import Any
 
 from orchestrator.broker.loop import _groups
 from orchestrator.driving.graph import Graph
-from orchestrator.driving.order import Order
+from orchestrator.driving.trials.order import Order
 from orchestrator.machine import TrialState
 from orchestrator.records.queue import Asked
 from orchestrator.records.schema import DeviceGrant

@@ -2,8 +2,8 @@
 
 import pytest
 
+from orchestrator.cluster.ray_api import Job
 from orchestrator.driving.jobs import _outcome
-from orchestrator.driving.ray_api import Job
 
 ENTRY = "Running entrypoint for job study-3-a1: exec python -P -m orchestrator.driving.driver 3 1"
 FAILED = "Job entrypoint command failed with exit code -9, last available logs (truncated to 20,000 chars):"

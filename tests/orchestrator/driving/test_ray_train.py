@@ -13,7 +13,7 @@ import pytest
 # One of the processes, with one that loads its images; told to, both stand still.
 MEMBER = """
 import os, subprocess, sys
-from orchestrator.driving.lifeline import end_with
+from orchestrator.driving.trials.lifeline import end_with
 end_with(sys.argv[1])
 loader = subprocess.Popen(["sleep", "600"])
 print(loader.pid, flush=True)
@@ -49,7 +49,7 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from ray.util.state import list_actors
-from orchestrator.driving.ray_train import with_train
+from orchestrator.driving.trials.ray_train import with_train
 
 def part(dies, said):
     from torch import distributed

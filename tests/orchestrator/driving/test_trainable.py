@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.driving.order import Order
-from orchestrator.driving.trainable import prepare_dataset
+from orchestrator.driving.trials.order import Order
+from orchestrator.driving.trials.trainable import prepare_dataset
 from orchestrator.settings import settings
 from orchestrator.storage.cache import Cache
 from orchestrator.storage.files import StoredFiles
@@ -25,8 +25,8 @@ TEACHER: dict[str, Any] = {"dataset": "digits", "scale": "nano", "network": NETW
 PROCESS = """
 import json, os, signal, sys, time
 from orchestrator import logs
-from orchestrator.driving.order import Order
-from orchestrator.driving.trainable import carry_out
+from orchestrator.driving.trials.order import Order
+from orchestrator.driving.trials.trainable import carry_out
 from orchestrator.settings import settings
 from orchestrator.storage.files import opened_files
 from workers.files import file_sha256

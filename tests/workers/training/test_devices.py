@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.driving.order import Order
+from orchestrator.driving.trials.order import Order
 from studies.spec import MethodUse, Resources
 from tests.workers.training.test_trial import STUDENT, TEACHER, run, trial
 from workers.datasets.loading import loader_processes
@@ -67,7 +67,7 @@ def test_a_trial_process_sees_the_gpus_that_it_was_given_and_no_others(tmp_path:
     order = Order("a trial", {"gpus": gpus}, str(tmp_path), str(tmp_path), "digest")
     process = """
 import contextlib, os, sys
-from orchestrator.driving.trainable import train
+from orchestrator.driving.trials.trainable import train
 with contextlib.suppress(Exception):
     train({"order": sys.argv[1]})  # an order that ends at once: its trial lacks everything else
 print(repr(os.environ["CUDA_VISIBLE_DEVICES"]))

@@ -22,7 +22,7 @@ from mmdet.models.task_modules.samplers import RandomSampler
 from torch import Tensor, distributed, multiprocessing
 
 from orchestrator.driving.deadlines import Deadlines, Watch, end_process
-from orchestrator.driving.order import Order
+from orchestrator.driving.trials.order import Order
 from orchestrator.storage.files import SharedFolder
 from studies.spec import MethodUse, Network
 from studies.trial import TrialFailure, TrialSpec
@@ -279,8 +279,8 @@ TRIAL = """
 import os, sys, time
 import psutil
 said = os.fdopen(os.dup(1), "w")
-from orchestrator.driving.order import Order
-from orchestrator.driving.trainable import carry_out
+from orchestrator.driving.trials.order import Order
+from orchestrator.driving.trials.trainable import carry_out
 def report(told):
     if "step" not in told:
         members = [each for each in psutil.Process().children() if "spawn_main" in " ".join(each.cmdline())]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.driving.order import Order
+from orchestrator.driving.trials.order import Order
 from orchestrator.settings import Settings
 from orchestrator.storage.cache import Cache, opened_cache
 from orchestrator.storage.files import trial_name

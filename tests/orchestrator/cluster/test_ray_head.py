@@ -3,8 +3,8 @@
 from types import SimpleNamespace
 from typing import Any
 
-from orchestrator import ray_head
-from orchestrator.ray_head import MOST_RESTARTS, Restarts
+from orchestrator.cluster import ray_head
+from orchestrator.cluster.ray_head import MOST_RESTARTS, Restarts
 
 
 class Head:

@@ -28,7 +28,7 @@ from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPo
 from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.util.queue import Queue
 
-from orchestrator.driving.lifeline import end_with
+from orchestrator.driving.trials.lifeline import end_with
 from orchestrator.outputs import written_to
 
 ENDING_SECONDS = 60.0  # that Train has for clearing away what it has started

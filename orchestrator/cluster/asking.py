@@ -1,4 +1,4 @@
-"""Asks Ray's autoscaler for devices, as a small Ray Job: `python -m orchestrator.driving.asking BUNDLES`.
+"""Asks Ray's autoscaler for devices, as a small Ray Job: `python -m orchestrator.cluster.asking BUNDLES`.
 
 BUNDLES is a JSON list of what processes need together: [{"CPU": 4, "GPU": 1}, ...]. It stands until the next is asked for.
 """

@@ -1,4 +1,4 @@
-"""What a node of the cluster says of itself, as a small Ray Job: `python -m orchestrator.driving.probe FOLDER`.
+"""What a node of the cluster says of itself, as a small Ray Job: `python -m orchestrator.cluster.probe FOLDER`.
 
 FOLDER is one that the asker made in the state folder: finding it, and writing into it, shows that the state is shared. Where there is a
 store, the word that the asker looks for is left there.

@@ -17,9 +17,9 @@ from typing import Any
 import httpx
 from sqlalchemy import text
 
+from orchestrator.cluster.probe import MARK, note_of
+from orchestrator.cluster.ray_api import Node, RayAnswer, RayCluster, RayUnreachable
 from orchestrator.credentials import NoCredentials
-from orchestrator.driving.probe import MARK, note_of
-from orchestrator.driving.ray_api import Node, RayAnswer, RayCluster, RayUnreachable
 from orchestrator.records.migrations import newest
 from orchestrator.records.store import Store
 from orchestrator.settings import Settings
@@ -114,8 +114,8 @@ def _nodes(cluster: RayCluster, nodes: list[Node], settings: Settings) -> list[C
 
 
 def _ask(cluster: RayCluster, node: Node, submission: str, folder: Path, settings: Settings) -> None:
-    environment = {**settings.environment(), "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    entrypoint = f"exec {sys.executable} -P -m orchestrator.driving.probe {folder}"
+    environment = {**settings.environment(), "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    entrypoint = f"exec {sys.executable} -P -m orchestrator.cluster.probe {folder}"
     cluster.submit(entrypoint, submission, environment, {f"node:{node.address}": 0.001})
 
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import logs
 from orchestrator.driving.deadlines import leave_process
-from orchestrator.driving.node import Node
-from orchestrator.driving.order import Order
+from orchestrator.driving.trials.node import Node
+from orchestrator.driving.trials.order import Order
 from orchestrator.outputs import TRIAL_OUTPUT, written_to
 from orchestrator.settings import Settings, settings
 from orchestrator.storage.patience import patiently
@@ -87,7 +87,7 @@ def carry_out(order: Order, node_id: str, report: Report, with_train: bool = Fal
 
 
 def _started_by_train(folder: Path) -> "Start":
-    from orchestrator.driving.ray_train import with_train
+    from orchestrator.driving.trials.ray_train import with_train
 
     return partial(with_train, folder / TRIAL_OUTPUT)
 

@@ -1,4 +1,4 @@
-"""`ray start --head --block` whose expendable processes are started again alone: `python -m orchestrator.ray_head OPTIONS...`.
+"""`ray start --head --block` whose expendable processes are started again alone: `python -m orchestrator.cluster.ray_head OPTIONS...`.
 
 Ray's own loop kills the whole head, and every trial with it, when its dashboard, log monitor, autoscaler's monitor or client server dies,
 though no training needs them. The head's store (gcs) and the raylet with its agents are what it stands on: their death still ends it.
