@@ -22,14 +22,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from distill_step import Setting, batch, cut_step, fitting, pair
-from torch import Tensor, nn
+from distill_step import Setting, batch, built, cut_step, distilled, fitting, pair
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from studies.spec import Network
-from workers.detectors import build, describe
-from workers.distillation.student import DistilledDetector, over_devices
+from workers.distillation.student import over_devices
 
 IMAGES = (16, 128, 128)
 CLASSES = 10
@@ -122,8 +121,7 @@ def total_of(losses: dict[str, Any]) -> Tensor:
 
 def count_head(network: Network, setting: Setting, told: Callable[[str, Count, Count], None]) -> None:
     """A detector's backbone and neck, and its dense head with assignment and losses, forward and backward."""
-    torch.manual_seed(0)
-    model: Any = build(network, CLASSES).train()
+    model: Any = built(network, CLASSES, "cpu").train()
     data = batch(setting, "cpu")
     for _ in range(2):  # what is made once and kept is not counted
         with counted() as body:
@@ -141,15 +139,9 @@ def count_head(network: Network, setting: Setting, told: Callable[[str, Count, C
 def count_methods(setting: Setting, wanted: list[str] | None, told: Callable[[str, Count, Count], None]) -> None:
     """Every method of a pair by itself: from what the networks gave to its losses, and back."""
 
-    def built(network: Network) -> nn.Module:
-        torch.manual_seed(0)
-        return build(network, setting.classes)
-
     data = batch(setting, "cpu")
     for use in fitting(setting, wanted):
-        student, teacher = built(setting.student), built(setting.teacher)
-        model = DistilledDetector(student, teacher, [use], (describe(setting.student, student), describe(setting.teacher, teacher))).train()
-        model.iteration = 10_000  # past every ramp
+        model = distilled(setting, use, "cpu")
         step, devices = cut_step(model, data)
         distiller, settled = model.weighted[0]
         with counted() as forward:
