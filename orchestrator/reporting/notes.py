@@ -53,7 +53,7 @@ def _searches(table: Table) -> Iterable[str]:
         wanted = " and ".join(goal.metric if goal.over == "mean" else f"the lower end of {goal.metric}'s interval" for goal in search.goals)
         how = search.algorithm if search.scheduler == "none" else f"{search.algorithm} with {search.scheduler}"
         tried = f"{sum(ends.values())} of {search.planned} combinations tried" + (f" ({', '.join(told)})" if told else "")
-        yield f"{search.title} is searched for {wanted} ({how}, {_seeds(search.seeds)}): {tried}."
+        yield f"{search.title} is searched for {wanted} ({how}, trained with {_seeds(search.seeds)}): {tried}."
         for row in (row for row in table.rows if row.id in search.found):
             number = int(row.id.rpartition("-")[2])
             goals = next((each.goals for each in search.tried if each.number == number), ())

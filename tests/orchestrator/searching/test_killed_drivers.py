@@ -118,7 +118,7 @@ def test_the_table_shows_the_best_with_fresh_seeds_beside_the_default(tmp_path: 
     best = max((each for each in ld if each.end.goals), key=lambda each: each.end.goals[0])
     assert f"LD [best of 12: temperature={best.values['options.temperature']:.4g}, weight={best.values['weight']:.4g}]" in told.table
     assert "LD (default)" in told.table
-    assert "LD is searched for AP (tpe with asha, seed 0): 12 of 12 combinations tried" in told.table
+    assert "LD is searched for AP (tpe with asha, trained with seed 0): 12 of 12 combinations tried" in told.table
     assert f"was chosen by AP {best.end.goals[0]:.4g} there; its numbers here are of seeds 1, 2, which chose nothing" in told.table
     assert {name for name in told.trials if name.startswith("ld~best")} == {f"ld~best-{best.number}/seed-{seed}" for seed in (1, 2)}
     assert all(told.trials[f"ld/seed-{seed}"][0] == TrialState.FINISHED for seed in (1, 2))
