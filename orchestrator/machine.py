@@ -185,7 +185,7 @@ class TrialPreempted:
 
 @dataclass(frozen=True)
 class TrialStopped:
-    """Its search gives a trial up, which has no promise; that is a good end."""
+    """Its search gives a trial up, which has no promise and which no other needs; that is a good end."""
 
     trial: str
 
@@ -486,6 +486,8 @@ def _trial_preempted(move: _Move, event: TrialPreempted) -> None:
 def _trial_stopped(move: _Move, event: TrialStopped) -> None:
     move.need(*_DRIVEN, to="stopping a trial")
     trial = move.trial(event.trial, TrialState.READY, TrialState.RUNNING, to="stopping it")
+    if trial.dependents:
+        raise move.refuse(f"others wait for what {event.trial} comes to")  # and would wait for ever
     move.put(event.trial, replace(trial, state=TrialState.STOPPED))
     move.study = replace(move.study, stalls=0)
 

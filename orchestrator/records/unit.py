@@ -103,13 +103,14 @@ class Unit:
     def _around(self, name: str, happened: machine.Event | None) -> machine.Trial:
         row = self.trial(name)
         good = isinstance(happened, machine.TrialFinished | machine.TrialCached)
+        given_up = isinstance(happened, machine.TrialFailed | machine.TrialStopped)
         return machine.Trial(
             state=row.state,
             losses=row.losses,
             reason=row.reason,
             failure=row.failure,  # type: ignore[arg-type]
             students=self._students(row) if good else 0,
-            dependents=self._number(Group.DEPENDENTS, row) if isinstance(happened, machine.TrialFailed) else 0,
+            dependents=self._number(Group.DEPENDENTS, row) if given_up else 0,
         )
 
     def _students(self, row: Trial) -> int:

@@ -136,12 +136,13 @@ class StoredFiles:
         return _on_this_machine(reference)  # of a time before there was a store
 
     def read(self, folder: str, name: str, start: int, count: int) -> bytes:
-        file = self._file(folder, name)
-        try:
-            return self.storage.read(file, start, count) if file else b""
-        except NotStored:  # replaced in this moment; whoever reads a trial that runs asks again
-            self._finished.pop(folder, None)
-            return b""
+        for _ in range(2):  # what was known of a finished trial may have been replaced since, by another training of it
+            file = self._file(folder, name)
+            try:
+                return self.storage.read(file, start, count) if file else b""
+            except NotStored:
+                self._finished.pop(folder, None)
+        return b""  # replaced in this moment; whoever reads a trial that runs asks again
 
     def size(self, folder: str, name: str) -> int:
         file = self._file(folder, name)

@@ -97,10 +97,10 @@ def test_from_wherever_it_got_a_study_can_be_brought_to_its_end(happened: list[m
         study = after(study, machine.Stopped())
     if not study.state.final:
         study = trained_to_the_end(study)
-    if not all(trial.state.good for trial in study.trials.values()):
+    if not all(trial.state.kept for trial in study.trials.values()):
         study = trained_to_the_end(after(study, machine.ResumeRequested()))
     assert study.state == StudyState.FINISHED
-    assert all(trial.state.good for trial in study.trials.values())
+    assert all(trial.state.kept for trial in study.trials.values())
 
 
 def trained_to_the_end(study: Whole) -> Whole:
@@ -116,6 +116,14 @@ def test_students_wait_for_their_teacher_and_baselines_do_not() -> None:
     assert states(study) == {"teacher": "running", "alone": "ready", "pupil": "waiting", "pupil2": "waiting"}
     study = after(study, machine.TrialFinished("teacher"))
     assert states(study) == {"teacher": "finished", "alone": "ready", "pupil": "ready", "pupil2": "ready"}
+
+
+def test_a_trial_that_others_wait_for_is_not_stopped() -> None:
+    study = after(new_study(), machine.AttemptStarted())
+    with pytest.raises(IllegalMove, match="others wait for what teacher comes to"):
+        study.advance(machine.TrialStopped("teacher"))
+    study.advance(machine.TrialStopped("alone"))
+    assert states(study) == {"teacher": "ready", "alone": "stopped", "pupil": "waiting", "pupil2": "waiting"}
 
 
 def test_a_cached_teacher_teaches_like_a_finished_one() -> None:

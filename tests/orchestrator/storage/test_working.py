@@ -175,6 +175,16 @@ def test_a_trial_that_failed_has_no_results_but_its_output_can_be_read(nodes: tu
     assert files.read(KEY, "output.log", 0, 100) == b"loss is nan\n"
 
 
+def test_what_a_trial_printed_is_read_also_where_it_was_trained_again_since(nodes: tuple[Machine, Machine]) -> None:
+    first, second = nodes
+    files = StoredFiles(second.cache)
+    for fence, node, printed in ((1, first, "once\n"), (2, second, "again\n")):  # its first end was never told
+        with node.working(fence).kept():
+            node.write("model.pth", "weights")
+            (node.folder / "output.log").write_text(printed)
+        assert files.read(KEY, "output.log", 0, 100) == printed.encode()
+
+
 def test_what_somebody_asks_of_the_training_reaches_it_and_is_answered_when_its_checkpoint_is_stored(
     nodes: tuple[Machine, Machine],
 ) -> None:
