@@ -6,9 +6,11 @@ Multiply-adds are those of `workers.evaluation.costs`. Those on RoIs (1,000 prop
 grow with the image.
 """
 
+import argparse
 import logging
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,6 +59,9 @@ def _on_rois(model: Any, size: tuple[int, int]) -> int:
 
 def main() -> None:
     """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=FILE)
+    out = parser.parse_args().out
     logging.disable(logging.INFO)
     lines = []
     for network in networks_of_tables():
@@ -64,7 +69,7 @@ def main() -> None:
             entry = counted(network)
         lines.append("- {" + ", ".join(f"{name}: {value}" for name, value in entry.items()) + "}")
         print(lines[-1])
-    FILE.write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
+    out.write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from workers.detectors.layout import channels_last
 from workers.distillation.captures import RoIs
 from workers.distillation.step import Outputs, Step
 from workers.distillation.student import DistilledDetector, over_devices
+from workers.distillation.teacher import Teacher
 
 TARGETS = dict.fromkeys(["fitnet", "pdf_distil", "frs", "ld", "defeat", "fgfi", "cwd", "pkd"], 1.05) | dict.fromkeys(
     ["fbkd", "fgd", "mgd", "crosskd"], 1.15
@@ -100,10 +101,15 @@ def built(network: Network, classes: int, device: str) -> nn.Module:
     return model.to(device)
 
 
-def distilled(setting: Setting, use: MethodUse, device: str) -> DistilledDetector:
-    """The pair's student as it trains under a method."""
-    student, teacher = (built(network, setting.classes, device) for network in (setting.student, setting.teacher))
-    infos = describe(setting.student, student), describe(setting.teacher, teacher)
+def taught_by(setting: Setting, device: str) -> Teacher:
+    """The pair's teacher."""
+    return Teacher(built(setting.teacher, setting.classes, device))
+
+
+def distilled(setting: Setting, use: MethodUse, device: str, shared: Teacher | None = None) -> DistilledDetector:
+    """The pair's student as it trains under a method. shared: its teacher, which others have too."""
+    student, teacher = built(setting.student, setting.classes, device), shared or taught_by(setting, device)
+    infos = describe(setting.student, student), describe(setting.teacher, teacher.detector)
     model = DistilledDetector(student, teacher, [use], infos).to(device).train()
     model.iteration = 10_000  # past every ramp
     return model

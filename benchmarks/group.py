@@ -22,14 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from distill_step import CPU, GPU, Setting, batch, built, get_ready, seconds, training_step
+from distill_step import CPU, GPU, Setting, batch, distilled, get_ready, seconds, taught_by, training_step
 
 from studies.catalog import DETECTORS
 from studies.methods import methods
 from studies.spec import MethodUse
 from studies.trial import TrialFailure, TrialSpec
 from workers.datasets import prepare
-from workers.detectors import describe
 from workers.distillation.student import DistilledDetector
 from workers.distillation.teacher import Teacher
 from workers.training.loop import Outcome, Told
@@ -159,21 +158,11 @@ def steps_of(setting: Setting, members: int, device: str, rounds: int) -> None:
     precision = (lambda: torch.autocast("cuda", torch.bfloat16)) if device == "cuda" else nullcontext
     data = batch(setting, device)
 
-    def network(which: Any) -> Any:
-        return built(which, setting.classes, device)
-
-    def student(method: str, teacher: Any) -> DistilledDetector:
-        own = network(setting.student)
-        infos = describe(setting.student, own), describe(setting.teacher, teacher.detector if isinstance(teacher, Teacher) else teacher)
-        model = DistilledDetector(own, teacher, [MethodUse(id=method)], infos).to(device).train()
-        model.iteration = 10_000  # past every ramp
-        return model
-
     families = DETECTORS[setting.student.detector], DETECTORS[setting.teacher.detector]
     fitting = [name for name in METHODS if methods()[name].misfit(*families, methods()[name].options()) is None][:members]
-    alone = [student(method, network(setting.teacher)) for method in fitting]
-    shared = Teacher(network(setting.teacher))
-    together = [student(method, shared) for method in fitting]
+    alone = [distilled(setting, MethodUse(id=method), device) for method in fitting]
+    shared = taught_by(setting, device)
+    together = [distilled(setting, MethodUse(id=method), device, shared) for method in fitting]
     alone_steps, group_steps = ([training_step(model, data, precision) for model in models] for models in (alone, together))
 
     def group() -> None:

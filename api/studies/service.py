@@ -151,9 +151,13 @@ class Studies:
 
     def pause(self, study_id: int, holder: Holder, paused: bool) -> StudyDetail:
         """Grant it no devices, or grant it some again."""
-        if paused and (state := self.row(study_id).state).final:
-            raise conflict("wrong-state", f"cannot pause a study that is {state}: it wants no devices")
-        return self._set(study_id, holder, "pause" if paused else "unpause", lambda: self.store.set_paused(study_id, paused))
+
+        def change() -> Study:
+            if paused and (state := self.row(study_id).state).final:
+                raise conflict("wrong-state", f"cannot pause a study that is {state}: it wants no devices")
+            return self.store.set_paused(study_id, paused)
+
+        return self._set(study_id, holder, "pause" if paused else "unpause", change)
 
     def _set(self, study_id: int, holder: Holder, what: str, change: Callable[[], Study], **detail: Any) -> StudyDetail:
         refuse_others(holder, self.row(study_id).owner, f"study {study_id}")
